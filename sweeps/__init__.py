@@ -1,0 +1,1 @@
+"""Large grids of poison-train-unlearn-evaluate trials: specification, search, records, tracking."""

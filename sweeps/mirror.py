@@ -1,0 +1,186 @@
+"""Writes a sweep's records to MLflow: a run per study under the sweep's run, a run per trial under its study.
+
+Whatever is sent can be sent again: runs are found by the tag `sweep.key`, rows are functions of the records, and the
+mark that something is complete is written last. The only file that imports mlflow, and only inside functions: that
+takes seconds, so trial workers never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweeps import tracking_rows as rows
+from sweeps.store import read_trials
+from sweeps.tracking_rows import Point, Trial
+
+DONE = ("FINISHED", "FAILED")
+POINTS_PER_CALL, PARAMS_PER_CALL = 800, 100  # MLflow takes 1000 entities a call, at most 100 parameters and 100 tags
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call to a dead server fails after four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
+}
+
+
+class Run(NamedTuple):
+    """A run that the tracking store has."""
+
+    run_id: str
+    status: str
+    tags: dict[str, str]
+
+
+@dataclass
+class Mirror:
+    """One sweep on a tracking store: its runs by key (`sweep`, `study/<name>`, `trial/<id>`)."""
+
+    client: Any  # MlflowClient
+    sweep_dir: Path
+    name: str
+    sweep_id: str
+    experiment_id: str
+    runs: dict[str, Run]
+
+    def run(self, key: str, name: str, *, parent: str, start_ms: int, tags: dict[str, str]) -> Run:
+        """The run of this key, made if missing; `parent` is a run id, empty for the sweep's own run."""
+        if key not in self.runs:
+            links = {"sweep.id": self.sweep_id, "sweep.key": key} | ({"mlflow.parentRunId": parent} if parent else {})
+            made = self.client.create_run(self.experiment_id, start_time=start_ms, run_name=name, tags=tags | links)
+            self.runs[key] = Run(made.info.run_id, "RUNNING", {})
+        return self.runs[key]
+
+    def log(self, key: str, points: Sequence[Point], params: dict[str, str], tags: dict[str, str]) -> None:
+        """Send rows in as few calls as MLflow allows; the tags come with the last call, after all else."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        run = self.runs[key]
+        settings = [Param(name, value) for name, value in params.items()]
+        calls = list(zip_longest(_chunks(points, POINTS_PER_CALL), _chunks(settings, PARAMS_PER_CALL), fillvalue=()))
+        for number, (some, few) in enumerate(calls := calls or [((), ())], start=1):
+            marks = [RunTag(name, value) for name, value in tags.items()] if number == len(calls) else []
+            self.client.log_batch(run.run_id, metrics=[Metric(*point) for point in some], params=list(few), tags=marks)
+        run.tags.update(tags)
+
+    def finish(self, key: str, status: str, end_ms: int) -> None:
+        self.client.set_terminated(self.runs[key].run_id, status, end_ms)
+        self.runs[key] = self.runs[key]._replace(status=status)
+
+
+def connect(tracking_uri: str) -> Any:
+    """An MlflowClient that is quiet, offline apart from its store, and quick to give up."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri)
+
+
+def known_runs(client: Any, experiment_id: str, sweep_id: str) -> dict[str, Run]:
+    """All runs of the sweep by key. Where a key has two, the answer to a creation was lost: the unused one goes."""
+    found: list[Run] = []
+    token: str | None = None
+    while token is None or token:
+        query = f"tags.`sweep.id` = '{sweep_id}'"
+        some = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+        found += [Run(run.info.run_id, run.info.status, run.data.tags) for run in some]
+        token = some.token or ""
+    parents = {run.tags.get("mlflow.parentRunId") for run in found}
+    runs: dict[str, Run] = {}
+    for run in sorted(found, key=lambda run: (run.status not in DONE, run.run_id not in parents)):
+        if runs.setdefault(run.tags["sweep.key"], run) is not run:
+            client.delete_run(run.run_id)
+    return runs
+
+
+def send(to: Mirror, child_runs: int) -> tuple[int, int]:
+    """Send what is missing; returns how many trials were new and how many there are."""
+    running = is_running(to.sweep_dir)  # asked before reading: what is written in between is then sent next time
+    trials = rows.in_order(read_trials(to.sweep_dir))
+    start_ms = rows.times_ms(trials[0])[0] if trials else round(1000 * time.time())
+    root = to.run("sweep", to.name, parent="", start_ms=start_ms, tags={})
+    own = _with_own_run(to, trials, child_runs)
+    studies: dict[str, list[Trial]] = {}
+    for trial in trials:
+        studies.setdefault(trial["study"], []).append(trial)
+    new = sum(_send_study(to, study, own, studies[study], running=running) for study in studies)
+    if root.tags.get("sweep.synced") != rows.mark(trials):
+        to.log("sweep", [], {}, rows.group_tags(trials) | {"sweep.synced": rows.mark(trials)})
+    for name in ("sweep.json", "report"):
+        _upload(to, name)
+    if trials and not running and (new or to.runs["sweep"].status not in DONE):
+        to.finish("sweep", "FINISHED", rows.times_ms(trials[-1])[1])
+    return new, len(trials)
+
+
+def _with_own_run(to: Mirror, trials: Sequence[Trial], child_runs: int) -> set[str]:
+    """Ids of the trials that have or get a run of their own: those that have one, then the earliest of the others."""
+    have = {trial["trial_id"] for trial in trials if f"trial/{trial['trial_id']}" in to.runs}
+    others = [trial["trial_id"] for trial in trials if trial["trial_id"] not in have]
+    return have.union(others[: max(0, child_runs - len(have))])
+
+
+def _send_study(to: Mirror, study: str, own: set[str], trials: Sequence[Trial], *, running: bool) -> int:
+    """Send a study's trials, then its own rows, then the mark that covers them; returns how many trials were new."""
+    key = f"study/{study}"
+    run = to.run(key, study, parent=to.runs["sweep"].run_id, start_ms=rows.times_ms(trials[0])[0], tags={})
+    sent = sum([_send_trial(to, run.run_id, trial) for trial in trials if trial["trial_id"] in own])
+    text = run.tags.get("sweep.synced", "")
+    since, before = rows.marked(text, trials), rows.count(text)
+    if since < len(trials):
+        points = rows.best_points(trials, since, closing=since < before) + rows.confirmed_points(trials, since)
+        for trial in trials[since:]:
+            points += [] if trial["trial_id"] in own else rows.step_points(trial)
+        to.log(key, points, {}, rows.group_tags(trials) | {"sweep.synced": rows.mark(trials)})
+    if not running and (since < len(trials) or to.runs[key].status not in DONE):
+        if not own.issuperset(trial["trial_id"] for trial in trials):
+            to.client.log_text(run.run_id, rows.table(trials), "trials.csv")
+        to.finish(key, "FINISHED", rows.times_ms(trials[-1])[1])
+    return max(sent, len(trials) - before)
+
+
+def _send_trial(to: Mirror, parent: str, trial: Trial) -> bool:
+    """Whether the trial was new. Its run's final status is the mark that all its rows are there."""
+    key = f"trial/{trial['trial_id']}"
+    if key in to.runs and to.runs[key].status in DONE:
+        return False
+    start_ms, end_ms = rows.times_ms(trial)
+    to.run(key, rows.run_name(trial), parent=parent, start_ms=start_ms, tags=rows.tags(trial))
+    to.log(key, rows.points(trial), rows.params(trial), {})
+    to.finish(key, rows.run_status(trial), end_ms)
+    return True
+
+
+def _upload(to: Mirror, name: str) -> None:
+    """Attach a file or folder of the sweep to its run, unless the run has just these contents."""
+    path = to.sweep_dir / name
+    files = sorted(file for file in (path, *path.rglob("*")) if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(to.sweep_dir)}\n{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    run = to.runs["sweep"]
+    if not files or run.tags.get(f"sweep.{name}") == digest.hexdigest():
+        return
+    if path.is_dir():
+        to.client.log_artifacts(run.run_id, str(path), name)
+    else:
+        to.client.log_artifact(run.run_id, str(path))
+    to.log("sweep", [], {}, {f"sweep.{name}": digest.hexdigest()})
+
+
+def is_running(sweep_dir: Path) -> bool:
+    return (sweep_dir / ".running").exists()
+
+
+def _chunks(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -1,0 +1,87 @@
+"""The results schema. Standard library only, so that anything can read it.
+
+A *trial* (scenario, discovery rate, method with settings, seed) is stored as one JSON line with one entry per budget
+under "rungs"; `flatten` turns it into rows, one per rung, which is what `records.parquet` holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+TRIAL_COLUMNS: dict[str, str] = {
+    "schema": "version of this schema",
+    "sweep": "name of the sweep",
+    "scenario_id": "content hash of dataset, model, recipe, attack, poison fraction and seed",
+    "group_id": "content hash of the scenario without its seed (the scenario group)",
+    "trial_id": "content hash of the whole trial",
+    "study": "cell that the trial belongs to: attack label and method (or `best`)",
+    "stage": "reference, tuning or confirmation",
+    "held_out": "which held-out rows test_accuracy and probes were measured on: validation (tuning) or test",
+    "dataset": "name of the data set",
+    "model": "name of the model",
+    "attack": "label of the attack, unique in the sweep",
+    "attack_settings": "JSON of the attack's settings",
+    "poison_fraction": "poisons as a share of the clean training rows",
+    "discovery_rate": "share of the poisons the unlearner was told about",
+    "method": "unlearner, or a reference: none, oracle, retrain (second oracle, other seed), retrain_at_budget",
+    "settings": "JSON of the method's settings, all of them",
+    "proposal": "number of the proposal in its study; empty for references",
+    "chosen_for": "JSON list of the budgets a confirmation trial was chosen for; empty otherwise",
+    "seed": "scenario seed",
+    "unlearning_seed": "seed of the unlearning run",
+    "primary_metric": "the attack's own metric, larger = more poison left",
+    "primary_z": "z of that metric against no poison where an exact null exists, else empty",
+    "attack_took": "whether corrupted and oracle model are separated in this scenario (and held-out set)",
+    "corrupted_value": "primary metric of the corrupted model",
+    "oracle_value": "primary metric of the oracle",
+    "corrupted_test_accuracy": "held-out accuracy of the corrupted model",
+    "oracle_test_accuracy": "held-out accuracy of the oracle",
+    "oracle_flops": "FLOPs of training the oracle: the unit of `budget`",
+    "oracle_seconds": "seconds of training the oracle",
+    "oracle_sample_passes": "sample passes of training the oracle",
+    "error": "traceback of a failed trial, else empty",
+    "finished_at": "time the trial was recorded, seconds since 1970",
+    "code_version": "git commit, or the package version where there is no repository",
+    "machine": "JSON: host, processor or GPU, threads, library versions",
+}
+
+RUNG_COLUMNS: dict[str, str] = {
+    "budget": "share of oracle_flops that the method was allowed",
+    "budget_spent": "share of oracle_flops that it spent",
+    "flops": "FLOPs spent (matrix products and convolutions, forward and backward)",
+    "sample_passes": "FLOPs spent, in units of one forward and backward pass of one sample through the full model",
+    "steps": "updates made",
+    "seconds": "wall seconds of the updates, evaluation excluded",
+    "seconds_share": "seconds as a share of oracle_seconds",
+    "peak_memory_bytes": "peak GPU memory of the run so far; empty on CPU",
+    "status": "ok (paused at the budget), finished (ended early, state kept), diverged, or failed",
+    "primary_value": "primary metric",
+    "primary_error": "its standard error",
+    "removal": "(corrupted - value) / (corrupted - oracle); empty when the attack did not take",
+    "efficacy": "1 - |1 - removal|",
+    "test_accuracy": "accuracy on the held-out rows",
+    "utility_gap": "oracle_test_accuracy - test_accuracy",
+    "score": "what tuning maximises: efficacy - 10 * max(0, utility_gap - tolerance)",
+    "retrain_at_budget_value": "primary metric of retrain_at_budget at the same budget",
+    "retrain_at_budget_removal": "its removal",
+    "retrain_at_budget_efficacy": "its efficacy",
+    "retrain_at_budget_test_accuracy": "its held-out accuracy",
+}
+"""Besides these, a row has one column per metric, named as in `sweeps list`; empty where a metric does not apply."""
+
+METRIC_PREFIX = "metrics"
+
+
+def flatten(trial: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of one trial, one per rung: shared columns, rung columns, one column per metric.
+
+    A failed trial has one row without a budget, so that no failure is invisible.
+    """
+    shared = {name: trial.get(name) for name in TRIAL_COLUMNS}
+    rungs = trial.get("rungs") or [{"status": "failed"}]
+    return [
+        shared | {name: rung.get(name) for name in RUNG_COLUMNS} | dict(rung.get(METRIC_PREFIX) or {})
+        for rung in rungs
+    ]

@@ -1,0 +1,155 @@
+"""MLflow mirror of a sweep's records: one experiment, a run per study under the sweep's run, a run per trial under it.
+
+The records are the truth and nothing here is needed to have them. `sync` sends what a tracking store is missing and can
+be repeated, interrupted and repeated again: runs are found by the tag `sweep.key`, times come from the records, and the
+mark that something is complete is written last. Run it beside a sweep (`python -m sweeps.tracking ... --follow`) or
+afterwards. The only file that imports mlflow, and only when needed: that takes seconds, so trial workers never do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweeps.mirror import Mirror, connect, is_running, known_runs, send
+from sweeps.tracking_uri import artifact_root, default_uri, page, reachable, without_secrets
+from unlearn_core.checks import InputError
+
+__all__ = ["CHILD_RUNS", "SyncReport", "TrackingError", "default_uri", "follow", "main", "reachable", "sync"]
+
+CHILD_RUNS = 10_000
+
+
+class TrackingError(RuntimeError):
+    """The mirror could not be written, for the reason given in one line. The records are not affected."""
+
+
+class SyncReport(NamedTuple):
+    """What one sync did."""
+
+    new: int  # trials sent now
+    total: int  # trials of the sweep, all of them mirrored
+    experiment_id: str
+    url: str  # page of the experiment; the tracking URI where no server shows one
+
+
+def sync(sweep_dir: Path, tracking_uri: str, *, child_runs: int = CHILD_RUNS) -> SyncReport:
+    """Send what the tracking store lacks of this sweep.
+
+    Args:
+        sweep_dir: folder of the sweep, with `sweep.json` and `records`.
+        tracking_uri: any tracking URI of MLflow except a plain folder.
+        child_runs: trials that get a run of their own; later ones become steps of their study's run and rows of the
+            table attached to it.
+    Raises: TrackingError whatever goes wrong on the way; InputError if there is no sweep.
+    """
+    with _opened(sweep_dir, tracking_uri) as to:
+        new, total = send(to, child_runs)
+    return SyncReport(new, total, to.experiment_id, page(tracking_uri, to.experiment_id))
+
+
+def follow(sweep_dir: Path, tracking_uri: str, *, child_runs: int = CHILD_RUNS, every: float = 5.0) -> SyncReport:
+    """Sync every few seconds (less often if that takes long) while the sweep runs, and once more after it."""
+    parent = os.getppid()
+
+    def alive() -> bool:  # a driver that was killed leaves its `.running` behind, but not its process
+        return is_running(sweep_dir) and os.getppid() == parent
+
+    while alive():
+        with contextlib.suppress(TrackingError, InputError), _opened(sweep_dir, tracking_uri) as to:
+            while alive():
+                began = time.monotonic()
+                send(to, child_runs)
+                _wait(alive, max(every, min(60.0, 10 * (time.monotonic() - began))))
+        _wait(alive, every)  # after a failure; the next round sends what this one could not
+    return sync(sweep_dir, tracking_uri, child_runs=child_runs)
+
+
+@contextlib.contextmanager
+def _opened(sweep_dir: Path, tracking_uri: str) -> Iterator[Mirror]:
+    """The sweep's mirror with all its known runs, locked against a second writer; errors as in `sync`."""
+    if not (sweep_dir / "sweep.json").is_file():
+        raise InputError(f"{sweep_dir} holds no sweep: there is no sweep.json in it")
+    try:
+        if problem := reachable(tracking_uri):
+            raise TrackingError(problem)
+        with _locked(sweep_dir) as sweep_id:
+            name = json.loads((sweep_dir / "sweep.json").read_text())["name"]
+            client = connect(tracking_uri)
+            experiment_id = _experiment(client, name, tracking_uri)
+            runs = known_runs(client, experiment_id, sweep_id)
+            yield Mirror(client, sweep_dir, name, sweep_id, experiment_id, runs)
+    except TrackingError:
+        raise
+    except Exception as error:  # of any kind: a mirror that fails must not look like a sweep that fails
+        reason = without_secrets(str(error)).strip().partition("\n")[0]
+        raise TrackingError(f"{type(error).__name__}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _locked(sweep_dir: Path) -> Iterator[str]:
+    """Hold the sweep's tracking lock. The file holds the id that tells the sweep from others of the same name."""
+    with open(sweep_dir / ".tracking", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrackingError(f"another process is mirroring {sweep_dir}") from None
+        file.seek(0)
+        sweep_id = file.read()
+        if len(sweep_id) != 32:  # new, or its first writer was killed before it sent anything
+            sweep_id = uuid.uuid4().hex
+            file.truncate(0)
+            file.write(sweep_id)
+            file.flush()
+            os.fsync(file.fileno())
+        yield sweep_id
+
+
+def _experiment(client: Any, name: str, tracking_uri: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name, artifact_location=artifact_root(tracking_uri))
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"the experiment {name!r} was deleted from the tracking store; restore it or erase it there"
+        )
+    return found.experiment_id
+
+
+def _wait(alive: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while alive() and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sweeps.tracking", description=__doc__.partition("\n")[0])
+    parser.add_argument("sweep_dir", type=Path, metavar="SWEEP_DIR", help="folder with sweep.json and records")
+    parser.add_argument("--tracking-uri", required=True, metavar="URI", help="sqlite:////absolute/path or http://...")
+    parser.add_argument(
+        "--child-runs", type=int, default=CHILD_RUNS, metavar="N", help="trials with a run of their own"
+    )
+    parser.add_argument("--follow", action="store_true", help="repeat until the sweep is over")
+    args = parser.parse_args(argv)
+    os.nice(10)  # the sweep's own processes come first
+    try:
+        send = follow if args.follow else sync
+        report = send(args.sweep_dir, args.tracking_uri, child_runs=args.child_runs)
+    except (TrackingError, InputError) as error:
+        print(f"tracking: {error}", file=sys.stderr)
+        return 1
+    print(f"tracking: {report.new} new, {report.total} trials mirrored to {report.url}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""What a tracking server shows of the records: names, parameters, metrics and tags, as plain values.
+
+Everything here is a pure function of the records, times included: sending the same records twice sends the same rows,
+and that is what lets `sweeps.mirror` repeat itself without leaving duplicates.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sweeps.records import METRIC_PREFIX, RUNG_COLUMNS, TRIAL_COLUMNS, flatten
+
+Trial = dict[str, Any]
+
+NAME_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 6000, 5000  # characters that every MLflow 3 store accepts
+
+PARAMS = (
+    *("dataset", "model", "attack", "poison_fraction", "discovery_rate", "method", "stage", "held_out"),
+    *("proposal", "chosen_for", "seed", "unlearning_seed", "primary_metric"),
+)
+TRIAL_METRICS = ("corrupted_value", "oracle_value", "corrupted_test_accuracy", "oracle_test_accuracy", "primary_z")
+STEP_METRICS = ("score", "efficacy", "utility_gap")
+"""What a trial without a run of its own shows in its study's run; the table beside it has everything."""
+
+
+class Point(NamedTuple):
+    """One metric value."""
+
+    name: str
+    value: float
+    time_ms: int  # since 1970; from the record, never from the clock
+    step: int  # budget in per mille in a trial's run, number of the proposal in a study's run
+
+
+def clean(name: str) -> str:
+    """A name MLflow accepts: other characters become `_x<hex>_`, and names that are paths to elsewhere lose slashes."""
+    name = re.sub(r"[^\w.\- :/]", lambda match: f"_x{ord(match[0]):x}_", name) or "_"
+    if posixpath.normpath(name) != name or name.startswith(("/", "..")) or name == ".":
+        name = "_" + name.replace("/", "_x2f_")
+    if len(name) <= NAME_LIMIT:
+        return name
+    return f"{name[: NAME_LIMIT - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def clip(text: str, limit: int) -> str:
+    """`text`, or its two ends around a note of its full length, together at most `limit` characters."""
+    if len(text) <= limit:
+        return text
+    note = f" ... [{len(text)} characters] ... "
+    head = (limit - len(note)) // 2
+    return text[:head] + note + text[len(text) - (limit - len(note) - head) :]
+
+
+def per_mille(budget: float | None) -> int:
+    return round(1000 * (budget or 0))
+
+
+def in_order(trials: Iterable[Trial]) -> list[Trial]:
+    """By the time they were recorded: the order in which a study grows, so an earlier sync saw a prefix of it."""
+    return sorted(trials, key=lambda trial: (trial.get("finished_at") or 0, trial["trial_id"]))
+
+
+def times_ms(trial: Trial) -> tuple[int, int]:
+    """Start and end of a trial's updates, in milliseconds since 1970."""
+    end = float(trial.get("finished_at") or 0)
+    spent = max((rung.get("seconds") or 0 for rung in trial.get("rungs") or []), default=0)
+    return max(0, round(1000 * (end - spent))), round(1000 * end)
+
+
+def run_name(trial: Trial) -> str:
+    number = f" #{trial['proposal']}" if trial.get("proposal") is not None else ""
+    return f"{trial.get('method')} {trial.get('stage')}{number} seed {trial.get('seed')}"
+
+
+def mark(trials: Sequence[Trial]) -> str:
+    """Which trials these are, in this order, in a few characters: `<count>:<digest>`."""
+    return f"{len(trials)}:{hashlib.sha256(' '.join(trial['trial_id'] for trial in trials).encode()).hexdigest()[:16]}"
+
+
+def marked(text: str, trials: Sequence[Trial]) -> int:
+    """How many of `trials` the mark `text` covers: all that it counts if they come first here, otherwise none."""
+    return count(text) if mark(trials[: count(text)]) == text else 0
+
+
+def count(text: str) -> int:
+    """The number of trials in a mark."""
+    return int(text.partition(":")[0] or 0)
+
+
+def params(trial: Trial) -> dict[str, str]:
+    """The trial's parameters: what it was, and every setting of the attack and the method by name."""
+    values = {name: _text(trial[name]) for name in PARAMS if trial.get(name) not in (None, "")}
+    values |= _settings("attack_settings", trial) | _settings("settings", trial)
+    return {clean(name): clip(value, PARAM_LIMIT) for name, value in values.items()}
+
+
+def tags(trial: Trial) -> dict[str, str]:
+    rungs = trial.get("rungs") or [{}]
+    values = {
+        "trial": trial["trial_id"],
+        "scenario": trial.get("scenario_id"),
+        "seed": trial.get("seed"),
+        "commit": trial.get("code_version"),
+        "mlflow.source.git.commit": trial.get("code_version"),
+        "stage": trial.get("stage"),
+        "outcome": rungs[-1].get("status") or "failed",
+        "attack_took": trial.get("attack_took"),
+        "error": trial.get("error"),
+    }
+    return {name: clip(_text(value), TAG_LIMIT) for name, value in values.items() if value not in (None, "")}
+
+
+def run_status(trial: Trial) -> str:
+    """FAILED only where there is no result; a diverged method is a result."""
+    return "FAILED" if trial.get("error") or not trial.get("rungs") else "FINISHED"
+
+
+def points(trial: Trial) -> list[Point]:
+    """All numbers of a trial: scenario values at step 0, rungs at their budgets. What is not finite is left out."""
+    time_ms = times_ms(trial)[1]
+    found = _points({name: trial.get(name) for name in TRIAL_METRICS}, time_ms, 0)
+    for rung in trial.get("rungs") or []:
+        values = {name: rung.get(name) for name in RUNG_COLUMNS if name != "budget"}
+        found += _points(values | (rung.get(METRIC_PREFIX) or {}), time_ms, per_mille(rung.get("budget")))
+    return found
+
+
+def step_points(trial: Trial) -> list[Point]:
+    """What a trial contributes to its study's run when it has no run of its own: `<stage>/<metric>.<per mille>`."""
+    found = []
+    for rung in trial.get("rungs") or []:
+        end = f".{per_mille(rung.get('budget')):03d}"
+        values = {f"{trial.get('stage')}/{name}{end}": rung.get(name) for name in STEP_METRICS}
+        found += _points(values, times_ms(trial)[1], trial.get("proposal") or 0)
+    return found
+
+
+def best_points(trials: Sequence[Trial], since: int, *, closing: bool = False) -> list[Point]:
+    """Best score so far at every budget over the tuning trials, one point per improvement from trial `since` on.
+
+    With `closing` the current values follow once more at the last step, which makes them the latest ones even where
+    a record that arrived late changed the past.
+    """
+    best: dict[str, Point] = {}
+    found, step = [], 0
+    for index, trial in enumerate(trials):
+        if trial.get("stage") != "tuning":
+            continue
+        step = max(step, trial.get("proposal") or 0)  # never falls: the latest value of a metric is the last one
+        for rung in trial.get("rungs") or []:
+            name = f"best_score.{per_mille(rung.get('budget')):03d}"
+            for point in _points({name: rung.get("score")}, times_ms(trial)[1], step):
+                if name not in best or point.value > best[name].value:
+                    best[name] = point
+                    found += [point] * (index >= since)
+    last = times_ms(trials[-1])[1] if trials else 0
+    return found + [point._replace(time_ms=last, step=step) for point in best.values() if closing]
+
+
+def confirmed_points(trials: Sequence[Trial], since: int) -> list[Point]:
+    """Running means over the confirmation trials chosen for a budget, at that budget; the step counts them."""
+    sums: dict[str, tuple[float, int]] = {}
+    found = []
+    for index, trial in enumerate(trials):
+        if trial.get("stage") != "confirmation":
+            continue
+        chosen = {per_mille(budget) for budget in json.loads(trial.get("chosen_for") or "[]")}
+        for rung in trial.get("rungs") or []:
+            budget = per_mille(rung.get("budget"))
+            values = {f"confirmed_{name}.{budget:03d}": rung.get(name) for name in STEP_METRICS}
+            for point in _points(values if budget in chosen else {}, times_ms(trial)[1], 0):
+                total, number = sums.get(point.name, (0.0, 0))
+                sums[point.name] = total, number = total + point.value, number + 1
+                found += [point._replace(value=total / number, step=number)] * (index >= since)
+    return found
+
+
+def group_tags(trials: Sequence[Trial]) -> dict[str, str]:
+    """Tags of a study's or a sweep's run. They are tags because they change while it grows; parameters cannot."""
+    names = {"attack": "attack", "method": "method", "dataset": "dataset", "model": "model", "commit": "code_version"}
+    values = {tag: ", ".join(sorted({_text(trial.get(name)) for trial in trials})) for tag, name in names.items()}
+    values["trials"] = str(len(trials))
+    values["failed_trials"] = str(sum(run_status(trial) == "FAILED" for trial in trials))
+    return {name: clip(value, TAG_LIMIT) for name, value in values.items()}
+
+
+def table(trials: Iterable[Trial]) -> str:
+    """All rows of these trials as CSV, as in `records.parquet`."""
+    rows = [row for trial in trials for row in flatten(trial)]
+    known = [*TRIAL_COLUMNS, *RUNG_COLUMNS]
+    extra = sorted({name for row in rows for name in row}.difference(known))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, known + extra, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _points(values: dict[str, Any], time_ms: int, step: int) -> list[Point]:
+    return [
+        Point(clean(name), float(value), time_ms, step)
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    ]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _settings(column: str, trial: Trial) -> dict[str, str]:
+    settings = json.loads(trial.get(column) or "{}")
+    return {f"{column}.{name}": _text(value) for name, value in settings.items()}

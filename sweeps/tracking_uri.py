@@ -1,0 +1,101 @@
+"""Where a sweep is mirrored to: the default store, and a quick check of any other. Never imports MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+SQLITE = "sqlite:///"
+PATIENCE = 3.0  # seconds
+
+
+def default_uri(out: Path) -> str:
+    """The SQLite store of an output folder, `out/mlflow.db`.
+
+    The file is switched to write-ahead logging, which it remembers: half the time per run. A file system that cannot
+    do that keeps the journal it has, and a folder that cannot be written is for `reachable` to report.
+    """
+    path = Path(out).resolve() / "mlflow.db"
+    with contextlib.suppress(OSError, sqlite3.Error):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path, timeout=1)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+    return f"{SQLITE}{path}"
+
+
+def reachable(tracking_uri: str) -> str | None:
+    """None if the store answers, otherwise the reason in one line, after at most `PATIENCE` seconds or so."""
+    found: list[str | None] = []
+    probe = threading.Thread(target=lambda: found.append(_problem(tracking_uri)), daemon=True)
+    probe.start()  # a thread, because neither a name look-up nor a hanging network folder has a time limit of its own
+    probe.join(PATIENCE + 0.5)
+    return found[0] if found else f"tracking store {without_secrets(tracking_uri)}: no answer in {PATIENCE:g} s"
+
+
+def artifact_root(tracking_uri: str) -> str | None:
+    """The folder beside an SQLite store; None leaves the place to the server."""
+    path = _sqlite_path(tracking_uri)
+    return (path.parent / "mlartifacts").as_uri() if path else None
+
+
+def page(tracking_uri: str, experiment_id: str) -> str:
+    """Address of the experiment's page; the URI itself where no server shows one."""
+    shown = without_secrets(tracking_uri).rstrip("/")
+    return f"{shown}/#/experiments/{experiment_id}" if shown.startswith("http") else shown
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the user names and passwords of its URLs."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
+
+
+def _problem(tracking_uri: str) -> str | None:
+    scheme = urlsplit(tracking_uri).scheme
+    if scheme in ("http", "https"):
+        return _http_problem(tracking_uri)
+    if scheme.startswith("sqlite"):
+        return _sqlite_problem(tracking_uri)
+    if scheme in ("", "file"):
+        return (
+            f"tracking store {tracking_uri!r}: MLflow no longer writes to plain folders; use sqlite:///<path>/mlflow.db"
+        )
+    return None  # other databases and services have no quick check
+
+
+def _http_problem(tracking_uri: str) -> str | None:
+    parts = urlsplit(tracking_uri)
+    place = parts.netloc.rpartition("@")[2]
+    try:
+        address = urlunsplit((parts.scheme, place, parts.path.rstrip("/") + "/health", "", ""))
+        urllib.request.urlopen(address, timeout=PATIENCE).close()
+    except urllib.error.HTTPError as error:
+        if error.code == 403 or error.code >= 500:  # 401 and 404 come from proxies that guard or hide /health
+            return f"tracking server {place} answers {error.code} {error.reason}"
+    except (OSError, ValueError) as error:
+        return f"tracking server {place} does not answer: {getattr(error, 'reason', error)}"
+    return None
+
+
+def _sqlite_problem(tracking_uri: str) -> str | None:
+    path = _sqlite_path(tracking_uri)
+    if path is None:
+        return f"tracking store {tracking_uri!r}: give a file, as in sqlite:////absolute/path/mlflow.db"
+    if not path.parent.is_dir():
+        return f"tracking store: there is no folder {path.parent}"
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.W_OK):
+            return f"tracking store: {place} cannot be written"
+    return None
+
+
+def _sqlite_path(tracking_uri: str) -> Path | None:
+    scheme, _, rest = tracking_uri.partition(":///")
+    path = rest.partition("?")[0]
+    return Path(path).resolve() if scheme.startswith("sqlite") and path else None

@@ -1,0 +1,36 @@
+"""Which training rows an attack takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unlearn_core import checks
+from unlearn_core.checks import InputError
+from unlearn_core.types import CraftContext, Examples
+
+
+def check_fraction(fraction: float) -> None:
+    """Poisons must be some, and fewer than the rest."""
+    if not 0 < fraction <= 0.5:
+        raise InputError(f"fraction must lie in (0, 0.5], but got {fraction!r}")
+
+
+def poison_count(fraction: float, rows: int) -> int:
+    """round(fraction · rows), at least one."""
+    checks.positive(rows=rows)
+    return max(1, round(fraction * rows))
+
+
+def base_order(train: Examples, context: CraftContext) -> Tensor:
+    """(n,) one seeded permutation that every attack draws its rows from, so that attacks share rows where they can and
+    a smaller fraction is contained in a larger one."""
+    return torch.randperm(len(train), generator=context.rng("base"), device=train.targets.device)
+
+
+def first_allowed(order: Tensor, allowed: Tensor, count: int, *, why: str) -> Tensor:
+    """The first `count` positions of `order` whose entry in the mask `allowed` (n,) is true."""
+    candidates = order[allowed[order]]
+    if len(candidates) < count:
+        raise InputError(f"fraction asks for {count} poisons, but only {len(candidates)} rows {why}; lower it")
+    return candidates[:count]

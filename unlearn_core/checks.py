@@ -1,0 +1,48 @@
+"""One-line validators with uniform messages: the field, the value that came, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; the message names the field, the value and the fix."""
+
+
+def close_names(name: str, known: Iterable[str]) -> str:
+    """A hint such as "did you mean 'gd'?", or the whole list when nothing is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    near = near or [known_name for known_name in names if name and known_name.startswith(name[:2].lower())][:3]
+    if near:
+        return "did you mean " + " or ".join(repr(n) for n in near) + "?"
+    return "choose one of " + ", ".join(names)
+
+
+def positive(**values: float) -> None:
+    for field, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"{field} must be a positive number, but got {value!r}")
+
+
+def not_negative(**values: float) -> None:
+    for field, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(f"{field} must be zero or a positive number, but got {value!r}")
+
+
+def in_range(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InputError(f"{field} must lie in [{low:g}, {high:g}], but got {value!r}")
+
+
+def one_of(field: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{field} {value!r} is unknown; {close_names(str(value), allowed)}")
+
+
+def increasing(field: str, values: Sequence[float]) -> None:
+    if not values or any(b <= a for a, b in zip(values, values[1:], strict=False)):
+        raise InputError(f"{field} must increase strictly and not be empty, but got {list(values)!r}")

@@ -1,0 +1,21 @@
+"""Data sets: importing this package registers every source in `unlearn_core.registry.DATASETS`."""
+
+from unlearn_core.datasets.digits import Digits
+from unlearn_core.datasets.image_folder import ImageFolder
+from unlearn_core.datasets.loading import load_dataset
+from unlearn_core.datasets.npz import Npz
+from unlearn_core.datasets.raw import Raw, Source
+from unlearn_core.datasets.torchvision_files import Cifar10, Cifar100, FashionMnist, Mnist
+
+__all__ = [
+    "Cifar10",
+    "Cifar100",
+    "Digits",
+    "FashionMnist",
+    "ImageFolder",
+    "Mnist",
+    "Npz",
+    "Raw",
+    "Source",
+    "load_dataset",
+]

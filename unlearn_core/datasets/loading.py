@@ -1,0 +1,111 @@
+"""From a source to normalised tensors: the same rows, split and statistics on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlearn_core import checks
+from unlearn_core.checks import InputError
+from unlearn_core.datasets.raw import Raw, Source, check_raw, stratified_order
+from unlearn_core.types import Dataset, Examples
+
+# Never an experiment's seed: all scenarios of a data set share its rows and its split, so they can be compared.
+TRAIN_SEED, HELD_OUT_SEED = 0, 1
+
+
+def load_dataset(
+    source: Source,
+    *,
+    data_root: Path | None,
+    train_rows: int | None = None,
+    held_out_rows: int | None = None,
+    validation_share: float = 1 / 3,
+    download: bool = False,
+) -> Dataset:
+    """Load, subset, split and normalise `source`; tensors are on the CPU.
+
+    Args:
+        data_root: folder with the data files; sources that ship with a library do not need it.
+        train_rows, held_out_rows: how many rows to use, None for all. Rows come in one fixed order with balanced
+            classes, so a smaller subset is part of a larger one.
+        validation_share: share of the held-out rows used for tuning, in (0, 1); the rest is for reporting.
+        download: fetch missing files into `data_root` where the source can.
+    Returns: inputs float32 (n, channels, height, width) with mean 0 and deviation 1 per channel over the training
+        rows; ids are row numbers in the source's training part (train) or held-out part (validation and test).
+    Raises: InputError if files are missing or damaged, labels have gaps, or there are too few rows.
+    """
+    raw = check_raw(source.load(data_root, download=download), source.name)
+    train = _pick("train_rows", raw.y_train, train_rows, least=raw.classes, seed=TRAIN_SEED)
+    held_out = _pick("held_out_rows", raw.y_test, held_out_rows, least=2, seed=HELD_OUT_SEED)
+    validation, test = _cut(held_out, validation_share)
+    mean, std = channel_statistics(raw.x_train[train])
+
+    def examples(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Examples:
+        return Examples(_standardise(x[rows], mean, std), torch.from_numpy(y[rows]), torch.from_numpy(rows))
+
+    return Dataset(
+        name=source.name,
+        train=examples(raw.x_train, raw.y_train, train),
+        validation=examples(raw.x_test, raw.y_test, validation),
+        test=examples(raw.x_test, raw.y_test, test),
+        classes=raw.classes,
+        mean=mean,
+        std=std,
+        digest=_digest(raw, train=train, validation=validation, test=test),
+    )
+
+
+def channel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of (n, h, w, channels) uint8 pixels, in units of [0, 1].
+
+    A constant channel gets deviation 1, so that it can be divided by.
+    """
+    levels = np.arange(256)
+    means, stds = [], []
+    for channel in range(x.shape[-1]):
+        # From whole-number counts: exact, so every machine gets the same statistics, and without a float copy.
+        counts = torch.bincount(torch.from_numpy(x[..., channel].reshape(-1)), minlength=256).numpy()
+        mean = counts @ levels / counts.sum()
+        variance = counts @ (levels - mean) ** 2 / counts.sum()
+        means.append(float(mean / 255))
+        stds.append(float(np.sqrt(variance) / 255) or 1.0)
+    return tuple(means), tuple(stds)
+
+
+def _pick(field: str, labels: np.ndarray, rows: int | None, *, least: int, seed: int) -> np.ndarray:
+    """The first `rows` of the fixed order, or all."""
+    available = len(labels)
+    wanted = available if rows is None else rows
+    if not least <= wanted <= available:
+        raise InputError(f"{field} must lie in [{least}, {available}] for this data set, but got {wanted}")
+    return stratified_order(labels, seed=seed)[:wanted]
+
+
+def _cut(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Validation and test rows; both get at least one."""
+    checks.in_range("validation_share", share, 0.01, 0.99)
+    count = min(max(round(share * len(rows)), 1), len(rows) - 1)
+    return rows[:count], rows[count:]
+
+
+def _standardise(x: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(n, h, w, c) uint8 pixels to (n, c, h, w) float32 model inputs."""
+    pixels = torch.from_numpy(x).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    shape = (1, -1, 1, 1)
+    return pixels.div_(255).sub_(torch.tensor(mean).view(shape)).div_(torch.tensor(std).view(shape))
+
+
+def _digest(raw: Raw, **parts: np.ndarray) -> str:
+    """Hash of the pixels, labels and row numbers of each part."""
+    digest = hashlib.sha256()
+    for part, rows in parts.items():
+        x, y = (raw.x_train, raw.y_train) if part == "train" else (raw.x_test, raw.y_test)
+        digest.update(f"{part} {raw.classes} {(len(rows), *x.shape[1:])}".encode())
+        for values in (x[rows], y[rows].astype("<i8"), rows.astype("<i8")):
+            digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()

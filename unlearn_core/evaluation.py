@@ -1,0 +1,85 @@
+"""Measures a model on everything a scenario is about: arrays once, then metrics that only reduce them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unlearn_core.input_gradients import input_gradients, noise_alignment
+from unlearn_core.metrics import compute_all
+from unlearn_core.training import predict
+from unlearn_core.types import Examples, Poisoned, Probe
+
+FRESH_SCORES = 2000  # least number of null scores, so that their 1 % quantile rests on 20 of them
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """What a scenario's models are measured on; built once and used for each of them.
+
+    held_out: validation or test rows. retain: a fixed sample of clean training rows. forget: all poisons as trained
+    on. references: weights of the `corrupted` and the `oracle` model, when known, for distances.
+    """
+
+    held_out: Examples
+    retain: Examples
+    forget: Examples
+    probes: Mapping[str, Probe]
+    evidence: Mapping[str, Tensor]
+    fresh_noise: Tensor | None
+    references: Mapping[str, Weights] = field(default_factory=dict)
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """All metrics that apply, by column."""
+        return compute_all(self.arrays(model))
+
+    def arrays(self, model: nn.Module) -> dict[str, np.ndarray]:
+        """Everything the metrics need, computed once, on the CPU."""
+        sets = {"test": self.held_out, "retain": self.retain, "forget": self.forget}
+        tensors: dict[str, Tensor] = {}
+        for name, examples in sets.items():
+            tensors |= {f"{name}_logits": predict(model, examples.inputs), f"{name}_targets": examples.targets}
+        logits: dict[int, Tensor] = {}  # probes that share their examples are run once
+        for name, probe in self.probes.items():
+            if id(probe.examples) not in logits:
+                logits[id(probe.examples)] = predict(model, probe.examples.inputs)
+            tensors |= {f"{name}_logits": logits[id(probe.examples)], f"{name}_targets": probe.examples.targets}
+            if probe.true is not None:
+                tensors[f"{name}_true"] = probe.true
+        tensors |= self._noise_scores(model)
+        for name, weights in self.references.items():
+            tensors[f"shift_from_{name}"] = distances(model, weights)
+        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+    def _noise_scores(self, model: nn.Module) -> dict[str, Tensor]:
+        if self.fresh_noise is None:
+            return {}
+        epsilon = float(self.evidence["epsilon"])
+        gradients = input_gradients(model, self.evidence["base_inputs"], self.forget.targets)
+        scores = noise_alignment(gradients, self.evidence["noise"], epsilon)
+        kept = ~scores.isnan()
+        fresh = noise_alignment(gradients, self.fresh_noise, epsilon)[:, kept]
+        return {"noise_scores": scores[kept], "fresh_noise_scores": fresh, "noise_dropped": (~kept).sum()}
+
+
+def fresh_noise(poisoned: Poisoned, random: torch.Generator) -> Tensor | None:
+    """(R, m, *shape) noise of the same law that no model has seen, or None where the attack has no noise."""
+    if "noise" not in poisoned.evidence:
+        return None
+    noise = poisoned.evidence["noise"]
+    repeats = math.ceil(FRESH_SCORES / len(noise))
+    draws = torch.randn((repeats, *noise.shape), generator=random)
+    return (draws * float(poisoned.evidence["epsilon"])).to(noise.device)
+
+
+def distances(model: nn.Module, weights: Weights) -> Tensor:
+    """[L1, L2] distance of the model's parameters from `weights`, float64."""
+    differences = [(p.detach() - weights[name]).double().flatten() for name, p in model.named_parameters()]
+    flat = torch.cat(differences)
+    return torch.stack([flat.abs().sum(), flat.square().sum().sqrt()])

@@ -1,0 +1,32 @@
+"""Metrics: pure functions of arrays, importable without torch.
+
+Importing this package registers every family in `unlearn_core.registry.METRICS`.
+"""
+
+from unlearn_core.metrics import backdoor, distance, gaussian, membership  # noqa: F401  (each registers its family)
+from unlearn_core.metrics.accuracy import cross_entropy, share_correct
+from unlearn_core.metrics.family import Family, columns, compute_all, families
+from unlearn_core.metrics.normal import ks_distance
+from unlearn_core.metrics.outcome import attack_took, efficacy, removal, score, utility_gap
+from unlearn_core.metrics.proportions import share_error, wilson_interval
+from unlearn_core.metrics.roc import advantage, auc, tpr_at_fpr
+
+__all__ = [
+    "Family",
+    "advantage",
+    "attack_took",
+    "auc",
+    "columns",
+    "compute_all",
+    "cross_entropy",
+    "efficacy",
+    "families",
+    "ks_distance",
+    "removal",
+    "score",
+    "share_correct",
+    "share_error",
+    "tpr_at_fpr",
+    "utility_gap",
+    "wilson_interval",
+]

@@ -1,0 +1,79 @@
+"""A family is a group of metric columns that reduce the same arrays; METRICS holds them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from unlearn_core.checks import close_names
+from unlearn_core.registry import METRICS
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Metrics that are computed together.
+
+    columns: column name -> one line: meaning, the value a model without poison has, and the direction.
+    needs: names of the arrays that `compute` reads; it is given no others.
+    compute: reduces the arrays to one float per column. Raises ValueError on invalid arrays; a value is NaN only
+        where its column says that it is undefined. Its docstring is the family's.
+    """
+
+    columns: dict[str, str]
+    needs: tuple[str, ...]
+    compute: Callable[[Arrays], dict[str, float]]
+
+    def __post_init__(self) -> None:
+        # Listings show an item's docstring; without this every family would show the one of this class.
+        object.__setattr__(self, "__doc__", self.compute.__doc__)
+
+    def __call__(self, arrays: Arrays) -> dict[str, float]:
+        """The family's columns, exactly those declared.
+
+        Raises: ValueError if an array is missing or invalid; RuntimeError if `compute` breaks its declaration.
+        """
+        missing = [name for name in self.needs if name not in arrays]
+        if missing:
+            raise ValueError(f"arrays {missing} are missing; this family needs {list(self.needs)}")
+        values = self.compute({name: arrays[name] for name in self.needs})
+        if values.keys() != self.columns.keys():
+            raise RuntimeError(f"declared columns {sorted(self.columns)}, but computed {sorted(values)}")
+        return {column: float(values[column]) for column in self.columns}
+
+
+def families() -> dict[str, Family]:
+    """All registered families by name."""
+    return {name: METRICS.get(name) for name in METRICS.names()}
+
+
+def columns() -> dict[str, str]:
+    """Column -> meaning, over all families. Raises RuntimeError if two families declare the same column."""
+    merged: dict[str, str] = {}
+    for name, family in families().items():
+        twice = merged.keys() & family.columns.keys()
+        if twice:
+            raise RuntimeError(f"metric {name!r} declares columns of another family: {sorted(twice)}")
+        merged |= family.columns
+    return merged
+
+
+def compute_all(arrays: Arrays) -> dict[str, float]:
+    """The columns of every family whose arrays are all present.
+
+    Raises: ValueError if an array is invalid, or if no family knows its name (a misspelt array would otherwise
+        switch its family off without a word).
+    """
+    known = families()
+    names = {name for family in known.values() for name in family.needs}
+    for name in arrays:
+        if name not in names:
+            raise ValueError(f"array {name!r} is unknown to all metrics; {close_names(name, names)}")
+    values: dict[str, float] = {}
+    for family in known.values():
+        if all(name in arrays for name in family.needs):
+            values |= family(arrays)
+    return values

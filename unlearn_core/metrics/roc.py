@@ -1,0 +1,63 @@
+"""How well scores tell members from non-members. Higher scores mean "more member"; any unit, equal on both sides."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unlearn_core import checks
+from unlearn_core.metrics.arrays import scores
+
+
+def tpr_at_fpr(*, member: np.ndarray, nonmember: np.ndarray, fpr: float) -> float:
+    """True-positive rate of the best threshold attack whose false-positive rate is at most `fpr`.
+
+    Conservative: no interpolation between thresholds, so with fewer than 1 / `fpr` non-members not one of them may
+    be misjudged, and a member tied with the first forbidden non-member does not count.
+
+    Args:
+        member: scores of training examples, shape (n,).
+        nonmember: scores of held-out examples, shape (m,).
+        fpr: allowed share of non-members called members, in [0, 1].
+    Returns: share of members called members, in [0, 1].
+    Raises: ValueError if an array is empty, not 1-D or not finite, or `fpr` is outside [0, 1].
+    Source: Carlini et al., IEEE S&P 2022, arXiv:2112.03570.
+    """
+    member, nonmember = scores(member=member, nonmember=nonmember)
+    checks.in_range("fpr", fpr, 0, 1)
+    # Comparing quotients, because floor(fpr * m) is wrong by rounding for some rates k / m.
+    rates = np.arange(nonmember.size + 1) / nonmember.size
+    allowed = int(np.searchsorted(rates, fpr, side="right")) - 1  # non-members that may be misjudged
+    if allowed == nonmember.size:
+        return 1.0
+    return float(np.mean(member > np.sort(nonmember)[::-1][allowed]))
+
+
+def auc(*, member: np.ndarray, nonmember: np.ndarray) -> float:
+    """Probability that a random member scores higher than a random non-member; a tie counts one half.
+
+    Args:
+        member, nonmember: scores, shapes (n,) and (m,).
+    Returns: area under the ROC curve, in [0, 1]; 0.5 means indistinguishable in rank.
+    Raises: ValueError if an array is empty, not 1-D, or not finite.
+    """
+    member, nonmember = scores(member=member, nonmember=nonmember)
+    ranked = np.sort(nonmember)
+    below = np.searchsorted(ranked, member, side="left")
+    not_above = np.searchsorted(ranked, member, side="right")
+    return float(np.mean(below + not_above) / (2 * nonmember.size))
+
+
+def advantage(*, member: np.ndarray, nonmember: np.ndarray) -> float:
+    """Largest TPR - FPR over all thresholds; (1 + advantage) / 2 is the best balanced accuracy.
+
+    Args:
+        member, nonmember: scores, shapes (n,) and (m,).
+    Returns: in [0, 1]; 0 if no threshold does better than chance.
+    Raises: ValueError if an array is empty, not 1-D, or not finite.
+    Source: Yeom et al., IEEE CSF 2018, arXiv:1709.01604.
+    """
+    member, nonmember = scores(member=member, nonmember=nonmember)
+    thresholds = np.unique(member)  # the gain grows only where a member is let in
+    tpr = 1 - np.searchsorted(np.sort(member), thresholds, side="left") / member.size
+    fpr = 1 - np.searchsorted(np.sort(nonmember), thresholds, side="left") / nonmember.size
+    return float(max(0.0, np.max(tpr - fpr)))

@@ -1,0 +1,64 @@
+"""What every model family shares: the contract, the way to build one, and checks of the input shape."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from unlearn_core.checks import InputError
+from unlearn_core.models.initialise import initialise
+
+
+class ModelSettings(Protocol):
+    """A frozen dataclass of settings, registered in MODELS."""
+
+    def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """A model from (n, *input_shape) to (n, classes) logits.
+
+        Its direct children are its blocks: applied one after the other they are the forward pass, and the last is the
+        head. So any last few blocks can be re-initialised or trained alone, and the blocks before them run once.
+        """
+        ...
+
+
+def build_model(settings: ModelSettings, *, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    """A new model on the CPU whose weights are a function of (settings, input_shape, classes, seed)."""
+    if classes < 2:
+        raise InputError(f"classes must be at least 2, but got {classes}")
+    model = settings.build(input_shape=tuple(input_shape), classes=classes)
+    initialise(model, seed)
+    return model
+
+
+def chain(**blocks: nn.Module) -> nn.Sequential:
+    """The named blocks in a row."""
+    return nn.Sequential(OrderedDict(blocks))
+
+
+def image_shape(model: str, input_shape: tuple[int, ...], *, least: int = 1) -> tuple[int, int, int]:
+    """(channels, height, width), or InputError if the input is no image of at least `least` pixels a side."""
+    if len(input_shape) != 3:
+        raise InputError(f"model {model} needs images (channels, height, width), but got inputs of shape {input_shape}")
+    channels, height, width = input_shape
+    if min(height, width) < least:
+        raise InputError(f"model {model} needs images of {least}x{least} or more pixels, but got {height}x{width}")
+    return channels, height, width
+
+
+class GlobalAverage(nn.Module):
+    """(n, channels, height, width) to (n, channels) means.
+
+    Not AdaptiveAvgPool2d, whose gradient on GPUs differs from run to run.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3))
+
+
+class GlobalMaximum(nn.Module):
+    """(n, channels, height, width) to (n, channels) maxima; as for GlobalAverage, with a reproducible gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(dim=(2, 3))

@@ -1,0 +1,50 @@
+"""Names for everything that a configuration can select. A new entry is one file, one import and one test row."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from unlearn_core.checks import InputError, close_names
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Items of one kind, selectable by name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._items: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorate a class or function to make it selectable by `name`."""
+
+        def add(item: T) -> T:
+            if name in self._items:
+                raise ValueError(f"{self.kind} {name!r} is already registered")
+            self._items[name] = item
+            return item
+
+        return add
+
+    def get(self, name: str) -> T:
+        """The item called `name`; an unknown name raises InputError with the nearest names."""
+        if name not in self._items:
+            raise InputError(f"{self.kind} {name!r} is unknown; {close_names(name, self._items)}")
+        return self._items[name]
+
+    def names(self) -> list[str]:
+        return sorted(self._items)
+
+    def summary(self, name: str) -> str:
+        """First line of the item's docstring, for listings."""
+        return (inspect.getdoc(self.get(name)) or "").split("\n")[0]
+
+
+DATASETS: Registry[Any] = Registry("dataset")
+MODELS: Registry[Any] = Registry("model")
+ATTACKS: Registry[Any] = Registry("attack")
+UNLEARNERS: Registry[Any] = Registry("unlearner")
+METRICS: Registry[Any] = Registry("metric")

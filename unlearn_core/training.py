@@ -1,0 +1,198 @@
+"""The one training loop: everything that changes a model by gradient steps runs through `descend`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unlearn_core import checks
+from unlearn_core.augment import AUGMENTATIONS, augment
+from unlearn_core.seeding import Streams
+from unlearn_core.types import Examples, Update
+
+Batch = TypeVar("Batch")
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("constant", "cosine", "linear", "steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained from scratch.
+
+    The schedule is a function of progress (share of the run that is done), so that a run with a smaller budget is the
+    same schedule compressed.
+    """
+
+    epochs: int = 40  # passes over the training set
+    batch_size: int = 128  # rows per update
+    optimizer: str = "sgd"
+    lr: float = 0.1  # peak step size
+    momentum: float = 0.9  # SGD momentum, or AdamW's beta1
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    warmup: float = 0.0  # share of the run with linearly growing step size
+    milestones: tuple[float, ...] = (0.5, 0.75)  # `steps` only: progress at which lr is divided by 10
+    label_smoothing: float = 0.0
+    augmentation: str = "none"
+    bf16: bool = True  # bfloat16 autocast on GPU; CPU always runs in float32
+
+    def __post_init__(self) -> None:
+        checks.positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+        checks.not_negative(weight_decay=self.weight_decay)
+        checks.in_range("momentum", self.momentum, 0, 0.9999)
+        checks.in_range("warmup", self.warmup, 0, 0.99)
+        checks.in_range("label_smoothing", self.label_smoothing, 0, 0.99)
+        checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.one_of("augmentation", self.augmentation, AUGMENTATIONS)
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], *, name: str, lr: float, momentum: float, weight_decay: float, nesterov: bool = False
+) -> torch.optim.Optimizer:
+    """SGD or AdamW over the parameters that require gradients."""
+    trainable = [p for p in parameters if p.requires_grad]
+    if name == "adamw":
+        return torch.optim.AdamW(trainable, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+    return torch.optim.SGD(
+        trainable, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov and momentum > 0
+    )
+
+
+def schedule_factor(name: str, progress: float, *, warmup: float = 0.0, milestones: Sequence[float] = ()) -> float:
+    """Share of the peak step size at `progress` in [0, 1]."""
+    if progress < warmup:
+        return progress / warmup + 1e-3  # never exactly zero: the first update must move
+    rest = min(1.0, (progress - warmup) / (1 - warmup))
+    if name == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * rest))
+    if name == "linear":
+        return 1 - rest
+    if name == "steps":
+        return float(0.1 ** sum(progress >= m for m in milestones))
+    return 1.0
+
+
+def split_rows(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut `order` into batches; a last batch of one row joins the one before it (BatchNorm cannot train on one row)."""
+    parts = list(order.split(batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def batches(
+    examples: Examples,
+    batch_size: int,
+    rng: Streams,
+    label: str,
+    *,
+    start: int = 0,
+    epochs: int | None = None,
+    augmentation: str = "none",
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled batches (inputs, targets) of `epochs` epochs, the first numbered `start`; endless if `epochs` is None.
+
+    Each epoch's order and augmentation is a function of (rng.seed, label, epoch) alone. An empty set gives nothing.
+    """
+    for epoch in itertools.count(start) if epochs is None else range(start, start + epochs):
+        if not len(examples):
+            return
+        random = rng(label, epoch)
+        order = torch.randperm(len(examples), generator=random, device=examples.targets.device)
+        for rows in split_rows(order, batch_size):
+            yield augment(examples.inputs[rows], augmentation, random), examples.targets[rows]
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Number of batches that `batches` makes of one epoch."""
+    whole, rest = divmod(rows, batch_size)
+    return whole + (rest > 1 or (rest == 1 and whole == 0))
+
+
+def descend(
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    phase: str,
+    size: Callable[[Batch], int | tuple[int, ...]],
+    lr: Callable[[int], float] | None = None,
+) -> Iterator[Update]:
+    """One optimiser step per batch on `loss(batch)`; each is announced before it is made.
+
+    lr: step size as a function of the number of steps made by this call; None leaves the optimiser's own.
+    """
+    for step, batch in enumerate(batches):
+        yield Update(phase, size(batch))
+        if lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = lr(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss(batch).backward()
+        optimizer.step()
+
+
+def rows_of(batch: tuple[Tensor, Tensor]) -> int:
+    """Size of a plain (inputs, targets) batch."""
+    return len(batch[1])
+
+
+def train_updates(
+    model: nn.Module, examples: Examples, recipe: Recipe, rng: Streams, *, progress: Callable[[], float] | None = None
+) -> Iterator[Update]:
+    """Train `model` in place by `recipe`: for its epochs, or, when `progress` is given, until stopped from outside.
+
+    progress: share of the run that is done, in [0, 1]; drives the schedule in place of the epoch count.
+    """
+    optimizer = build_optimizer(
+        model.parameters(),
+        name=recipe.optimizer,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+    total = recipe.epochs * steps_per_epoch(len(examples), recipe.batch_size)
+
+    def lr(step: int) -> float:
+        done = step / total if progress is None else progress()
+        return recipe.lr * schedule_factor(recipe.schedule, done, warmup=recipe.warmup, milestones=recipe.milestones)
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, targets = batch
+        return functional.cross_entropy(model(inputs), targets, label_smoothing=recipe.label_smoothing)
+
+    model.train()
+    epochs = recipe.epochs if progress is None else None
+    stream = batches(
+        examples, recipe.batch_size, rng, "train", epochs=epochs, augmentation=recipe.augmentation
+    )
+    return descend(stream, loss, optimizer, phase="train", size=rows_of, lr=lr)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, inputs: Tensor, *, chunk: int = 1024) -> Tensor:
+    """Logits (n, C) float32, in evaluation mode whatever mode the model was left in."""
+    with evaluating(model):
+        return torch.cat([model(part).float() for part in inputs.split(chunk)])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Every module in evaluation mode, each put back to its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,200 @@
+"""Values that attacks, unlearners and metrics exchange, and the protocols they satisfy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from unlearn_core.seeding import Streams
+    from unlearn_core.training import Recipe
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows that live on one device.
+
+    inputs: (n, *shape) float32 in the model's continuous input space (images: normalised NCHW).
+    targets: (n,) int64 class indices.
+    ids: (n,) int64, the row's number in the set it came from; stable under selection.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def rows(self, index: Tensor) -> Examples:
+        """The rows picked by an index or a boolean mask."""
+        return Examples(self.inputs[index], self.targets[index], self.ids[index])
+
+    def to(self, device: torch.device | str) -> Examples:
+        return Examples(self.inputs.to(device), self.targets.to(device), self.ids.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A loaded data set, normalised and on one device.
+
+    validation and test are disjoint parts of the held-out data: tuning looks at the first, reports at the second.
+    mean, std: per channel, in pixel units of [0, 1]; model input = (pixel - mean) / std.
+    digest: hash of the content, so that artifacts made from other data are never reused.
+    """
+
+    name: str
+    train: Examples
+    validation: Examples
+    test: Examples
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    digest: str
+
+    def to(self, device: torch.device | str) -> Dataset:
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )
+
+    def channel(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        """Per-channel `values` shaped to broadcast over `like` (n, channels, ...)."""
+        return like.new_tensor(values).view(1, -1, *[1] * (like.dim() - 2))
+
+    def to_pixels(self, inputs: Tensor) -> Tensor:
+        """Model inputs to pixels in [0, 1]."""
+        return inputs * self.channel(self.std, inputs) + self.channel(self.mean, inputs)
+
+    def from_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels in [0, 1] to model inputs."""
+        return (pixels - self.channel(self.mean, pixels)) / self.channel(self.std, pixels)
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """What an attack made, and what is needed to measure it later.
+
+    rows: (m,) int64 positions in the clean training set that were overwritten (`replace`), or the positions the new
+        rows were made from (`append`).
+    inputs: (m, *shape) poisoned inputs; targets: (m,) their labels.
+    evidence: tensors only the attacker knows (noise, base inputs, trigger, targets, ...).
+    """
+
+    rows: Tensor
+    inputs: Tensor
+    targets: Tensor
+    mode: Literal["replace", "append"] = "replace"
+    evidence: dict[str, Tensor] = field(default_factory=dict)
+
+    def apply(self, train: Examples) -> tuple[Examples, Tensor]:
+        """The poisoned training set and its (n,) boolean poison mask.
+
+        `append` gives the new rows ids after the largest id of `train`.
+        """
+        if self.mode == "append":
+            return self._append(train)
+        inputs, targets = train.inputs.clone(), train.targets.clone()
+        inputs[self.rows], targets[self.rows] = self.inputs, self.targets
+        mask = targets.new_zeros(len(train)).bool()
+        mask[self.rows] = True
+        return Examples(inputs, targets, train.ids), mask
+
+    def _append(self, train: Examples) -> tuple[Examples, Tensor]:
+        import torch  # metrics import this module's package without torch
+
+        fresh = train.ids.max() + 1 + torch.arange(len(self.rows), device=train.ids.device)
+        ids = torch.cat([train.ids, fresh])
+        poisoned = Examples(torch.cat([train.inputs, self.inputs]), torch.cat([train.targets, self.targets]), ids)
+        return poisoned, ids > train.ids.max()
+
+
+@dataclass(frozen=True)
+class CraftContext:
+    """What an attacker may use: the data set's facts, random streams, and a model trained on clean data (on demand)."""
+
+    dataset: Dataset
+    rng: Streams
+    clean_model: Callable[[], nn.Module]
+
+
+class Primary(NamedTuple):
+    """The metric that says how much of an attack is left; larger means more poison.
+
+    The attack took when corrupted and oracle differ by at least `least_gap` and by three standard errors.
+    """
+
+    metric: str
+    error: str  # column with the standard error of `metric`
+    least_gap: float
+
+
+class Probe(NamedTuple):
+    """Held-out rows that an attack is measured on.
+
+    examples: inputs with the labels the attacker would give them; true: (n,) the labels they really have, where a
+    metric asks for them.
+    """
+
+    examples: Examples
+    true: Tensor | None = None
+
+
+class Attack(Protocol):
+    """A frozen dataclass of settings, registered in ATTACKS."""
+
+    primary: ClassVar[Primary]
+    fraction: float  # poisons as a share of the clean training rows
+
+    def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
+        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained."""
+        ...
+
+    def craft(self, train: Examples, context: CraftContext) -> Poisoned: ...
+
+    def probes(self, held_out: Examples, context: CraftContext) -> dict[str, Probe]:
+        """What the attack is measured on besides the poisons themselves. `unseen` must be there: fresh poisons of the
+        same kind that no model was trained on (the non-members of membership attacks)."""
+        ...
+
+
+class Update(NamedTuple):
+    """Announces one model update: what follows until the next announcement is charged to (phase, size)."""
+
+    phase: str
+    size: int | tuple[int, ...]  # rows of each batch that it reads
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an unlearner is given. `model` is changed in place; everything else is read-only.
+
+    progress: share of this run's budget that is already spent, in [0, 1]; only for methods with `anytime = False`.
+    """
+
+    model: nn.Module
+    retain: Examples
+    forget: Examples
+    recipe: Recipe
+    rng: Streams
+    progress: Callable[[], float]
+
+
+class Unlearner(Protocol):
+    """A frozen dataclass of settings, registered in UNLEARNERS.
+
+    anytime: True if a run can be stopped at any budget; False if its schedule needs the budget as its horizon, so
+        that each budget takes a run of its own.
+    """
+
+    anytime: ClassVar[bool]
+
+    def updates(self, task: Task) -> Iterator[Update]:
+        """Yield an Update *before* doing it; do it when resumed. Ends when the method is done."""
+        ...
+
+    @classmethod
+    def search_space(cls) -> dict[str, Any]: ...

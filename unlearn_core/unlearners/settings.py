@@ -1,0 +1,122 @@
+"""Settings and steps that all gradient methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from unlearn_core import checks
+from unlearn_core.space import Choice, Float, Int, Range
+from unlearn_core.training import (
+    OPTIMIZERS,
+    batches,
+    build_optimizer,
+    descend,
+    rows_of,
+    schedule_factor,
+    steps_per_epoch,
+)
+from unlearn_core.types import Examples, Task, Update
+
+BN_POLICIES = ("train", "frozen")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How a gradient method makes its steps.
+
+    bn: `train` lets BatchNorm update its running statistics, `frozen` keeps the whole model in evaluation mode.
+    """
+
+    anytime: ClassVar[bool] = True
+
+    lr: float = 0.01  # step size
+    epochs: int = 10  # passes over the set that the method loops over; the budget may end it earlier
+    batch_size: int = 128  # rows per update
+    momentum: float = 0.9  # SGD momentum, or AdamW's beta1
+    weight_decay: float = 5e-4
+    optimizer: str = "sgd"
+    bn: str = "train"
+
+    def __post_init__(self) -> None:
+        checks.not_negative(lr=self.lr, weight_decay=self.weight_decay)
+        checks.positive(epochs=self.epochs, batch_size=self.batch_size)
+        checks.in_range("momentum", self.momentum, 0, 0.9999)
+        checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        checks.one_of("bn", self.bn, BN_POLICIES)
+
+    def optimizer_for(self, module: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(
+            module.parameters(),
+            name=self.optimizer,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+
+    def set_mode(self, module: nn.Module) -> None:
+        module.train(self.bn == "train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings(StepSettings):
+    """Steps on one loss over epochs of one set.
+
+    schedule: the step size over the method's own `epochs` (not over the budget, so that a run can stop anywhere).
+    """
+
+    schedule: str = "constant"  # or cosine, linear: falling to zero at the end of `epochs`
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.one_of("schedule", self.schedule, ("constant", "cosine", "linear"))
+
+    def lr_at(self, rows: int) -> Callable[[int], float]:
+        """Step size by step number, for a loop over `rows` rows."""
+        total = self.epochs * max(1, steps_per_epoch(rows, self.batch_size))
+        return lambda step: self.lr * schedule_factor(self.schedule, min(1.0, step / total))
+
+    def loop(
+        self,
+        task: Task,
+        examples: Examples,
+        loss: Callable[[tuple[Tensor, Tensor]], Tensor],
+        *,
+        optimizer: torch.optim.Optimizer,
+        label: str = "retain",
+    ) -> Iterator[Update]:
+        """`epochs` passes over `examples`, one step per batch on `loss`; `label` names the phase and data order."""
+        stream = batches(
+            examples,
+            self.batch_size,
+            task.rng,
+            label,
+            epochs=self.epochs,
+            augmentation=task.recipe.augmentation,
+        )
+        return descend(stream, loss, optimizer, phase=label, size=rows_of, lr=self.lr_at(len(examples)))
+
+
+def loop_space(*, lr: Float, epochs: Int) -> dict[str, Range]:
+    """The search space that loops share; each method adds its own settings."""
+    return {"lr": lr, "epochs": epochs, "schedule": Choice(("constant", "cosine"))}
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean cross-entropy of a batch in nats, computed in float32."""
+    inputs, targets = batch
+    return nn.functional.cross_entropy(model(inputs).float(), targets)
+
+
+def split_blocks(model: nn.Module, k: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """The model as (all but its last k blocks, its last k blocks); k beyond the number of blocks means all.
+
+    A model's blocks are its direct children in forward order, the head last.
+    """
+    blocks = list(model.children())
+    cut = max(0, len(blocks) - k)
+    return nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:])
