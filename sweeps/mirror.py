@@ -74,6 +74,11 @@ class Mirror:
         self.client.set_terminated(self.runs[key].run_id, status, end_ms)
         self.runs[key] = self.runs[key]._replace(status=status)
 
+    def close(self, key: str, trials: Sequence[Trial]) -> None:
+        """Finish a run that shows these trials, and mark that it does."""
+        self.finish(key, "FINISHED", rows.times_ms(trials[-1])[1])
+        self.log(key, [], {}, {"sweep.closed": rows.mark(trials)})
+
 
 def connect(tracking_uri: str) -> Any:
     """An MlflowClient that is quiet, offline apart from its store, and quick to give up."""
@@ -118,8 +123,8 @@ def send(to: Mirror, child_runs: int) -> tuple[int, int]:
         to.log("sweep", [], {}, rows.group_tags(trials) | {"sweep.synced": rows.mark(trials)})
     for name in ("sweep.json", "report"):
         _upload(to, name)
-    if trials and not running and (new or to.runs["sweep"].status not in DONE):
-        to.finish("sweep", "FINISHED", rows.times_ms(trials[-1])[1])
+    if trials and not running and root.tags.get("sweep.closed") != rows.mark(trials):
+        to.close("sweep", trials)
     return new, len(trials)
 
 
@@ -142,10 +147,10 @@ def _send_study(to: Mirror, study: str, own: set[str], trials: Sequence[Trial], 
         for trial in trials[since:]:
             points += [] if trial["trial_id"] in own else rows.step_points(trial)
         to.log(key, points, {}, rows.group_tags(trials) | {"sweep.synced": rows.mark(trials)})
-    if not running and (since < len(trials) or to.runs[key].status not in DONE):
+    if not running and run.tags.get("sweep.closed") != rows.mark(trials):
         if not own.issuperset(trial["trial_id"] for trial in trials):
             to.client.log_text(run.run_id, rows.table(trials), "trials.csv")
-        to.finish(key, "FINISHED", rows.times_ms(trials[-1])[1])
+        to.close(key, trials)
     return max(sent, len(trials) - before)
 
 
@@ -182,5 +187,5 @@ def is_running(sweep_dir: Path) -> bool:
     return (sweep_dir / ".running").exists()
 
 
-def _chunks(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

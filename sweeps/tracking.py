@@ -1,9 +1,8 @@
-"""MLflow mirror of a sweep's records: one experiment, a run per study under the sweep's run, a run per trial under it.
+"""Mirrors a sweep's records to MLflow, beside the sweep or afterwards, without ever being in its way.
 
-The records are the truth and nothing here is needed to have them. `sync` sends what a tracking store is missing and can
-be repeated, interrupted and repeated again: runs are found by the tag `sweep.key`, times come from the records, and the
-mark that something is complete is written last. Run it beside a sweep (`python -m sweeps.tracking ... --follow`) or
-afterwards. The only file that imports mlflow, and only when needed: that takes seconds, so trial workers never do.
+The records are the truth and nothing here is needed to have them. `sync` sends what a tracking store is missing; it can
+be repeated, interrupted and repeated again (how: `sweeps.mirror`). During a sweep it runs as a process of its own,
+`python -m sweeps.tracking SWEEP_DIR --tracking-uri URI --follow`.
 """
 
 from __future__ import annotations
@@ -119,9 +118,7 @@ def _experiment(client: Any, name: str, tracking_uri: str) -> str:
     if found is None:
         return client.create_experiment(name, artifact_location=artifact_root(tracking_uri))
     if found.lifecycle_stage == "deleted":
-        raise TrackingError(
-            f"the experiment {name!r} was deleted from the tracking store; restore it or erase it there"
-        )
+        raise TrackingError(f"the experiment {name!r} was deleted there; restore it or erase it for good")
     return found.experiment_id
 
 
@@ -135,9 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sweeps.tracking", description=__doc__.partition("\n")[0])
     parser.add_argument("sweep_dir", type=Path, metavar="SWEEP_DIR", help="folder with sweep.json and records")
     parser.add_argument("--tracking-uri", required=True, metavar="URI", help="sqlite:////absolute/path or http://...")
-    parser.add_argument(
-        "--child-runs", type=int, default=CHILD_RUNS, metavar="N", help="trials with a run of their own"
-    )
+    parser.add_argument("--child-runs", type=int, default=CHILD_RUNS, metavar="N", help="trials with their own run")
     parser.add_argument("--follow", action="store_true", help="repeat until the sweep is over")
     args = parser.parse_args(argv)
     os.nice(10)  # the sweep's own processes come first

@@ -27,6 +27,8 @@ PARAMS = (
     *("proposal", "chosen_for", "seed", "unlearning_seed", "primary_metric"),
 )
 TRIAL_METRICS = ("corrupted_value", "oracle_value", "corrupted_test_accuracy", "oracle_test_accuracy", "primary_z")
+RUNG_METRICS = [name for name in RUNG_COLUMNS if name != "budget" and not name.startswith("retrain_at_budget_")]
+"""The budget is the step, and retraining at that budget is a trial of its own."""
 STEP_METRICS = ("score", "efficacy", "utility_gap")
 """What a trial without a run of its own shows in its study's run; the table beside it has everything."""
 
@@ -128,7 +130,7 @@ def points(trial: Trial) -> list[Point]:
     time_ms = times_ms(trial)[1]
     found = _points({name: trial.get(name) for name in TRIAL_METRICS}, time_ms, 0)
     for rung in trial.get("rungs") or []:
-        values = {name: rung.get(name) for name in RUNG_COLUMNS if name != "budget"}
+        values = {name: rung.get(name) for name in RUNG_METRICS}
         found += _points(values | (rung.get(METRIC_PREFIX) or {}), time_ms, per_mille(rung.get("budget")))
     return found
 

@@ -130,6 +130,7 @@ class Primary(NamedTuple):
     metric: str
     error: str  # column with the standard error of `metric`
     least_gap: float
+    z: str | None = None  # column with its z score against an exact null of no poison, where there is one
 
 
 class Probe(NamedTuple):

@@ -28,7 +28,7 @@ class Gaussian:
     so that larger means more poison left.
     """
 
-    primary: ClassVar[Primary] = Primary("gaussian_score", "gaussian_score_se", least_gap=0.1)
+    primary: ClassVar[Primary] = Primary("gaussian_score", "gaussian_score_se", least_gap=0.1, z="gaussian_z")
 
     fraction: float = 0.015  # share of the training rows
     epsilon: float = 0.566  # standard deviation of the noise, in units of the input's standard deviation per channel

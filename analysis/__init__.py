@@ -1,0 +1,1 @@
+"""Post-hoc analysis of a results folder with pandas: fronts, tests, figures, report."""

@@ -1,0 +1,1 @@
+"""One figure per file: `curve` computes what is drawn, `draw` draws it."""

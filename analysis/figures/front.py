@@ -1,0 +1,100 @@
+"""Efficacy against cost: chosen configurations, their Pareto front, retrain@b and the noise band."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis import style
+from analysis.pareto import nondominated, staircase
+from analysis.points import RETRAIN_AT_BUDGET, Axis
+from analysis.results import Results
+from analysis.stats import NOTHING, Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CLOUD_LIMIT = 400
+"""Tuning proposals drawn per attack; the non-dominated ones always are."""
+
+
+class FrontCurve(NamedTuple):
+    """What a front figure shows for one attack."""
+
+    attack: str
+    axis: Axis
+    points: pd.DataFrame  # unlearners: columns of `points.points`, plus `x` and `on_front`
+    retrain: pd.DataFrame  # retrain@b, likewise (a front of its own)
+    outline: NDArray[np.float64]  # corners of the front, (k, 2)
+    band: Interval  # efficacy of the second oracle
+    cloud: pd.DataFrame  # tuning proposals, with `x`: measured on tuning seeds, shown as background
+
+
+def curve(results: Results, attack: str, axis: Axis | None = None) -> FrontCurve:
+    """Numbers of the front of one attack; the front is over eligible unlearners (see `points.points`)."""
+    axis = axis or results.axis
+    own = results.points[results.points["attack"] == attack]
+    own = own.assign(x=own[axis.column]).dropna(subset=["x", "efficacy"])
+    shown = own[own["method"] != RETRAIN_AT_BUDGET].reset_index(drop=True)
+    allowed = shown["eligible"].to_numpy(dtype=bool)
+    costs = np.column_stack([shown["x"], -shown["efficacy"]]).astype(float)
+    costs[~allowed] = math.nan
+    retrain = own[own["method"] == RETRAIN_AT_BUDGET].sort_values("x").assign(on_front=True)
+    until = float(own["x"].max()) if len(own) else 1.0
+    inside = shown[allowed]
+    return FrontCurve(
+        attack=attack,
+        axis=axis,
+        points=shown.assign(on_front=nondominated(costs)),
+        retrain=retrain,
+        outline=staircase(cost=inside["x"], gain=inside["efficacy"], until=until),
+        band=results.bands.get(attack, NOTHING),
+        cloud=_cloud(results, attack, axis),
+    )
+
+
+def _cloud(results: Results, attack: str, axis: Axis) -> pd.DataFrame:
+    own = results.proposals[results.proposals["attack"] == attack]
+    own = own.assign(x=own[axis.column]).dropna(subset=["x", "efficacy"])
+    if len(own) <= CLOUD_LIMIT:
+        return own
+    best = nondominated(np.column_stack([own["x"], -own["efficacy"]]))
+    rest = own[~best]
+    return pd.concat([own[best], rest.sample(min(len(rest), CLOUD_LIMIT), random_state=0)]).head(2 * CLOUD_LIMIT)
+
+
+def draw(ax: Axes, shown: FrontCurve, looks: dict[str, style.Look]) -> None:
+    """Draw one front; hollow markers lie outside the tolerance or lack seeds."""
+    draw_band(ax, shown.band)
+    ax.scatter(shown.cloud["x"], shown.cloud["efficacy"], s=5, color=style.GREY, alpha=0.35, linewidths=0, zorder=1)
+    ax.plot(shown.outline[:, 0], shown.outline[:, 1], color=style.BLACK, lw=1.2, alpha=0.6, zorder=2)
+    for method, own in shown.points.groupby("method", sort=False):
+        _scatter(ax, own, looks[str(method)])
+    if len(shown.retrain):
+        _scatter(ax, shown.retrain, looks[RETRAIN_AT_BUDGET], line="--")
+    ax.set_title(shown.attack)
+    ax.set_ylabel("efficacy")
+    ax.set_ylim(*style.efficacy_limits(float(pd.concat([shown.points, shown.retrain])["efficacy"].min())))
+    style.percent_axis(ax, shown.axis)
+
+
+def _scatter(ax: Axes, own: pd.DataFrame, look: style.Look, line: str = "") -> None:
+    x, y = own["x"].to_numpy(dtype=float), own["efficacy"].to_numpy(dtype=float)
+    if line:
+        ax.plot(x, y, line, color=look.colour, lw=1.2, zorder=3)
+    sure = own[own["on_front"]]  # intervals of all points would hide each other; the ladder shows them one by one
+    ax.vlines(sure["x"], sure["efficacy_low"], sure["efficacy_high"], color=look.colour, lw=1, alpha=0.5, zorder=2)
+    fill = np.where(own["eligible"], look.colour, "#ffffff")
+    ax.scatter(x, y, s=30, marker=look.marker, c=fill, edgecolors=look.colour, linewidths=1.1, zorder=4)
+
+
+def draw_band(ax: Axes, band: Interval) -> None:
+    """The oracle-against-oracle noise band; a point inside cannot be told from an oracle."""
+    if math.isfinite(band.low):
+        ax.axhspan(band.low, min(band.high, 1.0), color=style.BAND, alpha=0.7, lw=0, zorder=0)
+    if math.isfinite(band.mean):
+        ax.axhline(band.mean, color=style.GREY, lw=1, zorder=0)

@@ -1,0 +1,140 @@
+"""Lays panels out on figures, adds one legend, and writes PNG and PDF."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis import style
+from analysis.figures import front, ladder, tradeoff, tuning_gap
+from analysis.points import RETRAIN_AT_BUDGET
+from analysis.results import Results
+from analysis.verdict import display
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PER_PAGE = 6
+"""Attacks on one figure; more make further figures."""
+LADDER_COLUMNS = 5
+MOST_TICKS = 6
+
+
+def write_figures(results: Results, folder: Path) -> dict[str, list[Path]]:
+    """Draw every figure into `folder`; returns the PNG files by kind (each has a PDF beside it)."""
+    style.use()
+    folder.mkdir(parents=True, exist_ok=True)
+    looks = style.looks(results.methods)
+    usable = [a for a in results.attacks if results.points.loc[results.points["attack"] == a, "efficacy"].notna().any()]
+    written: dict[str, list[Path]] = {"front": [], "tradeoff": [], "ladder": [], "tuning_gap": []}
+    kinds: list[tuple[str, Any]] = [("front", front), ("tradeoff", tradeoff), ("tuning_gap", tuning_gap)]
+    for kind, module in kinds:
+        shown = [module.curve(results, attack) for attack in usable]
+        shown = [c for c in shown if kind != "tuning_gap" or len(c.pairs)]
+        for page, start in enumerate(range(0, len(shown), PER_PAGE), start=1):
+            figure = _grid_figure(shown[start : start + PER_PAGE], module.draw, looks, kind)
+            name = kind if len(shown) <= PER_PAGE else f"{kind}_{page}"
+            written[kind].append(_save(figure, folder / name))
+    for attack in usable:
+        curves = ladder.curves(results, attack)
+        if curves:
+            name = f"ladder_{usable.index(attack) + 1}_{slug(attack)}"
+            written["ladder"].append(_save(_ladder_figure(attack, curves, looks), folder / name))
+    return written
+
+
+def slug(text: str) -> str:
+    """A safe piece of a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "attack"
+
+
+def _grid_figure(shown: Sequence[Any], draw: Any, looks: dict[str, style.Look], kind: str) -> Figure:
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.9 * columns, 3.3 * rows + 0.5), squeeze=False)
+    for ax, curve in zip(axes.flat, shown, strict=False):
+        draw(ax, curve, looks)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_visible(False)
+    figure.legend(handles=_legend(looks, kind), loc="outside lower center", ncols=min(5, 2 * columns), frameon=False)
+    return figure
+
+
+def _ladder_figure(attack: str, curves: Sequence[ladder.LadderCurve], looks: dict[str, style.Look]) -> Figure:
+    columns = min(LADDER_COLUMNS, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(max(5.0, 2.1 * columns), 1.9 * rows + 1.1), sharex=True, sharey=True, squeeze=False
+    )
+    for ax, curve in zip(axes.flat, curves, strict=False):
+        ladder.draw(ax, curve, looks)
+    for ax in axes.flat[len(curves) :]:
+        ax.set_visible(False)
+    _label(list(axes.flat)[: len(curves)], columns, sorted(100 * curves[0].retrain["budget"]))
+    figure.suptitle(attack, fontsize=11)
+    handles = _legend({RETRAIN_AT_BUDGET: looks[RETRAIN_AT_BUDGET]}, "ladder")
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _label(axes: Sequence[Axes], columns: int, ladder_percent: Sequence[float]) -> None:
+    """Axis labels at the left and at the lowest panel of each column, ticks at the budgets."""
+    for ax in axes[::columns]:
+        ax.set_ylabel("efficacy")
+    for ax in axes[-columns:]:
+        ax.set_xlabel("budget, %")
+        ax.tick_params(labelbottom=True)
+        if 0 < len(ladder_percent) <= MOST_TICKS:
+            ax.set_xticks(ladder_percent)
+
+
+def _legend(looks: dict[str, style.Look], kind: str) -> list[Line2D | Patch]:
+    """Methods, then what lines, fills and shades mean in this kind of figure."""
+    named = [m for m in looks if m != RETRAIN_AT_BUDGET or kind != "tuning_gap"]
+    handles: list[Line2D | Patch] = [
+        Line2D(
+            [], [], color=looks[m].colour, marker=looks[m].marker, ls="--" if m == RETRAIN_AT_BUDGET else "",
+            ms=5, lw=1.2, label=display(m),
+        )
+        for m in named
+    ]  # fmt: skip
+    if kind == "tuning_gap":
+        return handles
+    handles.append(Patch(color=style.BAND, label="noise band: oracle against oracle"))
+    if kind == "front":
+        handles.append(Line2D([], [], color=style.BLACK, alpha=0.6, label="Pareto front"))
+        handles.append(Line2D([], [], color=style.GREY, marker=".", ls="", ms=4, label="tuning proposals"))
+    if kind == "tradeoff":
+        handles.append(Line2D([], [], color=style.GREY, ls=":", label="utility tolerance"))
+        handles.append(Line2D([], [], color=style.GREY, marker="o", ls="", ms=8, label="larger = larger budget"))
+        handles.append(Line2D([], [], color=style.GREY, marker="o", ls="", alpha=0.3, label="faint = dominated"))
+    else:
+        hollow = Line2D(
+            [],
+            [],
+            color=style.GREY,
+            marker="o",
+            mfc="#ffffff",
+            ls="",
+            ms=5,
+            label="hollow = outside tolerance or seeds lost",
+        )
+        handles.append(hollow)
+    return handles
+
+
+def _save(figure: Figure, stem: Path) -> Path:
+    """Write `stem`.png and `stem`.pdf without a date, so that equal records give equal files."""
+    image = stem.with_name(stem.name + ".png")
+    figure.savefig(image)
+    figure.savefig(stem.with_name(stem.name + ".pdf"), metadata={"CreationDate": None})
+    plt.close(figure)
+    return image

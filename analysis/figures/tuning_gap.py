@@ -1,0 +1,61 @@
+"""Selection effect: what tuning promised against what confirmation found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from analysis import style
+from analysis.points import CASE, RETRAIN_AT_BUDGET
+from analysis.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class GapCurve(NamedTuple):
+    """Tuned and confirmed efficacy of each chosen configuration under one attack."""
+
+    attack: str
+    pairs: pd.DataFrame  # attack, method, budget, tuned, confirmed, gap, same_settings
+
+
+def pairs(results: Results) -> pd.DataFrame:
+    """Tuned minus confirmed efficacy per (attack, method, budget).
+
+    A chosen configuration is looked up among the proposals; where it cannot be found, the best score stands for it
+    and `same_settings` is False.
+    """
+    chosen = results.points[results.points["method"] != RETRAIN_AT_BUDGET]
+    chosen = chosen[[*CASE, "settings", "efficacy", "utility_gap"]].dropna(subset="efficacy")
+    tuned = results.proposals[[*CASE, "settings", "efficacy", "score"]].rename(columns={"efficacy": "tuned"})
+    exact = chosen.merge(tuned.drop(columns="score"), on=[*CASE, "settings"], how="left")
+    best = tuned.sort_values("score").drop_duplicates(CASE, keep="last")[[*CASE, "tuned"]]
+    both = exact.merge(best, on=CASE, how="left", suffixes=("", "_best"))
+    both["same_settings"] = both["tuned"].notna()
+    both["tuned"] = both["tuned"].fillna(both.pop("tuned_best"))
+    both = both.rename(columns={"efficacy": "confirmed"}).dropna(subset="tuned")
+    return both.assign(gap=both["tuned"] - both["confirmed"])[
+        [*CASE, "tuned", "confirmed", "gap", "same_settings"]
+    ].reset_index(drop=True)
+
+
+def curve(results: Results, attack: str) -> GapCurve:
+    """Numbers of one panel."""
+    both = pairs(results)
+    return GapCurve(attack, both[both["attack"] == attack])
+
+
+def draw(ax: Axes, shown: GapCurve, looks: dict[str, style.Look]) -> None:
+    """Draw one panel; points below the diagonal lost by moving to fresh scenarios."""
+    ax.axline((0, 0), slope=1, color=style.GREY, lw=1)
+    for method, own in shown.pairs.groupby("method", sort=False):
+        look = looks[str(method)]
+        ax.scatter(
+            own["tuned"], own["confirmed"], s=26, marker=look.marker, color=look.colour, alpha=0.85, linewidths=0
+        )
+    low, high = style.efficacy_limits(float(shown.pairs[["tuned", "confirmed"]].min().min()))
+    ax.set(xlim=(low, high), ylim=(low, high), xlabel="efficacy when tuned", ylabel="efficacy when confirmed")
+    ax.set_title(shown.attack)
+    ax.set_aspect("equal")

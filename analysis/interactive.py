@@ -1,0 +1,155 @@
+"""Interactive figures as plain plotly.js specifications: no drawing happens here."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from analysis import style
+from analysis.figures import front, tradeoff
+from analysis.points import AXES, RETRAIN_AT_BUDGET
+from analysis.results import Results
+from analysis.stats import Interval
+from analysis.verdict import display, percent
+
+FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#222"}
+LAYOUT: dict[str, Any] = {
+    "font": FONT, "margin": {"l": 56, "r": 12, "t": 8, "b": 48}, "height": 380, "plot_bgcolor": "#fff",
+    "paper_bgcolor": "#fff", "hovermode": "closest", "legend": {"orientation": "h", "y": -0.22, "x": 0},
+    "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"size": 12}},
+}  # fmt: skip
+Spec = dict[str, Any]
+
+
+def front_spec(results: Results, attack: str, axis: str) -> Spec:
+    """`{"data": [...], "layout": {...}}` of one attack's front against one budget axis."""
+    shown = front.curve(results, attack, AXES[axis])
+    looks = style.looks(results.methods)
+    data = [_cloud(shown), _outline(shown)]
+    if len(shown.retrain):
+        data.append(_trace(shown.retrain, looks[RETRAIN_AT_BUDGET], dash=True))
+    order = [m for m in results.methods if m in set(shown.points["method"])]
+    data += [_trace(shown.points[shown.points["method"] == m], looks[m]) for m in order]
+    lowest = float(pd.concat([shown.points, shown.retrain])["efficacy"].min())
+    layout = _layout(shown.axis.label, lowest, shown.band)
+    layout["xaxis"] |= {"tickformat": ".3~%" if shown.axis.is_share else "~s", "rangemode": "tozero"}
+    return {"data": data, "layout": layout}
+
+
+def tradeoff_spec(results: Results, attack: str) -> Spec:
+    """Efficacy against utility gap with the budget as marker size."""
+    shown = tradeoff.curve(results, attack)
+    looks = style.looks(results.methods)
+    data = []
+    for method in (RETRAIN_AT_BUDGET, *results.methods):
+        own = shown.points[shown.points["method"] == method].assign(x=shown.points["utility_gap"])
+        if len(own):
+            trace = _trace(own, looks[method])
+            size = (own["size"] ** 0.5 * 1.6).round(1).tolist()
+            faint = [1.0 if on or method == RETRAIN_AT_BUDGET else 0.35 for on in own["on_front"]]
+            trace["marker"] |= {"size": size, "opacity": faint}
+            data.append(trace | {"error_y": {"visible": False}})
+    layout = _layout("utility gap (oracle accuracy - accuracy)", float(shown.points["efficacy"].min()), shown.band)
+    line = {
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        "x0": shown.tolerance,
+        "x1": shown.tolerance,
+        "y0": 0,
+        "y1": 1,
+    }
+    layout["shapes"].append(line | {"line": {"color": style.GREY, "dash": "dot", "width": 1}})
+    return {"data": data, "layout": layout}
+
+
+def _layout(x_title: str, lowest: float, band: Interval) -> Spec:
+    shapes: list[Spec] = []
+    if math.isfinite(band.low):
+        area = {"type": "rect", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "layer": "below", "line": {"width": 0}}
+        shapes.append(area | {"y0": band.low, "y1": min(band.high, 1.0), "fillcolor": "rgba(150,150,150,0.28)"})
+    grid = {"gridcolor": "#eee", "zerolinecolor": "#ccc", "linecolor": "#888"}
+    limits = list(style.efficacy_limits(lowest))
+    return LAYOUT | {
+        "xaxis": {"title": {"text": x_title}, **grid},
+        "yaxis": {"title": {"text": "efficacy"}, "range": limits, **grid},
+        "shapes": shapes,
+    }
+
+
+def _cloud(shown: front.FrontCurve) -> Spec:
+    cloud = shown.cloud
+    hover = [f"{_title(row)}<br>tuning proposal: efficacy {_n(row['efficacy'])}" for row in cloud.to_dict("records")]
+    return {
+        "type": "scatter", "mode": "markers", "name": "tuning proposals", "x": _list(cloud["x"]),
+        "y": _list(cloud["efficacy"]), "text": hover, "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"size": 4, "color": style.GREY, "opacity": 0.4},
+    }  # fmt: skip
+
+
+def _outline(shown: front.FrontCurve) -> Spec:
+    line = {"color": style.BLACK, "width": 1.4}
+    x, y = shown.outline[:, 0].tolist(), shown.outline[:, 1].tolist()
+    return {"type": "scatter", "mode": "lines", "name": "Pareto front", "x": x, "y": y, "hoverinfo": "skip",
+            "line": line, "opacity": 0.6}  # fmt: skip
+
+
+def _trace(own: pd.DataFrame, look: style.Look, *, dash: bool = False) -> Spec:
+    own = own.sort_values("budget")
+    records = own.to_dict("records")
+    method = str(records[0]["method"])
+    symbols = [look.symbol + ("" if row["eligible"] else "-open") for row in records]
+    sure = own["on_front"]  # as in figures/front.py: other intervals are in the hover text
+    up = (own["efficacy_high"] - own["efficacy"]).where(sure)
+    down = (own["efficacy"] - own["efficacy_low"]).where(sure)
+    return {
+        "type": "scatter", "mode": "lines+markers" if dash else "markers", "name": html.escape(display(method)),
+        "x": _list(own["x"] if "x" in own else own["budget"]), "y": _list(own["efficacy"]),
+        "line": {"color": look.colour, "dash": "dash", "width": 1.2},
+        "marker": {"color": look.colour, "symbol": symbols, "size": 9, "line": {"width": 1.5, "color": look.colour}},
+        "error_y": {"type": "data", "symmetric": False, "array": _list(up), "arrayminus": _list(down),
+                    "color": look.colour + "59", "thickness": 1, "width": 0},
+        "text": [_hover(row) for row in records], "hovertemplate": "%{text}<extra></extra>",
+    }  # fmt: skip
+
+
+def _hover(row: dict[Any, Any]) -> str:
+    inside = "inside" if row["within_tolerance"] else "outside"
+    lines = [
+        _title(row),
+        f"efficacy {_n(row['efficacy'])} [{_n(row['efficacy_low'])}, {_n(row['efficacy_high'])}]",
+        f"removal {_n(row['removal'])}, utility gap {_n(row['utility_gap'])} ({inside} tolerance)",
+        f"spent {percent(row['budget_spent'])} of FLOPs, {percent(row['seconds_share'])} of seconds",
+        f"{row['n_counted']} of {row['n_seeds']} seeds counted, {row['n_failed']} failed",
+        *_settings(str(row["settings"])),
+    ]
+    return "<br>".join(lines)
+
+
+def _title(row: dict[Any, Any]) -> str:
+    return f"<b>{html.escape(display(str(row['method'])))}</b> at {percent(row['budget'])}"
+
+
+def _settings(text: str) -> list[str]:
+    """Settings, a few per line; plotly reads its texts as a small subset of HTML, so names are escaped."""
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        return [html.escape(text[:200])] if text else []
+    if not isinstance(settings, dict):
+        return [html.escape(str(settings)[:200])]
+    pairs = [html.escape(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"[:80]) for k, v in settings.items()]
+    return [", ".join(pairs[i : i + 4]) for i in range(0, len(pairs), 4)]
+
+
+def _list(values: pd.Series) -> list[float | None]:
+    """JSON knows no NaN."""
+    return [round(float(v), 6) if math.isfinite(v) else None for v in values.astype(float)]
+
+
+def _n(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "n/a"

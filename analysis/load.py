@@ -1,0 +1,182 @@
+"""Reads a results folder into one tidy table: one row per rung, typed, with attack labels that tell cases apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweeps.records import RUNG_COLUMNS, TRIAL_COLUMNS, flatten
+from unlearn_core.checks import InputError
+
+REQUIRED = (
+    "attack", "method", "stage", "seed", "trial_id", "settings", "chosen_for", "attack_took",
+    "budget", "budget_spent", "status", "removal", "efficacy", "test_accuracy", "utility_gap",
+)  # fmt: skip
+"""Without these no result can be told; every other column of the schema may be missing in an older folder."""
+
+TEXT = {
+    "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
+    "attack_settings", "method", "settings", "chosen_for", "primary_metric", "attack_took", "error", "code_version",
+    "machine", "status",
+}  # fmt: skip
+GOOD = ("ok", "finished")
+"""Status of a rung whose numbers count; every other status is a failure."""
+
+BUDGET_DIGITS = 9
+"""Budgets are matched after rounding, since 0.1 may have been computed as 0.30000000000000004 / 3."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A results folder in memory."""
+
+    folder: Path
+    info: dict[str, Any]  # sweep.json, {} when it is missing
+    rows: pd.DataFrame  # one row per rung, all columns of the schema and one per metric; `took` is bool
+    notes: tuple[str, ...]  # what is missing or damaged, for the reader of the report
+
+    @property
+    def name(self) -> str:
+        return str(self.info.get("name") or self.folder.resolve().name)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return _mapping(self.info.get("spec"))
+
+    @property
+    def metric_columns(self) -> list[str]:
+        """Columns that are metrics, in the order of the records."""
+        return [c for c in self.rows.columns if c not in TRIAL_COLUMNS and c not in RUNG_COLUMNS and c != "took"]
+
+
+def load_sweep(folder: str | Path) -> Sweep:
+    """Read `folder` (`OUT/<sweep name>`).
+
+    Raises: InputError, with one sentence for the user, when there are no usable records.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"results folder {str(folder)!r} does not exist")
+    rows, notes = read_rows(folder)
+    if rows.empty:
+        raise InputError(f"results folder {str(folder)!r} holds no records yet")
+    lacking = [name for name in REQUIRED if name not in rows]
+    if lacking:
+        raise InputError(f"the records in {str(folder)!r} lack the columns {', '.join(lacking)}: not a results folder?")
+    info, more = read_info(folder)
+    absent = [name for name in (*TRIAL_COLUMNS, *RUNG_COLUMNS) if name not in rows]
+    if absent:
+        more.append("The records were written by another version, without these columns: " + ", ".join(absent) + ".")
+    return Sweep(folder=folder, info=info, rows=tidy(rows), notes=(*notes, *more))
+
+
+def read_rows(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Rows as stored and notes about them: `records.parquet`, or else the part files that it is made from."""
+    table = folder / "records.parquet"
+    if table.exists():
+        try:
+            return pd.read_parquet(table), []
+        except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors derive from these
+            reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+            raise InputError(f"{str(table)!r} cannot be read as a parquet file: {reason}") from problem
+    parts = sorted((folder / "records").rglob("*.jsonl"))
+    trials, damaged = _read_parts(parts)
+    notes = [f"records.parquet is missing; the rows come from {len(parts)} part file(s) instead."] if parts else []
+    if damaged:
+        notes.append(f"{damaged} torn or damaged line(s) in the part files were left out.")
+    return pd.DataFrame([row for trial in trials for row in flatten(trial)]), notes
+
+
+def _read_parts(parts: Iterable[Path]) -> tuple[list[dict[str, Any]], int]:
+    """The first record of each trial, and how many lines could not be read."""
+    trials: dict[Any, dict[str, Any]] = {}
+    damaged = 0
+    for part in parts:
+        for line in part.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                trial = json.loads(line) if line.strip() else None
+            except ValueError:
+                damaged += 1
+                continue
+            if isinstance(trial, dict):
+                trials.setdefault(trial.get("trial_id"), trial)
+    return list(trials.values()), damaged
+
+
+def read_info(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """sweep.json as a dictionary, and notes when it is missing or damaged."""
+    path = folder / "sweep.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, ["sweep.json is missing: command, versions and settings of the sweep are unknown."]
+    except (OSError, ValueError) as problem:
+        return {}, [f"sweep.json cannot be read ({problem}): command, versions and settings are unknown."]
+    missing = [key for key in ("command", "spec", "versions", "code_version", "machine") if not _mapping(info).get(key)]
+    return _mapping(info), [f"sweep.json does not tell: {', '.join(missing)}."] if missing else []
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Typed copy of `rows` with all columns of the schema, distinct attack labels and the boolean column `took`."""
+    rows = rows.reindex(columns=list(dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *rows.columns]))).copy()
+    for name in rows.columns.difference(list(TEXT)):
+        rows[name] = _number(rows[name], strict=name in RUNG_COLUMNS)
+    for name in ("attack", "method", "stage", "held_out", "settings", "status"):
+        rows[name] = rows[name].astype(object).where(rows[name].notna(), "").map(str)
+    rows["budget"] = rows["budget"].round(BUDGET_DIGITS)
+    rows = _distinct_attacks(rows)
+    rows["took"] = _took(rows)
+    return rows.reset_index(drop=True)
+
+
+def _number(column: pd.Series, *, strict: bool) -> pd.Series:
+    """Finite numbers as floats; a column that holds words stays as it is, unless it must be a number."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    if not strict and numbers.notna().sum() < column.notna().sum():
+        return column
+    return numbers.where(np.isfinite(numbers))
+
+
+def _took(rows: pd.DataFrame) -> pd.Series:
+    """Whether the attack took, per row; where a row does not say, what the rest of its scenario says."""
+    words = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
+    said = rows["attack_took"].map(lambda value: words.get(str(value).lower(), np.nan)).astype(float)
+    scenario = said.groupby([rows["attack"], rows["seed"]], dropna=False).transform("max")
+    defined = rows["removal"].notna().astype(float)
+    return said.fillna(scenario).fillna(defined).astype(bool)
+
+
+def _distinct_attacks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Extend the attack label by whatever else differs between trials of one attack, e.g. the discovery rate.
+
+    Reference rows that know no discovery rate are repeated for each.
+    """
+    trials = rows[rows["stage"] != "reference"]
+    candidates = ("dataset", "model", "poison_fraction", "discovery_rate")
+    varying = [c for c in candidates if len(trials) and trials.groupby("attack")[c].nunique().max() > 1]
+    if not varying:
+        return rows
+    cases = trials[["attack", *varying]].drop_duplicates()
+    cases["label"] = [_label(case, varying) for case in cases.to_dict("records")]
+    shared = ["attack", *(c for c in varying if c != "discovery_rate")]
+    references = rows[rows["stage"] == "reference"].merge(cases, on=shared, suffixes=("", "_case"))
+    if "discovery_rate" in varying:
+        rate, case = references["discovery_rate"], references.pop("discovery_rate_case")
+        references = references[(rate == case) | ~rate.isin(cases["discovery_rate"])]
+    both = pd.concat([references, trials.merge(cases, on=["attack", *varying])], ignore_index=True)
+    return both.assign(attack=both.pop("label"))
+
+
+def _label(case: dict[Any, Any], varying: list[str]) -> str:
+    values = (f"{case[c]:g}" if isinstance(case[c], float) else str(case[c]) for c in varying)
+    return ", ".join([case["attack"], *(f"{c.replace('_', ' ')} {v}" for c, v in zip(varying, values, strict=True))])

@@ -1,0 +1,94 @@
+"""Rebuilds every table, figure and the page from the records alone: `python -m analysis.report DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.figures.panels import write_figures
+from analysis.load import load_sweep
+from analysis.page import render
+from analysis.points import AXES
+from analysis.results import Results, analyse
+from analysis.tables import all_tables, grid_text, write_tables
+from unlearn_core.checks import InputError
+
+LEGEND = "efficacy ± half of its 95 % interval (utility gap); * best inside the tolerance, ! outside it, nF, nM = n seeds failed, missing"
+
+
+class Report(NamedTuple):
+    """What `build_report` made."""
+
+    path: Path  # index.html
+    text: str  # tables and verdicts for the terminal
+    results: Results
+
+
+def build_report(
+    folder: str | Path, *, axis: str = "flops", tolerance: float | None = None, out: str | Path | None = None
+) -> Report:
+    """Read `folder`, compute everything, write `index.html`, `tables/` and `figures/`.
+
+    Args:
+        folder: results folder of one sweep, with records.parquet or part files.
+        axis: flops, seconds or passes: cost of the static figures and the hypervolume.
+        tolerance: largest utility gap that may win; by default the sweep's own.
+        out: folder to write into, by default `folder`/report.
+    Raises: InputError, with one sentence for the user.
+    """
+    results = analyse(load_sweep(folder), axis=axis, tolerance=tolerance)
+    target = Path(out) if out is not None else Path(folder) / "report"
+    tables = all_tables(results)
+    try:
+        write_tables(tables, target / "tables")
+        figures = write_figures(results, target / "figures")
+        path = target / "index.html"
+        path.write_text(render(results, tables=tables, figures=figures), encoding="utf-8")
+    except OSError as problem:
+        raise InputError(f"the report cannot be written to {str(target)!r}: {problem}") from problem
+    return Report(path, summary(results), results)
+
+
+def summary(results: Results) -> str:
+    """Per attack: method x budget as text, and the verdict; notes first."""
+    parts = [f"note: {note}" for note in results.notes]
+    for judged in results.verdicts:
+        parts += ["", f"== {judged.attack} =="]
+        head, body = grid_text(results, judged.attack)
+        parts += _aligned([head, *body]) if body else []
+        parts += [f"verdict: {judged.text}", *(f"  - {remark}" for remark in judged.remarks)]
+    if len(results.points):
+        parts += ["", LEGEND]
+    return "\n".join(parts).strip()
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns 0, or 2 with one message on stderr when there is nothing to report."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser.add_argument("folder", metavar="DIR", help="results folder of one sweep (OUT/<sweep name>)")
+    parser.add_argument("--budget-axis", choices=list(AXES), default="flops", help="cost to draw fronts against")
+    parser.add_argument("--tolerance", type=float, help="largest utility gap that may win (default: the sweep's own)")
+    parser.add_argument("--out", help="folder to write into (default: DIR/report)")
+    given = parser.parse_args(arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without "±" must not end the report
+    try:
+        report = build_report(given.folder, axis=given.budget_axis, tolerance=given.tolerance, out=given.out)
+    except InputError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    print(report.text)
+    print(f"\nreport: {report.path}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

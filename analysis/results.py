@@ -1,0 +1,126 @@
+"""All numbers of a report, computed once from a sweep; tables, figures and page only show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.compare import comparisons, hypervolumes
+from analysis.load import Sweep
+from analysis.points import (
+    AXES,
+    RETRAIN_AT_BUDGET,
+    Axis,
+    noise_bands,
+    points,
+    proposals,
+    references,
+    seed_results,
+)
+from analysis.stats import Interval
+from analysis.verdict import Verdict, verdict
+from unlearn_core import checks
+
+USUAL_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tables of one sweep. Functions that make them document their columns."""
+
+    sweep: Sweep
+    axis: Axis
+    tolerance: float  # largest utility gap that may win, in accuracy (0.02 = two points)
+    seeds: pd.DataFrame
+    points: pd.DataFrame
+    proposals: pd.DataFrame
+    references: pd.DataFrame
+    comparisons: pd.DataFrame
+    hypervolumes: pd.DataFrame
+    bands: dict[str, Interval]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def attacks(self) -> list[str]:
+        return [v.attack for v in self.verdicts]
+
+    @property
+    def methods(self) -> list[str]:
+        """Unlearners in the order of the settings, then any others by name."""
+        listed = self.sweep.spec.get("methods")
+        order = (
+            [m if isinstance(m, str) else str(m.get("name")) for m in listed if isinstance(m, str | dict)]
+            if (isinstance(listed, list))
+            else []
+        )
+        present = set(self.points["method"]) | set(self.proposals["method"])
+        present -= {RETRAIN_AT_BUDGET}
+        return [m for m in dict.fromkeys(order) if m in present] + sorted(present - set(order))
+
+
+def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None) -> Results:
+    """Compute everything that a report shows.
+
+    Args:
+        axis: cost that fronts and hypervolumes are measured against: flops, seconds or passes.
+        tolerance: largest utility gap that may win; by default the sweep's own.
+    Raises: InputError for an unknown axis or a negative tolerance.
+    """
+    checks.one_of("budget axis", axis, tuple(AXES))
+    allowed, notes = _tolerance(sweep, tolerance)
+    reference_rows = references(sweep)
+    seeds = seed_results(sweep, reference_rows)
+    means = points(seeds, tolerance=allowed)
+    paired = comparisons(seeds, means)
+    return Results(
+        sweep=sweep,
+        axis=AXES[axis],
+        tolerance=allowed,
+        seeds=seeds,
+        points=means,
+        proposals=proposals(sweep),
+        references=reference_rows,
+        comparisons=paired,
+        hypervolumes=hypervolumes(seeds, axis=AXES[axis], tolerance=allowed),
+        bands=noise_bands(reference_rows),
+        verdicts=tuple(verdict(a, seeds=seeds, points=means, comparisons=paired) for a in _attacks(sweep)),
+        notes=(*sweep.notes, *notes, *_gaps(sweep, seeds, reference_rows)),
+    )
+
+
+def _tolerance(sweep: Sweep, given: float | None) -> tuple[float, list[str]]:
+    stored = sweep.spec.get("utility_tolerance")
+    if given is not None:
+        checks.not_negative(tolerance=given)
+        return given, []
+    if isinstance(stored, int | float) and not isinstance(stored, bool):
+        return float(stored), []
+    return USUAL_TOLERANCE, [f"The sweep states no utility tolerance; {USUAL_TOLERANCE:g} is used."]
+
+
+def _attacks(sweep: Sweep) -> list[str]:
+    """Attacks in the order of the settings, then any others as they come."""
+    present = list(dict.fromkeys(sweep.rows["attack"]))
+    listed = sweep.spec.get("attacks")
+    labels = (
+        [a.get("label") or a.get("name") for a in listed if isinstance(a, dict)] if isinstance(listed, list) else []
+    )
+    return [a for a in dict.fromkeys(labels) if a in present] + [a for a in present if a not in labels]
+
+
+def _gaps(sweep: Sweep, seeds: pd.DataFrame, reference_rows: pd.DataFrame) -> list[str]:
+    """What the records do not hold, in words."""
+    methods = set(reference_rows["method"])
+    notes = []
+    if not (sweep.rows["stage"] == "confirmation").any():
+        notes.append("There are no confirmation trials: nothing below is a confirmed result.")
+    if RETRAIN_AT_BUDGET not in methods and seeds["retrain_at_budget_efficacy"].isna().all():
+        notes.append("There is no retrain@b: no method can be compared with it.")
+    if "retrain" not in methods:
+        notes.append("There is no second oracle: the oracle-against-oracle noise band is unknown.")
+    confirmed = seeds[seeds["method"] != RETRAIN_AT_BUDGET].groupby("attack")["seed"].nunique()
+    if len(confirmed) and confirmed.max() < 3:
+        notes.append(f"Only {confirmed.max()} confirmation seed(s): intervals are very wide or undefined.")
+    return notes

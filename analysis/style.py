@@ -1,0 +1,66 @@
+"""One look for all figures: colour-blind-safe colours (Okabe and Ito), a marker per method, sober axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.ticker import FuncFormatter
+
+from analysis.points import RETRAIN_AT_BUDGET, Axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F")
+"""Okabe-Ito without black (retrain@b) and with a dark ochre for yellow, which vanishes on white."""
+MARKERS = (
+    ("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("v", "triangle-down"), ("P", "cross"), ("*", "star"),
+    ("p", "pentagon"), ("h", "hexagon"), (">", "triangle-right"), ("<", "triangle-left"),
+)  # fmt: skip
+"""matplotlib's and plotly's names of the same markers."""
+BLACK, GREY, BAND = "#000000", "#8a8a8a", "#d9d9d9"
+RC: dict[Any, Any] = {
+    "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.color": "#ececec", "axes.axisbelow": True,
+    "figure.constrained_layout.use": True, "pdf.fonttype": 42, "savefig.dpi": 150, "text.parse_math": False,
+}  # fmt: skip
+"""Labels are data, not formulas: `$` in a name must not start mathtext. Fonts are embedded as TrueType for editors."""
+
+
+class Look(NamedTuple):
+    """Colour and marker of one method."""
+
+    colour: str
+    marker: str
+    symbol: str
+
+
+def looks(methods: Sequence[str]) -> dict[str, Look]:
+    """A look per method, distinct for up to 70 methods; retrain@b is always a black diamond."""
+    chosen = {
+        method: Look(COLOURS[i % len(COLOURS)], *MARKERS[(i + i // (len(COLOURS) * len(MARKERS))) % len(MARKERS)])
+        for i, method in zip(count(), methods)
+    }
+    return chosen | {RETRAIN_AT_BUDGET: Look(BLACK, "D", "diamond")}
+
+
+def use() -> None:
+    """Draw without a display, in this look."""
+    mpl.use("agg")
+    mpl.rcParams.update(RC)
+
+
+def percent_axis(ax: Axes, axis: Axis) -> None:
+    """Label the horizontal axis; shares are shown in per cent."""
+    ax.set_xlabel(axis.label)
+    if axis.is_share:
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+
+
+def efficacy_limits(lowest: float) -> tuple[float, float]:
+    """Vertical range that shows 0 to 1 and, of what lies below, at most another half."""
+    return (max(-0.5, min(-0.05, lowest - 0.05)) if math.isfinite(lowest) else -0.05, 1.08)

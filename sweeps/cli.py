@@ -1,0 +1,94 @@
+"""Command line: arguments to a validated sweep, bad input to one clear line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeps.listing import print_list
+from sweeps.overrides import apply
+from sweeps.spec import Sweep, check_label, read_preset, read_yaml
+from unlearn_core.checks import InputError
+
+DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
+
+Without arguments: the embedded `quick` sweep on this machine. Running the same command again does only what is
+missing. On the head of a running Ray cluster it uses the cluster."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="budget_sweep.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = p.add_argument_group("what to run")
+    what.add_argument("--preset", help="a ready sweep, see --list (default: quick)")
+    what.add_argument("--config", type=Path, metavar="FILE", help="a sweep of your own, in YAML like the presets")
+    what.add_argument(
+        "--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE",
+        help="change one setting, e.g. recipe.epochs=20 or attacks.gaussian.epsilon=0.5; may be repeated",
+    )  # fmt: skip
+    what.add_argument("--name", help="name of the results folder (default: the preset's, with a hash after --set)")
+    where = p.add_argument_group("where")
+    where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="results (default: results)")
+    where.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data files")
+    where.add_argument("--download", action="store_true", help="allow fetching missing data files into --data-root")
+    where.add_argument("--address", help="Ray cluster to join (default: RAY_ADDRESS, else this machine alone)")
+    where.add_argument("--inline", action="store_true", help="run in this process, without Ray")
+    tracking = p.add_argument_group("tracking")
+    tracking.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: a database file in --out)")
+    tracking.add_argument("--no-tracking", action="store_true", help="do not mirror the records to MLflow")
+    tracking.add_argument("--sync-mlflow", action="store_true", help="only send what MLflow is missing, then stop")
+    look = p.add_argument_group("look before you run")
+    look.add_argument("--dry-run", action="store_true", help="print the plan with its cost on this machine, then stop")
+    look.add_argument("--list", action="store_true", help="presets, data sets, models, attacks, unlearners, metrics")
+    p.add_argument("--resume", action="store_true", help="go on with an unfinished sweep (this is always done)")
+    return p
+
+
+def read_sweep(options: argparse.Namespace) -> Sweep:
+    """The sweep that the options describe. Changed settings give it a name of its own, so results never mix."""
+    if options.preset and options.config:
+        raise InputError("--preset and --config both say what to run; give one of them")
+    raw: dict[str, Any] = read_yaml(options.config) if options.config else read_preset(options.preset or "quick")
+    if options.config:
+        raw = {"name": options.config.stem} | raw
+    sweep = Sweep.from_dict(apply(raw, options.assignments))
+    if options.name:
+        check_label("--name", options.name)
+        return Sweep.from_dict(sweep.to_dict() | {"name": options.name})
+    if sweep.identity() != Sweep.from_dict(raw).identity():
+        return Sweep.from_dict(sweep.to_dict() | {"name": f"{sweep.name}-{sweep.identity()[:8]}"})
+    return sweep
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code: 0 done, 1 some work failed, 2 bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(arguments)
+    try:
+        if options.list:
+            print_list()
+            return 0
+        sweep = read_sweep(options)
+        from sweeps.driver import Driver  # torch and pandas are loaded only once the words make sense
+
+        command = shlex.join(["python", "sweeps/budget_sweep.py", *arguments])
+        driver = Driver(sweep, options, command)
+        if options.sync_mlflow:
+            return driver.sync_tracking()
+        if options.dry_run:
+            driver.print_plan()
+            return 0
+        return driver.run()
+    except InputError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; finished trials are kept: run the same command again to go on", file=sys.stderr)
+        return 130
+
+

@@ -1,0 +1,230 @@
+"""The driver of a sweep: check, run what is missing, compact, report, mirror."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sweeps import store
+from sweeps.cell import Cell, trials_in
+from sweeps.executors import Executor, InlineExecutor, Outcome
+from sweeps.machine import code_version, describe_machine, versions
+from sweeps.plan import check_scenarios, estimate, missing
+from sweeps.progress import ProgressDisplay, duration
+from sweeps.spec import Sweep
+from sweeps.tracking_uri import default_uri, reachable
+from sweeps.workbench import Place, Workbench, pick_device
+from sweeps.worker import read_manifest
+from unlearn_core.checks import InputError
+from unlearn_core.metrics import columns
+from unlearn_core.registry import UNLEARNERS
+
+SYNC_PATIENCE = 300.0  # seconds to wait at the end for the mirror; it can be completed later
+
+
+class Driver:
+    """One run of the command on one sweep."""
+
+    def __init__(self, sweep: Sweep, options: argparse.Namespace, command: str) -> None:
+        self.sweep, self.options, self.command = sweep, options, command
+        self.out: Path = options.out.resolve()
+        self.dir = self.out / sweep.name
+        self.address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+        gpus = sweep.resources.gpus
+        local = self.address == "local" or options.inline
+        self.place = Place(
+            self.out,
+            options.data_root.resolve() if options.data_root else None,
+            pick_device(gpus) if local else ("cuda" if gpus else "cpu"),
+            max(1, int(sweep.resources.cpus)),
+            options.download,
+        )
+        self._tracking_uri: str | None = options.tracking_uri
+
+    def run(self) -> int:
+        """Everything from checks to report. Returns the exit code."""
+        self._prepare_folder()
+        with self._only_driver():
+            left = missing(self.sweep, self.dir)
+            outcomes: list[Outcome] = []
+            with self._mirror():
+                if left.references or left.studies:
+                    check_scenarios(Workbench(self.sweep, self.place))
+                    outcomes = self._work()
+                    store.compact(self.dir)
+                else:
+                    print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
+                    if not (self.dir / "records.parquet").exists():
+                        store.compact(self.dir)
+                reported = self._report()
+            self._print_ui_command()
+        return 1 if _print_failures(outcomes) or reported else 0
+
+    def print_plan(self) -> None:
+        """What would be done, and what it would cost on this machine."""
+        work = Workbench(self.sweep, self.place)
+        check_scenarios(work)
+        left = missing(self.sweep, self.dir)
+        cost = estimate(work, left)
+        slots = 1 if self.options.inline else max(1, int((os.cpu_count() or 1) / max(0.01, self.sweep.resources.cpus)))
+        cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
+        print(f"sweep {self.sweep.name}: {self.dir}")
+        for name, trials in cells:
+            print(f"  {name:<40} up to {trials} trials")
+        print(f"scenarios   {cost.scenarios}")
+        print(f"trainings   {cost.trainings} from scratch, still to do")
+        print(f"trials      up to {cost.trials}, each measured at up to {len(self.sweep.budgets)} budgets")
+        print(f"FLOPs       {cost.flops:.2e}, at most")
+        print(f"time here   {duration(cost.hours(slots) * 3600)} on {slots} at a time ({cost.flops_per_second:.1e} FLOP/s each)")
+
+    def sync_tracking(self) -> int:
+        """Send what the tracking store is missing."""
+        if not (self.dir / "sweep.json").exists():
+            raise InputError(f"there is no sweep in {self.dir}; run it first, or name another with --out or --name")
+        problem = reachable(self.tracking_uri)
+        if problem:
+            raise InputError(f"tracking URI {self.tracking_uri!r}: {problem}")
+        return subprocess.run(self._tracking_command()).returncode
+
+    @property
+    def tracking_uri(self) -> str:
+        if self._tracking_uri is None:
+            self._tracking_uri = default_uri(self.out)
+        return self._tracking_uri
+
+    def _prepare_folder(self) -> None:
+        """Create the sweep's folder and `sweep.json`, or check that what is there is the same sweep."""
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            with open(self.dir / ".lock", "a"):
+                pass
+        except OSError as problem:
+            raise InputError(f"--out {self.out} cannot be written: {problem.strerror}; choose another folder") from None
+        path = self.dir / "sweep.json"
+        if path.exists():
+            there = Sweep.from_dict(read_manifest(self.dir)["spec"])
+            if there.identity() != self.sweep.identity():
+                raise InputError(
+                    f"{self.dir} holds a sweep with other settings ({_difference(there, self.sweep)}); "
+                    "give this one another --name or --out"
+                )
+            return
+        manifest = {
+            "name": self.sweep.name,
+            "command": self.command,
+            "spec": self.sweep.to_dict(),
+            "identity": self.sweep.identity(),
+            "versions": versions(),
+            "code_version": code_version(),
+            "started_at": time.time(),
+            "machine": describe_machine(self.place.device, self.place.threads),
+            "metrics": columns(),
+            "methods": {name: {"summary": UNLEARNERS.summary(name)} for name in UNLEARNERS.names()},
+        }
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(manifest, indent=1))
+        os.replace(temporary, path)
+
+    @contextlib.contextmanager
+    def _only_driver(self) -> Iterator[None]:
+        """Two drivers on one sweep would do everything twice: the second is refused."""
+        with open(self.dir / ".lock", "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"another process is running this sweep in {self.dir}; wait for it or use --name") from None
+            yield
+
+    def _executor(self) -> Executor:
+        if self.options.inline:
+            return InlineExecutor()
+        from sweeps.ray_executor import RayExecutor
+
+        print("starting Ray" if self.address == "local" else f"joining Ray at {self.address}", file=sys.stderr)
+        return RayExecutor(self.address, cpus=self.sweep.resources.cpus, gpus=self.sweep.resources.gpus)
+
+    def _work(self) -> list[Outcome]:
+        """References first, then studies; each stage does what is missing when it starts."""
+        executor = self._executor()
+        try:
+            outcomes = self._stage("references", missing(self.sweep, self.dir).references, executor)
+            if not any(outcome.error for outcome in outcomes):
+                outcomes += self._stage("studies", missing(self.sweep, self.dir).studies, executor)
+        finally:
+            executor.close()
+        return outcomes
+
+    def _stage(self, name: str, cells: Sequence[Cell], executor: Executor) -> list[Outcome]:
+        if not cells:
+            return []
+        known: dict[Path, tuple[int, int]] = {}
+        total = sum(trials_in(self.sweep, cell) for cell in cells)
+        with ProgressDisplay(name, total, lambda: store.count_trials(self.dir, known)):
+            return executor.map(self.dir, self.place, cells)
+
+    @contextlib.contextmanager
+    def _mirror(self) -> Iterator[None]:
+        """MLflow follows the records from a process of its own; nothing it does can stop the sweep."""
+        if self.options.no_tracking:
+            yield
+            return
+        problem = reachable(self.tracking_uri)
+        if problem:
+            print(f"warning: MLflow: {problem}; the sweep goes on, send it later with --sync-mlflow", file=sys.stderr)
+            yield
+            return
+        running = self.dir / ".running"
+        running.write_text(str(os.getpid()))
+        log = open(self.dir / "tracking.log", "w")  # noqa: SIM115 - the process keeps it
+        process = subprocess.Popen([*self._tracking_command(), "--follow"], stdout=log, stderr=log)
+        try:
+            yield
+        finally:
+            running.unlink(missing_ok=True)
+            _await_mirror(process, log.name)
+            log.close()
+
+    def _tracking_command(self) -> list[str]:
+        return [sys.executable, "-m", "sweeps.tracking", str(self.dir), "--tracking-uri", self.tracking_uri]
+
+    def _report(self) -> int:
+        """Tables, verdict and report, by the analysis package in a process of its own."""
+        sys.stdout.flush()
+        return subprocess.run([sys.executable, "-m", "analysis.report", str(self.dir)]).returncode
+
+    def _print_ui_command(self) -> None:
+        if not self.options.no_tracking:
+            print(f"\nbrowse the trials: mlflow server --backend-store-uri {self.tracking_uri} --host 127.0.0.1")
+
+
+def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:
+    try:
+        code = process.wait(timeout=SYNC_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        code = -1
+    if code:
+        print(f"warning: MLflow has not got everything ({log}); send the rest with --sync-mlflow", file=sys.stderr)
+
+
+def _print_failures(outcomes: Sequence[Outcome]) -> int:
+    """One line per failed cell; returns how many there are."""
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        print(f"failed: {outcome.cell.name}: {(outcome.error or '').strip().splitlines()[-1]}", file=sys.stderr)
+    return len(failed)
+
+
+def _difference(there: Sweep, here: Sweep) -> str:
+    """The first few settings in which two sweeps differ."""
+    a, b = there.to_dict(), here.to_dict()
+    keys = [key for key in a if a[key] != b[key] and key not in ("name", "resources")]
+    return "differs in " + ", ".join(keys[:4]) if keys else "made by another version of the code"

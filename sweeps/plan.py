@@ -1,0 +1,85 @@
+"""What a sweep will do, checked and priced before anything expensive starts."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeps.cell import Cell, reference_cells, references_missing, study_cells, study_missing, trials_in
+from sweeps.spec import Sweep
+from sweeps.workbench import Workbench
+from unlearn_core.budget import Meter
+from unlearn_core.seeding import Streams
+from unlearn_core.training import Recipe, steps_per_epoch, train_updates
+
+
+class Missing(NamedTuple):
+    """Cells that still have something to do."""
+
+    references: list[Cell]
+    studies: list[Cell]
+
+
+class Estimate(NamedTuple):
+    """What the missing work comes to. Confirmations are counted as if every budget chose another configuration."""
+
+    scenarios: int
+    trainings: int
+    trials: int
+    flops: float
+    flops_per_second: float
+
+    def hours(self, slots: int) -> float:
+        return self.flops / self.flops_per_second / slots / 3600
+
+
+def check_scenarios(work: Workbench) -> None:
+    """Every scenario must be possible; raises InputError before any training."""
+    seeds = (*work.sweep.seeds.tuning, *work.sweep.seeds.confirmation)
+    for attack in work.sweep.attacks:
+        for seed in seeds:
+            work.check(attack, seed)
+
+
+def missing(sweep: Sweep, sweep_dir: Path) -> Missing:
+    """Cells whose records are incomplete; the longest first, so that none is left over alone at the end."""
+    references = [cell for cell in reference_cells(sweep) if references_missing(sweep_dir, cell, sweep)]
+    unprepared = {(cell.attack, cell.discovery_rate) for cell in references}
+    studies = [
+        cell
+        for cell in study_cells(sweep)
+        if (cell.attack, cell.discovery_rate) in unprepared
+        or study_missing(sweep_dir, cell, sweep)
+    ]
+    return Missing(references, sorted(studies, key=lambda cell: -trials_in(sweep, cell)))
+
+
+def estimate(work: Workbench, left: Missing) -> Estimate:
+    """Prices the missing cells by one real training step on this machine."""
+    sweep = work.sweep
+    training, speed = time_training(work)
+    confirmations = sum(cell.seed in sweep.seeds.confirmation for cell in left.references)
+    trainings = 2 * len(left.references) + confirmations
+    trials = sum(trials_in(sweep, cell) for cell in left.studies)
+    ladders = trials * max(sweep.budgets) + len(left.references) * sum(sweep.budgets)
+    scenarios = len(sweep.attacks) * (len(sweep.seeds.tuning) + len(sweep.seeds.confirmation))
+    return Estimate(scenarios, trainings, trials, training * (trainings + ladders), speed)
+
+
+def time_training(work: Workbench, seconds: float = 0.5) -> tuple[float, float]:
+    """(FLOPs of one training, FLOPs per second of the training loop here), from a short real run."""
+    sweep, data = work.sweep, work.dataset
+    scenario = work.scenario(next(iter(sweep.attacks)), seed=0)
+    model, meter = scenario.fresh_model("timing"), Meter(work.device, sweep.recipe.bf16)
+    endless = Recipe(**(vars(sweep.recipe) | {"schedule": "constant"}))
+    updates = train_updates(model, data.train, endless, Streams(0, work.device), progress=lambda: 0.5)
+    announced = next(updates)
+    announced = meter.advance(updates, announced)  # the first update pays for counting and warming up
+    per_step, done, start = meter.flops, 0, meter.clock()
+    while time.perf_counter() - start < seconds:
+        announced = meter.advance(updates, announced)
+        done += 1
+    speed = done * per_step / (meter.clock() - start)
+    steps = sweep.recipe.epochs * steps_per_epoch(len(data.train), sweep.recipe.batch_size)
+    return float(per_step * steps), speed

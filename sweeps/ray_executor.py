@@ -1,0 +1,87 @@
+"""Cells on Ray: Tune's grid lists them, reused workers walk them. The only file that imports ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sweeps.cell import Cell
+from sweeps.executors import Outcome
+from sweeps.workbench import Place
+from sweeps.worker import work_cell
+
+ENVIRONMENT = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment, not a copy built per start
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker as here
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are the log
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+LOST_WORKERS = 10  # how often a cell is started again after a lost process or machine
+
+
+class RayExecutor:
+    """Runs cells on a local Ray (`address="local"`) or on the cluster at `address`."""
+
+    def __init__(self, address: str, *, cpus: float, gpus: float) -> None:
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        if address == "local":  # reachable from this machine only; a token would need a writable home
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        import ray
+
+        local = {"include_dashboard": False, "object_store_memory": 128 * 2**20} if address == "local" else {}
+        environment = {"env_vars": {name: os.environ[name] for name in ENVIRONMENT}}
+        ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **local
+        )
+        self._ray = ray
+        self._share = {"cpu": cpus, "gpu": gpus}
+
+    def slots(self) -> int:
+        """How many cells run at once."""
+        total: Mapping[str, float] = self._ray.cluster_resources()
+        ratios = [total.get(name.upper(), 0) / share for name, share in self._share.items() if share]
+        return max(1, int(min(ratios, default=1)))
+
+    def map(self, sweep_dir: Path, place: Place, cells: Sequence[Cell]) -> list[Outcome]:
+        """All cells, in list order as workers become free."""
+        from ray import tune
+
+        folder = sweep_dir / ".tune"
+        by_name = {cell.name: cell for cell in cells}
+
+        def trainable(config: dict[str, Any]) -> None:  # the config stays tiny: it is copied into every snapshot
+            error = work_cell(sweep_dir, place, Cell(**config["cell"]))
+            tune.report({"error": error or ""})
+
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, self._share),
+            param_space={"cell": tune.grid_search([asdict(cell) for cell in cells])},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                name="cells",
+                storage_path=str(folder),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
+            ),
+        )
+        results = tuner.fit()
+        shutil.rmtree(folder, ignore_errors=True)
+        return [_outcome(result, by_name) for result in results]
+
+    def close(self) -> None:
+        self._ray.shutdown()
+
+
+def _outcome(result: Any, by_name: Mapping[str, Cell]) -> Outcome:
+    cell = by_name[Cell(**result.config["cell"]).name]
+    if result.error is not None:
+        return Outcome(cell, f"the worker was lost more than {LOST_WORKERS} times: {result.error}")
+    return Outcome(cell, (result.metrics or {}).get("error") or None)

@@ -1,0 +1,283 @@
+"""What a sweep is: validated once at the edge, hashed by its full contents, the same object in driver and workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import unlearn_core.attacks
+import unlearn_core.datasets
+import unlearn_core.models
+import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
+from sweeps.artifacts import digest
+from sweeps.settings import as_dict, build, choose, plain
+from unlearn_core import SCIENCE_VERSION, checks
+from unlearn_core.checks import InputError, close_names
+from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
+from unlearn_core.training import Recipe
+
+PRESETS = Path(__file__).parent / "presets"
+REFERENCES = ("retrain", "retrain_at_budget")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRows:
+    """Which part of the data set is used."""
+
+    train_rows: int | None = None  # all rows by default
+    held_out_rows: int | None = None
+    validation_share: float = 1 / 3  # of the held-out rows; tuning sees these, reported numbers the others
+
+    def __post_init__(self) -> None:
+        checks.positive(**{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
+        checks.in_range("validation_share", self.validation_share, 0.01, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    """Scenario seeds: hyperparameters are chosen on the first, every reported number comes from the second."""
+
+    tuning: tuple[int, ...] = (0,)
+    confirmation: tuple[int, ...] = (1, 2, 3)
+
+    def __post_init__(self) -> None:
+        for name, seeds in dataclasses.asdict(self).items():
+            if not seeds or len(set(seeds)) < len(seeds):
+                raise InputError(f"{name} must list distinct seeds and not be empty, but got {list(seeds)!r}")
+        both = sorted(set(self.tuning) & set(self.confirmation))
+        if both:
+            raise InputError(f"confirmation must not repeat tuning seeds, but both hold {both}; use fresh seeds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How each study proposes settings."""
+
+    mode: str = "fair"  # one study per attack and method with equal trials; or `best`: the method is searched too
+    sampler: str = "tpe"  # or random, grid
+    trials: int = 8  # proposals per study; a grid has as many as it has points
+    startup: int = 10  # TPE: proposals drawn at random before it models the history
+    grid_points: int = 3  # grid: points per numeric range
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.one_of("mode", self.mode, ("fair", "best"))
+        checks.one_of("sampler", self.sampler, ("tpe", "random", "grid"))
+        checks.positive(trials=self.trials, grid_points=self.grid_points)
+        checks.not_negative(startup=self.startup)
+        if self.mode == "best" and self.sampler == "grid":
+            raise InputError("sampler 'grid' cannot search over methods (mode 'best'); use 'tpe' or 'random'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one cell gets while it runs. Does not change any result."""
+
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        checks.not_negative(cpus=self.cpus, gpus=self.gpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """An unlearner in a sweep: settings that are fixed, the others searched."""
+
+    name: str
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name in REFERENCES:
+            raise InputError(f"{self.name!r} is a reference and always runs; take it out of methods")
+        self.build({})
+
+    def build(self, chosen: Mapping[str, Any]) -> Any:
+        """The unlearner with its fixed and its `chosen` settings."""
+        return build(UNLEARNERS.get(self.name), {**chosen, **self.fixed}, f"methods.{self.name}")
+
+    def space(self) -> dict[str, Any]:
+        """Ranges of the settings that are searched."""
+        full = UNLEARNERS.get(self.name).search_space()
+        return {k: v for k, v in full.items() if k not in self.fixed}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A whole sweep. Built by `from_dict`; `to_dict` is its canonical form with every default filled in."""
+
+    name: str
+    dataset: tuple[str, Any]
+    rows: DataRows
+    model: tuple[str, Any]
+    recipe: Recipe
+    attacks: dict[str, tuple[str, Any]]
+    methods: dict[str, Method]
+    discovery_rates: tuple[float, ...]
+    budgets: tuple[float, ...]
+    seeds: Seeds
+    search: Search
+    utility_tolerance: float
+    resources: Resources
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Sweep:
+        """Raises InputError for anything unknown, missing or out of range."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in raw:
+            if key not in known:
+                raise InputError(f"{key} is unknown; {close_names(str(key), known)}")
+        for key in ("name", "dataset", "model", "attacks", "methods"):
+            if key not in raw:
+                raise InputError(f"{key} is missing")
+        check_label("name", raw["name"])
+        return cls(
+            name=raw["name"],
+            dataset=_named(DATASETS, raw["dataset"], "dataset"),
+            rows=build(DataRows, _mapping(raw, "rows"), "rows"),
+            model=_named(MODELS, raw["model"], "model"),
+            recipe=build(Recipe, _mapping(raw, "recipe"), "recipe"),
+            attacks=_attacks(_sequence(raw, "attacks")),
+            methods=_methods(_sequence(raw, "methods")),
+            discovery_rates=_shares(raw.get("discovery_rates", [1.0]), "discovery_rates"),
+            budgets=tuple(sorted_budgets(raw.get("budgets", [0.02, 0.04, 0.06, 0.08, 0.1]))),
+            seeds=build(Seeds, _mapping(raw, "seeds"), "seeds"),
+            search=build(Search, _mapping(raw, "search"), "search"),
+            utility_tolerance=_number(raw.get("utility_tolerance", 0.02), "utility_tolerance", 0, 1),
+            resources=build(Resources, _mapping(raw, "resources"), "resources"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, every setting filled in; `from_dict` reads it back."""
+        whole = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        whole |= {
+            name: dataclasses.asdict(getattr(self, name)) for name in ("rows", "recipe", "seeds", "search", "resources")
+        }
+        whole["dataset"], whole["model"] = as_dict(*self.dataset), as_dict(*self.model)
+        whole["attacks"] = [{"label": label, **as_dict(*named)} for label, named in self.attacks.items()]
+        whole["methods"] = [dataclasses.asdict(method) for method in self.methods.values()]
+        return dict(plain(whole))
+
+    def identity(self) -> str:
+        """Hash of everything that can change a result (resources and the name cannot)."""
+        return digest({k: v for k, v in self.to_dict().items() if k not in ("name", "resources")} | _SCIENCE)
+
+    def group(self, attack: str, data_digest: str) -> dict[str, Any]:
+        """What identifies a scenario group: a scenario without its seed."""
+        return {
+            "dataset": as_dict(*self.dataset),
+            "rows": dataclasses.asdict(self.rows),
+            "data_digest": data_digest,
+            "model": as_dict(*self.model),
+            "recipe": plain(dataclasses.asdict(self.recipe)),
+            "attack": as_dict(*self.attacks[attack]),
+        } | _SCIENCE
+
+
+_SCIENCE = {"science_version": SCIENCE_VERSION}
+
+
+def check_label(field_name: str, value: Any) -> None:
+    """Names become folder names: letters, digits and `_.=-` only, so that none can leave the output folder."""
+    if not isinstance(value, str) or not LABEL.fullmatch(value):
+        raise InputError(f"{field_name} must be letters, digits and _.=- (at most 80), but got {value!r}")
+
+
+def sorted_budgets(raw: Any) -> list[float]:
+    """The budgets as numbers; they must lie in (0, 1] and increase."""
+    budgets = [_number(value, "budgets", 0, 1) for value in (raw if isinstance(raw, (list, tuple)) else [raw])]
+    checks.increasing("budgets", budgets)
+    if budgets[0] <= 0:
+        raise InputError(f"budgets must be above 0, but got {budgets[0]!r}")
+    return budgets
+
+
+def _number(value: Any, where: str, low: float, high: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{where} must be a number in [{low:g}, {high:g}], but got {value!r}") from None
+    checks.in_range(where, number, low, high)
+    return number
+
+
+def _shares(raw: Any, where: str) -> tuple[float, ...]:
+    shares = tuple(_number(value, where, 0, 1) for value in (raw if isinstance(raw, (list, tuple)) else [raw]))
+    if not shares or 0 in shares or len(set(shares)) < len(shares):
+        raise InputError(f"{where} must list distinct numbers in (0, 1], but got {raw!r}")
+    return shares
+
+
+def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"{key} must be a mapping of settings, but got {value!r}")
+    return dict(value)
+
+
+def _sequence(raw: Mapping[str, Any], key: str) -> list[Any]:
+    value = raw[key]
+    if isinstance(value, (str, Mapping)):
+        value = [value]
+    if not isinstance(value, (list, tuple)) or not value:
+        raise InputError(f"{key} must be a list that is not empty, but got {value!r}")
+    return list(value)
+
+
+def _named(registry: Any, raw: Any, where: str) -> tuple[str, Any]:
+    settings = choose(registry, raw, where)
+    return (raw if isinstance(raw, str) else raw["name"]), settings
+
+
+def _attacks(raw: list[Any]) -> dict[str, tuple[str, Any]]:
+    attacks: dict[str, tuple[str, Any]] = {}
+    for item in raw:
+        rest = {k: v for k, v in item.items() if k != "label"} if isinstance(item, Mapping) else item
+        named = _named(ATTACKS, rest, "attacks")
+        label = item.get("label", named[0]) if isinstance(item, Mapping) else named[0]
+        check_label("attacks.label", label)
+        if label in attacks:
+            raise InputError(f"attacks name {label!r} twice; give one of them another `label`")
+        attacks[label] = named
+    return attacks
+
+
+def _methods(raw: list[Any]) -> dict[str, Method]:
+    methods: dict[str, Method] = {}
+    for item in raw:
+        method = build(Method, {"name": item} if isinstance(item, str) else item, "methods")
+        if method.name in methods:
+            raise InputError(f"methods name {method.name!r} twice; list each method once")
+        methods[method.name] = method
+    return methods
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration file; raises InputError naming the file if it is missing or not a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"configuration {path} cannot be read: {problem}") from None
+    except yaml.YAMLError as problem:
+        raise InputError(f"configuration {path} is not YAML: {str(problem).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"configuration {path} must be a mapping of settings, but holds {type(content).__name__}")
+    return content
+
+
+def preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The settings of a preset; an unknown name raises InputError with the nearest ones."""
+    if name not in preset_names():
+        raise InputError(f"preset {name!r} is unknown; {close_names(name, preset_names())}")
+    return {"name": name} | read_yaml(PRESETS / f"{name}.yaml")

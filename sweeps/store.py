@@ -1,0 +1,85 @@
+"""The record store: finished trials, appended and fsynced by workers, each process to a file of its own.
+
+`SWEEP/records/<cell>/<unique>.jsonl` holds one trial per line. Readers keep the first record of each trial and ignore
+a torn last line, so a crash, a second writer or a restarted worker can neither damage nor double anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweeps.records import flatten
+
+Trial = dict[str, Any]
+
+
+class CellWriter:
+    """Appends the trials of one cell; each instance writes a file of its own."""
+
+    def __init__(self, sweep: Path, cell: str) -> None:
+        self._file = sweep / "records" / cell / f"{uuid.uuid4().hex}.jsonl"
+
+    def append(self, trial: Trial) -> None:
+        """Record one finished trial; it is on disk when this returns."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(trial, allow_nan=False, separators=(",", ":"))
+        with open(self._file, "a") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_cell(sweep: Path, cell: str) -> list[Trial]:
+    """The cell's finished trials in the order they were written, each once."""
+    return _unique(sorted((sweep / "records" / cell).glob("*.jsonl")))
+
+
+def read_trials(sweep: Path) -> list[Trial]:
+    """All finished trials of the sweep, each once, cells in order of name."""
+    return _unique(sorted((sweep / "records").glob("*/*.jsonl")))
+
+
+def _unique(parts: Iterable[Path]) -> list[Trial]:
+    found: dict[str, Trial] = {}
+    for part in parts:
+        for trial in _lines(part):
+            found.setdefault(trial["trial_id"], trial)
+    return sorted(found.values(), key=lambda trial: trial["finished_at"])
+
+
+def _lines(part: Path) -> Iterator[Trial]:
+    for line in part.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue  # torn by a crash while it was written: the trial was never counted as finished
+
+
+def count_trials(sweep: Path, known: dict[Path, tuple[int, int]]) -> int:
+    """Number of recorded lines, for progress displays; `known` remembers (size, lines) by file between calls."""
+    for part in (sweep / "records").glob("*/*.jsonl"):
+        size, lines = known.get(part, (0, 0))
+        if part.stat().st_size > size:
+            with open(part, "rb") as file:
+                file.seek(size)
+                fresh = file.read()
+            known[part] = (size + len(fresh), lines + fresh.count(b"\n"))
+    return sum(lines for _, lines in known.values())
+
+
+def compact(sweep: Path) -> Path:
+    """Write `records.parquet`, one row per rung, in one step; returns its path."""
+    rows = [row for trial in read_trials(sweep) for row in flatten(trial)]
+    frame = pd.DataFrame(rows).sort_values(["stage", "study", "proposal", "seed", "trial_id", "budget"])
+    target = sweep / "records.parquet"
+    temporary = target.with_name(f".records-{uuid.uuid4().hex[:8]}.parquet")
+    frame.to_parquet(temporary, index=False)
+    os.replace(temporary, target)
+    return target

@@ -1,0 +1,267 @@
+"""One trial: from a prepared scenario to a record with one rung per budget."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.artifacts import digest
+from sweeps.machine import code_version, describe_machine
+from sweeps.records import SCHEMA_VERSION
+from sweeps.settings import as_dict
+from sweeps.store import Trial
+from sweeps.workbench import Bench, Workbench, unlearning_streams
+from unlearn_core.budget import Rung
+from unlearn_core.metrics import attack_took, efficacy, removal, score, utility_gap
+from unlearn_core.registry import UNLEARNERS
+from unlearn_core.scenario import Measured, unlearn
+
+Metrics = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What identifies a trial inside its sweep."""
+
+    attack: str
+    seed: int
+    discovery_rate: float
+    stage: str
+    method: str
+    settings: Any
+    budgets: tuple[float, ...]
+    study: str
+    proposal: int | None = None
+    chosen_for: tuple[float, ...] | None = None
+
+    @property
+    def held_out(self) -> str:
+        return "validation" if self.stage == "tuning" else "test"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the trials of one scenario are compared with, measured on the same held-out rows."""
+
+    corrupted: Metrics
+    oracle: Metrics
+    retrain_rungs: Mapping[float, Metrics]  # retrain@b, by budget
+
+    def took(self, primary: Any) -> bool:
+        values = [self.corrupted[primary.metric], self.oracle[primary.metric]]
+        errors = [self.corrupted[primary.error], self.oracle[primary.error]]
+        if None in values + errors:
+            return False
+        return attack_took(
+            corrupted=values[0],
+            corrupted_error=errors[0],
+            oracle=values[1],
+            oracle_error=errors[1],
+            least_gap=primary.least_gap,
+        )
+
+
+def trial_id(work: Workbench, request: Request) -> str:
+    """Content hash of everything that determines the trial's numbers."""
+    return digest(
+        {
+            "group": work.group(request.attack),
+            "seed": request.seed,
+            "discovery_rate": request.discovery_rate,
+            "held_out": request.held_out,
+            "stage": request.stage,
+            "method": as_dict(request.method, request.settings) if request.settings else request.method,
+            "budgets": list(request.budgets),
+            "proposal": request.proposal,
+            "device": work.device.type,
+        }
+    )
+
+
+class Stopwatch:
+    """Adds up the seconds spent inside a function."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, argument: Any) -> Any:
+        start = time.perf_counter()
+        result = self.function(argument)
+        self.seconds += time.perf_counter() - start
+        return result
+
+
+def run_trial(work: Workbench, request: Request, reference: Reference) -> Trial:
+    """Unlearn and measure. A method that raises gives a record of status `failed` with its traceback."""
+    start = time.perf_counter()
+    bench = work.bench(request.attack, request.seed, request.held_out)
+    evaluate = Stopwatch(bench.evaluator)
+    try:
+        measured, error = run_ladder(work, bench, request, evaluate), None
+    except Exception:
+        measured, error = [], traceback.format_exc()
+    trial = make_record(work, bench, request, reference, measured)
+    return trial | {
+        "error": error,
+        "trial_seconds": time.perf_counter() - start,
+        "evaluation_seconds": evaluate.seconds,
+    }
+
+
+def run_ladder(
+    work: Workbench, bench: Bench, request: Request, evaluate: Callable[[Any], dict[str, float]]
+) -> list[Measured]:
+    """The rungs of a trial, by the method's own code."""
+    retain, forget = work.split(bench, request.discovery_rate)
+    return unlearn(
+        request.settings,
+        bench.corrupted.model,
+        retain=retain,
+        forget=forget,
+        recipe=work.sweep.recipe,
+        rng=unlearning_streams(bench),
+        budgets=[share * bench.oracle.cost.flops for share in request.budgets],
+        evaluator=evaluate,
+    )
+
+
+def make_record(
+    work: Workbench, bench: Bench, request: Request, reference: Reference, measured: Sequence[Measured]
+) -> Trial:
+    """The record of a trial, as `sweeps.records` describes it."""
+    primary = bench.scenario.attack.primary
+    took = reference.took(primary)
+    oracle_cost = bench.oracle.cost
+    group = work.group(request.attack)
+    shared = {
+        "schema": SCHEMA_VERSION,
+        "sweep": work.sweep.name,
+        "scenario_id": digest({"group": group, "seed": request.seed}),
+        "group_id": digest(group),
+        "trial_id": trial_id(work, request),
+        "study": request.study,
+        "stage": request.stage,
+        "held_out": request.held_out,
+        "dataset": work.sweep.dataset[0],
+        "model": work.sweep.model[0],
+        "attack": request.attack,
+        "attack_settings": json.dumps(as_dict(*work.sweep.attacks[request.attack])),
+        "poison_fraction": bench.scenario.attack.fraction,
+        "discovery_rate": request.discovery_rate,
+        "method": request.method,
+        "settings": json.dumps(as_dict(request.method, request.settings) if request.settings else {}),
+        "proposal": request.proposal,
+        "chosen_for": None if request.chosen_for is None else json.dumps(request.chosen_for),
+        "seed": request.seed,
+        "unlearning_seed": unlearning_streams(bench).seed,
+        "primary_metric": primary.metric,
+        "attack_took": took,
+        "corrupted_value": reference.corrupted[primary.metric],
+        "oracle_value": reference.oracle[primary.metric],
+        "corrupted_test_accuracy": reference.corrupted["test_accuracy"],
+        "oracle_test_accuracy": reference.oracle["test_accuracy"],
+        "oracle_flops": oracle_cost.flops,
+        "oracle_seconds": oracle_cost.seconds,
+        "oracle_sample_passes": oracle_cost.flops / bench.sample_pass,
+        "error": None,
+        "finished_at": time.time(),
+        "code_version": code_version(),
+        "machine": json.dumps(describe_machine(work.device.type, work.place.threads)),
+    }
+    shares = request.budgets
+    rungs = [make_rung(work, bench, reference, took, share, m) for share, m in zip(shares, measured, strict=False)]
+    return shared | {"rungs": rungs}
+
+
+def make_rung(
+    work: Workbench, bench: Bench, reference: Reference, took: bool, share: float, measured: Measured
+) -> dict[str, Any]:
+    """One rung of a record."""
+    primary, oracle_cost, rung = bench.scenario.attack.primary, bench.oracle.cost, measured.rung
+    metrics = finite(measured.metrics)
+    rival = reference.retrain_rungs.get(share, {})
+    tolerance = work.sweep.utility_tolerance
+    rival_outcome = outcome(rival, reference, primary.metric, took, tolerance)
+    return {
+        "budget": share,
+        "budget_spent": rung.flops / oracle_cost.flops,
+        "flops": rung.flops,
+        "sample_passes": rung.flops / bench.sample_pass,
+        "steps": rung.steps,
+        "seconds": rung.seconds,
+        "seconds_share": rung.seconds / oracle_cost.seconds,
+        "peak_memory_bytes": measured.peak_memory_bytes,
+        "status": rung.status,
+        "primary_value": metrics.get(primary.metric),
+        "primary_error": metrics.get(primary.error),
+        "primary_z": metrics.get(primary.z or ""),
+        "test_accuracy": metrics.get("test_accuracy"),
+        **outcome(metrics, reference, primary.metric, took, tolerance),
+        "retrain_at_budget_value": rival.get(primary.metric),
+        "retrain_at_budget_removal": rival_outcome["removal"],
+        "retrain_at_budget_efficacy": rival_outcome["efficacy"],
+        "retrain_at_budget_test_accuracy": rival.get("test_accuracy"),
+        "metrics": metrics,
+    }
+
+
+def outcome(
+    metrics: Metrics, reference: Reference, metric: str, took: bool, tolerance: float
+) -> dict[str, float | None]:
+    """Removal, efficacy, utility gap and score of a measured model; None where undefined."""
+    value, corrupted, oracle = metrics.get(metric), reference.corrupted[metric], reference.oracle[metric]
+    accuracy, oracle_accuracy = metrics.get("test_accuracy"), reference.oracle["test_accuracy"]
+    if value is None or accuracy is None or corrupted is None or oracle is None or oracle_accuracy is None:
+        return {"removal": None, "efficacy": None, "utility_gap": None, "score": None}
+    gone = removal(value=value, corrupted=corrupted, oracle=oracle, took=took)
+    close = efficacy(gone)
+    gap = utility_gap(oracle_accuracy=oracle_accuracy, accuracy=accuracy)
+    return {
+        "removal": gone,
+        "efficacy": close,
+        "utility_gap": gap,
+        "score": score(efficacy=close, utility_gap=gap, tolerance=tolerance),
+    }
+
+
+def finite(metrics: Metrics) -> dict[str, float | None]:
+    """NaN (undefined) as None: the records are plain JSON."""
+    return {k: None if v is None or not math.isfinite(v) else v for k, v in metrics.items()}
+
+
+def measure_references(
+    work: Workbench, attack: str, seed: int, *, stage: str, discovery_rate: float, study: str
+) -> list[Trial]:
+    """The reference trials of a scenario: none, oracle, a second oracle (confirmation only), and retrain@b."""
+    budgets = work.sweep.budgets
+    base: dict[str, Any] = {
+        "attack": attack, "seed": seed, "discovery_rate": discovery_rate, "stage": stage, "study": study
+    }  # fmt: skip
+    first = Request(**base, method="retrain_at_budget", settings=UNLEARNERS.get("retrain_at_budget")(), budgets=budgets)
+    bench = work.bench(attack, seed, first.held_out)
+    corrupted, oracle = finite(bench.evaluator(bench.corrupted.model)), finite(bench.evaluator(bench.oracle.model))
+    ladder = run_ladder(work, bench, first, bench.evaluator)
+    rungs = {share: finite(m.metrics) for share, m in zip(budgets, ladder, strict=True)}
+    reference = Reference(corrupted, oracle, rungs)
+    trained = {"none": (corrupted, Rung(0, 0, 0, 0.0, "finished")), "oracle": (oracle, bench.oracle.cost)}
+    if stage == "confirmation":
+        second = work.second_oracle(attack, seed)
+        trained["retrain"] = (finite(bench.evaluator(second.model)), second.cost)
+    trials = [make_record(work, bench, first, reference, ladder)]
+    for method, (metrics, cost) in trained.items():
+        request = Request(**base, method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,))
+        trials.append(make_record(work, bench, request, reference, [Measured(cost, dict(metrics), None)]))  # type: ignore[arg-type]
+    return [trial | {"stage": "reference"} for trial in trials]
+
+
+def read_reference(trials: Sequence[Trial]) -> Reference:
+    """The reference of a scenario from its reference trials."""
+    by_method = {trial["method"]: trial for trial in trials}
+    corrupted, oracle = (by_method[name]["rungs"][0]["metrics"] for name in ("none", "oracle"))
+    ladder = by_method["retrain_at_budget"]["rungs"]
+    return Reference(corrupted, oracle, {rung["budget"]: rung["metrics"] for rung in ladder})

@@ -1,0 +1,190 @@
+"""What the trials of a sweep share inside one process: data, crafted poisons, trained references, evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sweeps.artifacts import Artifact, ArtifactStore, digest
+from sweeps.settings import as_dict, plain
+from sweeps.spec import Sweep
+from unlearn_core.budget import Rung, sample_pass_flops
+from unlearn_core.checks import InputError
+from unlearn_core.datasets import load_dataset
+from unlearn_core.evaluation import Evaluator
+from unlearn_core.scenario import (
+    Scenario,
+    Trained,
+    build_evaluator,
+    check_classes,
+    clean_rows,
+    split_poisoned,
+)
+from unlearn_core.seeding import Streams
+from unlearn_core.types import Dataset, Examples, Poisoned
+
+KEPT = 4  # scenarios whose tensors stay in memory
+
+
+class Place(NamedTuple):
+    """Where a sweep runs and keeps its files. Changes no result.
+
+    out: folder of sweeps and artifacts. device: `cpu` or `cuda`. threads: CPU threads per trial.
+    """
+
+    out: Path
+    data_root: Path | None = None
+    device: str = "cpu"
+    threads: int = 1
+    download: bool = False
+
+
+class Bench(NamedTuple):
+    """One scenario, ready for trials, its models measured on one held-out set."""
+
+    scenario: Scenario
+    poisoned: Poisoned
+    corrupted: Trained
+    oracle: Trained
+    evaluator: Evaluator
+    sample_pass: float  # FLOPs of one forward and backward pass of one sample
+
+
+class Workbench:
+    """Makes what is missing, keeps it in the artifact store, and remembers the last few scenarios."""
+
+    def __init__(self, sweep: Sweep, place: Place) -> None:
+        torch.set_num_threads(place.threads)  # sums depend on it: one number for all, so records are reproducible
+        self.sweep, self.place = sweep, place
+        self.device = torch.device(place.device)
+        self.store = ArtifactStore(place.out / "store")
+        self.bench = lru_cache(maxsize=KEPT)(self._bench)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        rows = self.sweep.rows
+        data = load_dataset(
+            self.sweep.dataset[1],
+            data_root=self.place.data_root,
+            train_rows=rows.train_rows,
+            held_out_rows=rows.held_out_rows,
+            validation_share=rows.validation_share,
+            download=self.place.download,
+        )
+        return data.to(self.device)
+
+    def scenario(self, attack: str, seed: int) -> Scenario:
+        sweep = self.sweep
+        return Scenario(self.dataset, sweep.model[1], sweep.recipe, sweep.attacks[attack][1], seed, self.device)
+
+    def group(self, attack: str) -> dict[str, Any]:
+        return self.sweep.group(attack, self.dataset.digest)
+
+    def check(self, attack: str, seed: int) -> None:
+        """Whether the scenario can be built at all; cheap. Raises InputError."""
+        scenario = self.scenario(attack, seed)
+        rows = scenario.attack.choose_rows(self.dataset.train, scenario.context())
+        kept = torch.ones(len(self.dataset.train), dtype=torch.bool, device=self.device)
+        kept[rows] = False
+        check_classes(self.dataset.train.targets[kept], self.dataset.classes)
+        scenario.attack.probes(_few(self.dataset.validation), scenario.context())
+
+    def _bench(self, attack: str, seed: int, held_out: str) -> Bench:
+        scenario = self.scenario(attack, seed)
+        poisoned = self._poisoned(attack, seed)
+        full, _ = poisoned.apply(self.dataset.train)
+        poison = digest({"group": self.group(attack), "seed": seed})
+        corrupted = self._trained(scenario, full, "train", {"poison": poison})
+        oracle = self._trained(scenario, clean_rows(poisoned, self.dataset.train), "train", self.rows_key(poisoned))
+        references = {"corrupted": _weights(corrupted.model), "oracle": _weights(oracle.model)}
+        rows = self.dataset.validation if held_out == "validation" else self.dataset.test
+        evaluator = build_evaluator(scenario, poisoned, rows, references)
+        batch = self.dataset.train.inputs[: self.sweep.recipe.batch_size]
+        return Bench(scenario, poisoned, corrupted, oracle, evaluator, sample_pass_flops(oracle.model, batch))
+
+    def rows_key(self, poisoned: Poisoned) -> dict[str, Any]:
+        """Identifies a clean training set by the rows left out, so that attacks which take the same rows share it."""
+        left_out = sorted(poisoned.rows.tolist()) if poisoned.mode == "replace" else []
+        return {"left_out": digest(left_out)}
+
+    def second_oracle(self, attack: str, seed: int) -> Trained:
+        """An oracle trained from another initialisation and order: what two oracles differ by is noise."""
+        scenario, poisoned = self.scenario(attack, seed), self._poisoned(attack, seed)
+        clean = clean_rows(poisoned, self.dataset.train)
+        return self._trained(scenario, clean, "retrain", self.rows_key(poisoned))
+
+    def split(self, bench: Bench, discovery_rate: float) -> tuple[Examples, Examples]:
+        """(retain, forget) as the unlearner is given them."""
+        rng = bench.scenario.streams("discovery")
+        return split_poisoned(bench.poisoned, self.dataset.train, discovery_rate=discovery_rate, rng=rng)
+
+    def _poisoned(self, attack: str, seed: int) -> Poisoned:
+        scenario = self.scenario(attack, seed)
+
+        def make() -> Artifact:
+            clean = self._clean_model(scenario)
+            poisoned = scenario.attack.craft(self.dataset.train, scenario.context(clean))
+            check_classes(clean_rows(poisoned, self.dataset.train).targets, self.dataset.classes)
+            tensors = {"rows": poisoned.rows, "inputs": poisoned.inputs, "targets": poisoned.targets}
+            evidence = {f"evidence.{name}": tensor for name, tensor in poisoned.evidence.items()}
+            return Artifact(tensors | evidence, {"mode": poisoned.mode})
+
+        made = self.store.get("poison", {"group": self.group(attack), "seed": seed}, make)
+        tensors = {name: tensor.to(self.device) for name, tensor in made.tensors.items()}
+        evidence = {k.removeprefix("evidence."): v for k, v in tensors.items() if k.startswith("evidence.")}
+        return Poisoned(
+            tensors["rows"], tensors["inputs"], tensors["targets"], mode=made.meta["mode"], evidence=evidence
+        )
+
+    def _clean_model(self, scenario: Scenario) -> Callable[[], nn.Module]:
+        clean = {"left_out": digest([])}
+        return lambda: self._trained(scenario, self.dataset.train, "clean", clean).model
+
+    def _trained(self, scenario: Scenario, examples: Examples, label: str, rows: dict[str, Any]) -> Trained:
+        """A training from scratch, found in the store or done now. `rows` identifies the training set."""
+        recipe = {
+            "data": self.dataset.digest,
+            "rows": rows,
+            "model": as_dict(*self.sweep.model),
+            "recipe": plain(vars(self.sweep.recipe)),
+            "seed": scenario.seed,
+            "label": label,
+            "device": self.device.type,
+        }
+
+        def make() -> Artifact:
+            trained = scenario.train(examples, label)
+            return Artifact(dict(trained.model.state_dict()), {"cost": trained.cost._asdict() | {"budget": None}})
+
+        made = self.store.get("model", recipe, make)
+        model = scenario.fresh_model(label)
+        model.load_state_dict(made.tensors)
+        cost = made.meta["cost"]
+        return Trained(model, Rung(float("inf"), cost["flops"], cost["steps"], cost["seconds"], cost["status"]))
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _few(examples: Examples) -> Examples:
+    return Examples(examples.inputs[:16], examples.targets[:16], examples.ids[:16])
+
+
+def pick_device(gpus: float) -> str:
+    """`cuda` if a share of a GPU is asked for and one is visible here."""
+    if gpus <= 0:
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise InputError(f"resources.gpus is {gpus:g}, but no GPU is visible on this machine; set resources.gpus=0")
+    return "cuda"
+
+
+def unlearning_streams(bench: Bench, replicate: int = 0) -> Streams:
+    """Random streams of an unlearning run; the same for all methods of a scenario (common random numbers)."""
+    return bench.scenario.streams("unlearning", replicate)
