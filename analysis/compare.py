@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.pareto import hypervolume
-from analysis.points import CASE, RETRAIN_AT_BUDGET, Axis
+from analysis.points import CASE, RETRAIN_AT_BUDGET, Axis, blank
 from analysis.stats import Interval, benjamini_hochberg, jackknife, mean_interval, p_value
 
 SIGNIFICANT = 0.05
@@ -18,9 +18,9 @@ AGAINST = {RETRAIN_AT_BUDGET: "retrain_at_budget_efficacy", "retrain": "retrain_
 """Reference -> column of its efficacy in the same scenario."""
 
 BEATS, WORSE, UNDECIDED, FEW = "beats", "worse", "undecided", "too few seeds"
-COSTLY = "more efficacy, outside tolerance"
-FAILING = "more efficacy, seeds failed or missing"
-NO_RIVAL = "less efficacy, rival outside tolerance"
+COSTLY = "more, outside tolerance"
+FAILING = "more, seeds lost"
+NO_RIVAL = "less, rival outside tolerance"
 COLUMNS = ["difference", "low", "high", "n", "n_seeds", "n_failed", "p", "q", "within_tolerance", "rival_within"]
 
 
@@ -37,7 +37,7 @@ def comparisons(seeds: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
         for key, group in own.groupby(CASE, sort=True)
     ]
     if not rows:
-        return pd.DataFrame(columns=["against", *CASE, *COLUMNS, "outcome"])
+        return blank(["against", *CASE, *COLUMNS, "outcome"])
     table = pd.DataFrame(rows)
     table["q"] = table.groupby("against")["p"].transform(benjamini_hochberg)
     table = table.merge(points[[*CASE, "within_tolerance"]], on=CASE, how="left")
@@ -91,7 +91,7 @@ def hypervolumes(seeds: pd.DataFrame, *, axis: Axis, tolerance: float) -> pd.Dat
 
     The largest is efficacy 1 from no cost up to the largest mean cost of any method, so 0 = nothing was gained and
     1 = the oracle at no cost. Points outside the tolerance or not counted on all seeds add nothing.
-    Intervals: jackknife over seeds.
+    Intervals: jackknife over seeds, cut to [0, 1].
     """
     rows: list[dict[str, object]] = []
     for attack, group in seeds[seeds["took"]].groupby("attack", sort=True):
@@ -122,12 +122,14 @@ def _area(grid: Grid, columns: NDArray[np.bool_], *, largest: float, tolerance: 
     columns = columns & np.isfinite(grid.efficacy).all(axis=0)  # seeds failed elsewhere
     cost, efficacy, gap = grid.cost[:, columns], grid.efficacy[:, columns], grid.gap[:, columns]
 
+    allowed = _means(gap) <= tolerance  # judged on all seeds, like the front that is shown
+
     def area(kept: NDArray[np.intp]) -> float:
-        allowed = _means(gap[kept]) <= tolerance
         means = _means(cost[kept]), _means(efficacy[kept])
         return hypervolume(cost=means[0][allowed], gain=means[1][allowed], worst_cost=largest) / largest
 
-    return jackknife(area, len(cost))
+    found = jackknife(area, len(cost))
+    return found._replace(low=float(np.clip(found.low, 0, 1)), high=float(np.clip(found.high, 0, 1)))
 
 
 def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,8 +18,8 @@ from analysis.verdict import display, percent
 
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#222"}
 LAYOUT: dict[str, Any] = {
-    "font": FONT, "margin": {"l": 56, "r": 12, "t": 8, "b": 48}, "height": 380, "plot_bgcolor": "#fff",
-    "paper_bgcolor": "#fff", "hovermode": "closest", "legend": {"orientation": "h", "y": -0.22, "x": 0},
+    "font": FONT, "margin": {"l": 56, "r": 12, "t": 30, "b": 48}, "height": 400, "plot_bgcolor": "#fff",
+    "paper_bgcolor": "#fff", "hovermode": "closest", "legend": {"orientation": "h", "y": -0.26, "x": 0},
     "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"size": 12}},
 }  # fmt: skip
 Spec = dict[str, Any]

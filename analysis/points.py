@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,6 @@ from analysis.load import BUDGET_DIGITS, GOOD, Sweep
 from analysis.stats import Interval, mean_interval
 
 CASE = ["attack", "method", "budget"]
-REFERENCES = ("none", "oracle", "retrain", "retrain_at_budget")
 RETRAIN_AT_BUDGET = "retrain_at_budget"
 VALUES = [
     "efficacy", "removal", "primary_value", "utility_gap", "test_accuracy", "score", "budget_spent", "seconds_share",
@@ -20,7 +20,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-FLAGS = ["within_tolerance", "eligible"]
+COUNTS = ["n_seeds", "n_counted", "n_failed", "n_missing", "n_not_taken"]
 
 
 class Axis(NamedTuple):
@@ -124,11 +124,16 @@ def points(seeds: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
     """
     table = pd.DataFrame([_point(key, group) for key, group in seeds.groupby(CASE, sort=True)])
     if table.empty:
-        return pd.DataFrame(
-            columns=[*CASE, "n_seeds", "n_counted", "n_failed", "n_missing", *FLAGS, "settings", *VALUES]
-        )
+        ends = [f"{x}_{end}" for x in ("efficacy", "removal", "utility_gap") for end in ("low", "high")]
+        table = blank([*CASE, *COUNTS, "settings", *VALUES, *ends])
     within = table["utility_gap"] <= tolerance
     return table.assign(within_tolerance=within, eligible=within & (table["n_counted"] == table["n_seeds"]))
+
+
+def blank(columns: Iterable[str]) -> pd.DataFrame:
+    """No rows, but the types that rows would have, so that a sweep without results still joins and groups."""
+    words = {"attack", "method", "settings", "against", "outcome"}
+    return pd.DataFrame({name: pd.Series(dtype=object if name in words else float) for name in columns})
 
 
 def _point(key: tuple[object, ...], group: pd.DataFrame) -> dict[str, object]:

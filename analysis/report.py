@@ -16,7 +16,10 @@ from analysis.results import Results, analyse
 from analysis.tables import all_tables, grid_text, write_tables
 from unlearn_core.checks import InputError
 
-LEGEND = "efficacy ± half of its 95 % interval (utility gap); * best inside the tolerance, ! outside it, nF, nM = n seeds failed, missing"
+LEGEND = (
+    "efficacy ± half of its 95 % interval (utility gap); "
+    "* best inside the tolerance, ! outside it, nF, nM = n seeds failed, missing"
+)
 
 
 class Report(NamedTuple):

@@ -19,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 """Okabe-Ito without black (retrain@b) and with a dark ochre for yellow, which vanishes on white."""
 MARKERS = (
     ("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("v", "triangle-down"), ("P", "cross"), ("*", "star"),
-    ("p", "pentagon"), ("h", "hexagon"), (">", "triangle-right"), ("<", "triangle-left"),
+    ("X", "x"), (">", "triangle-right"), ("<", "triangle-left"), ("p", "pentagon"),
 )  # fmt: skip
 """matplotlib's and plotly's names of the same markers."""
 BLACK, GREY, BAND = "#000000", "#8a8a8a", "#d9d9d9"

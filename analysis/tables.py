@@ -40,7 +40,8 @@ def front_table(results: Results) -> pd.DataFrame:
     columns = [
         *CASE, "efficacy", "efficacy_low", "efficacy_high", "removal", "removal_low", "removal_high", "utility_gap",
         "utility_gap_low", "utility_gap_high", "test_accuracy", "within_tolerance", "n_seeds", "n_counted", "n_failed",
-        "n_missing", "n_not_taken", "budget_spent", "seconds_share", "sample_passes", "flops", "seconds", "steps", "settings",
+        "n_missing", "n_not_taken", "budget_spent", "seconds_share", "sample_passes", "flops", "seconds", "steps",
+        "settings",
     ]  # fmt: skip
     table = results.points.reindex(columns=columns)
     fronts = [curve(results, attack).points for attack in results.attacks]

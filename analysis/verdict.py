@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.compare import BEATS, COSTLY, FAILING, FEW, NO_RIVAL, WORSE
+from analysis.compare import BEATS, COSTLY, FAILING, FEW, NO_RIVAL, UNDECIDED, WORSE
 from analysis.points import RETRAIN_AT_BUDGET
 
 SHOWN_FEW = 3
@@ -68,13 +68,17 @@ def _judge(grid: pd.DataFrame) -> tuple[str, str]:
     worse, total = int(counts.get(WORSE, 0)), len(tested)
     if worse == len(grid):
         return "retrain_beats_all", f"retrain@b significantly beats every method at every budget ({total} comparisons)"
-    if worse:
-        better = (
-            f"retrain@b is significantly better in {worse} of {total} comparisons, the rest are undecided or excluded"
-        )
-        return "none_beats", f"no method significantly beats retrain@b at any budget; {better}"
-    if (counts.get(COSTLY, 0) + counts.get(FAILING, 0) + counts.get(NO_RIVAL, 0)) > 0:
-        return "none_beats", "no method significantly beats retrain@b at any budget within the tolerance (see below)"
+    decided = {
+        "{} are undecided": int(counts.get(UNDECIDED, 0)),
+        "retrain@b is significantly better in {}": worse,
+        "retrain@b has more efficacy, but is outside the tolerance itself, in {}": int(counts.get(NO_RIVAL, 0)),
+        "a method has more efficacy, but cannot win for the reasons below, in {}": int(
+            counts.get(COSTLY, 0) + counts.get(FAILING, 0)
+        ),
+    }
+    if counts.get(UNDECIDED, 0) < total:
+        details = "; ".join(text.format(n) for text, n in decided.items() if n)
+        return "none_beats", f"no method significantly beats retrain@b at any budget: of {total} comparisons, {details}"
     seeds = int(tested["n"].max())
     crossing = int(((tested["low"] <= 0) & (tested["high"] >= 0)).sum())
     return "undecided", (

@@ -69,8 +69,8 @@ def _grid_figure(shown: Sequence[Any], draw: Any, looks: dict[str, style.Look], 
 
 
 def _ladder_figure(attack: str, curves: Sequence[ladder.LadderCurve], looks: dict[str, style.Look]) -> Figure:
-    columns = min(LADDER_COLUMNS, len(curves))
-    rows = math.ceil(len(curves) / columns)
+    rows = math.ceil(len(curves) / LADDER_COLUMNS)
+    columns = math.ceil(len(curves) / rows)
     figure, axes = plt.subplots(
         rows, columns, figsize=(max(5.0, 2.1 * columns), 1.9 * rows + 1.1), sharex=True, sharey=True, squeeze=False
     )

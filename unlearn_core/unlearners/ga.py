@@ -61,5 +61,5 @@ class GA(LoopSettings):
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:
-        space = loop_space(lr=Float(1e-5, 0.1, log=True), epochs=Int(1, 20, log=True))
+        space = loop_space(lr=Float(1e-5, 1.0, log=True), epochs=Int(1, 100, log=True))
         return space | {"loss_cap": Choice((None, 1.0))}

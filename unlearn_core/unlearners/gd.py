@@ -31,4 +31,4 @@ class GD(LoopSettings):
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:
-        return loop_space(lr=Float(1e-3, 0.3, log=True), epochs=Int(1, 10))
+        return loop_space(lr=Float(1e-3, 1.0, log=True), epochs=Int(1, 10))

@@ -73,5 +73,5 @@ class NegGradPlus(LoopSettings):
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:
-        space = loop_space(lr=Float(1e-3, 0.1, log=True), epochs=Int(1, 10))
+        space = loop_space(lr=Float(1e-3, 0.3, log=True), epochs=Int(1, 10))
         return space | {"beta": Float(0.7, 0.9999), "forget_every": Choice((1, 4, 16))}

@@ -62,5 +62,5 @@ class NGD(LoopSettings):
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:
-        space = loop_space(lr=Float(1e-3, 0.3, log=True), epochs=Int(1, 10))
+        space = loop_space(lr=Float(1e-3, 1.0, log=True), epochs=Int(1, 10))
         return space | {"sigma": Float(1e-4, 0.3, log=True)}

@@ -92,7 +92,7 @@ class SCRUB(StepSettings):
     @classmethod
     def search_space(cls) -> dict[str, Range]:
         return {
-            "lr": Float(1e-4, 0.1, log=True),
+            "lr": Float(1e-4, 0.3, log=True),
             "epochs": Int(1, 10),
             "alpha": Float(1e-3, 1.0, log=True),
             "gamma": Float(0.5, 1.0),

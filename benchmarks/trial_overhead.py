@@ -1,0 +1,54 @@
+"""What a trial costs besides training, unlearning and evaluation: `python benchmarks/trial_overhead.py`.
+
+Walks studies of the `quick` sweep in this process and prints the milliseconds per trial that went into proposals,
+copies, bookkeeping and records written to disk, with the share of the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from sweeps.cell import reference_cells, run_cell, study_cells
+from sweeps.spec import Sweep, read_preset
+from sweeps.store import read_cell
+from sweeps.workbench import Place, Workbench
+
+
+def useful_seconds(trial: dict) -> float:  # type: ignore[type-arg]
+    """Seconds of a trial spent on updates and on measuring the model."""
+    return max((rung["seconds"] for rung in trial["rungs"]), default=0.0) + trial["evaluation_seconds"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--attack", default="gaussian", choices=["gaussian", "badnets"])
+    options = parser.parse_args()
+    sweep = Sweep.from_dict(read_preset("quick"))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        work, sweep_dir = Workbench(sweep, Place(out)), out / sweep.name
+        for cell in reference_cells(sweep):
+            if cell.attack == options.attack:
+                run_cell(work, sweep_dir, cell)
+        print(f"{'study':<28} trials  overhead per trial  share of the whole")
+        whole, useful, count = 0.0, 0.0, 0
+        for cell in (cell for cell in study_cells(sweep) if cell.attack == options.attack):
+            start = time.perf_counter()
+            trials = run_cell(work, sweep_dir, cell)
+            spent = time.perf_counter() - start
+            needed = sum(map(useful_seconds, read_cell(sweep_dir, cell.name)))
+            print(line(cell.name, trials, spent, needed))
+            whole, useful, count = whole + spent, useful + needed, count + trials
+        print(line("all", count, whole, useful))
+
+
+def line(name: str, trials: int, whole: float, useful: float) -> str:
+    overhead = whole - useful
+    return f"{name:<28} {trials:>6}  {1000 * overhead / trials:>15.1f} ms  {overhead / whole:>17.0%}"
+
+
+if __name__ == "__main__":
+    main()

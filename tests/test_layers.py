@@ -1,0 +1,87 @@
+"""Who may import whom: read in the sources, and seen in fresh interpreters, where imports of imports show too."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PURE = ("unlearn_core.metrics", "unlearn_core.registry", "unlearn_core.checks", "unlearn_core.types")
+CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "sweeps", "analysis"}
+ONE_FILE = {"ray": "ray_executor.py", "optuna": "search.py", "mlflow": "mirror.py"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of all modules that a file imports anywhere, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} line {node.lineno}: imports name their package in full here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def uses(package: str) -> list[tuple[Path, str]]:
+    return [(path, name) for path in sorted((ROOT / package).rglob("*.py")) for name in imports(path)]
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Names of all modules in an interpreter that imported these and nothing else."""
+    code = f"import sys, {', '.join(modules)}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def modules_of(package: str) -> list[str]:
+    found = pkgutil.walk_packages([str(ROOT / package.replace(".", "/"))], prefix=f"{package}.")
+    return [package, *(module.name for module in found)]
+
+
+def top(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def test_the_core_imports_no_orchestration() -> None:
+    wrong = [(path, name) for path, name in uses("unlearn_core") if name.partition(".")[0] in CORE_FORBIDDEN]
+    assert not wrong
+    assert not top(loaded_by(*modules_of("unlearn_core"))) & CORE_FORBIDDEN
+
+
+def test_the_arithmetic_needs_no_torch() -> None:
+    assert not top(loaded_by(*PURE, *modules_of("unlearn_core.metrics"))) & {"torch", "sklearn"}
+
+
+@pytest.mark.parametrize(("library", "file"), ONE_FILE.items())
+def test_sweeps_imports_each_tool_in_one_file(library: str, file: str) -> None:
+    assert {path.name for path, name in uses("sweeps") if name.partition(".")[0] == library} == {file}
+
+
+def test_sweeps_draws_and_analyses_nothing() -> None:
+    assert not [(path, name) for path, name in uses("sweeps") if name.partition(".")[0] in {"matplotlib", "analysis"}]
+
+
+def test_the_records_schema_needs_the_standard_library_only() -> None:
+    without_packages = [sys.executable, "-S", "-c", "import sweeps.records"]
+    assert subprocess.run(without_packages, cwd=ROOT, check=False).returncode == 0
+
+
+def test_importing_sweeps_is_quick() -> None:
+    assert not top(loaded_by("sweeps.cli", "sweeps.tracking")) & {"ray", "mlflow", "optuna", "matplotlib"}
+
+
+def test_analysis_reads_records_only() -> None:
+    forbidden = {"torch", "ray", "mlflow", "optuna"}
+    for path, name in uses("analysis"):
+        package = name.partition(".")[0]
+        assert package not in forbidden, path
+        assert package != "sweeps" or name.startswith("sweeps.records"), path
+        assert package != "unlearn_core" or name.startswith(PURE), path
+    seen = loaded_by(*modules_of("analysis"))
+    assert not top(seen) & forbidden
+    assert {name for name in seen if name.startswith("sweeps")} <= {"sweeps", "sweeps.records"}
