@@ -61,9 +61,11 @@ def read(folder: Path) -> Artifact | None:
     except FileNotFoundError:
         return None
     except ValueError:
-        return _discard(folder, "meta.json is not JSON")
+        _discard(folder, "meta.json is not JSON")
+        return None
     if hashlib.sha256(blob).hexdigest() != meta.get("sha256"):
-        return _discard(folder, "checksum differs")
+        _discard(folder, "checksum differs")
+        return None
     return Artifact(load(blob), meta["content"])
 
 

@@ -20,6 +20,7 @@ from unlearn_core.budget import Rung
 from unlearn_core.metrics import attack_took, efficacy, removal, score, utility_gap
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenario import Measured, unlearn
+from unlearn_core.types import Primary
 
 Metrics = Mapping[str, float | None]
 
@@ -52,16 +53,18 @@ class Reference:
     oracle: Metrics
     retrain_rungs: Mapping[float, Metrics]  # retrain@b, by budget
 
-    def took(self, primary: Any) -> bool:
-        values = [self.corrupted[primary.metric], self.oracle[primary.metric]]
-        errors = [self.corrupted[primary.error], self.oracle[primary.error]]
-        if None in values + errors:
+    def took(self, primary: Primary) -> bool:
+        """Whether the attack took; a metric that is undefined for either model says no."""
+        corrupted, oracle = self.corrupted, self.oracle
+        value, error = corrupted[primary.metric], corrupted[primary.error]
+        oracle_value, oracle_error = oracle[primary.metric], oracle[primary.error]
+        if value is None or error is None or oracle_value is None or oracle_error is None:
             return False
         return attack_took(
-            corrupted=values[0],
-            corrupted_error=errors[0],
-            oracle=values[1],
-            oracle_error=errors[1],
+            corrupted=value,
+            corrupted_error=error,
+            oracle=oracle_value,
+            oracle_error=oracle_error,
             least_gap=primary.least_gap,
         )
 

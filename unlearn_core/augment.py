@@ -25,9 +25,7 @@ def shift(images: Tensor, reach: int, random: torch.Generator) -> Tensor:
     """Crop each image at its own random offset, after padding by `reach` pixels with its mirror image."""
     n, _, height, width = images.shape
     padded = functional.pad(images, (reach,) * 4, mode="reflect")
-    top, left = (
-        torch.randint(2 * reach + 1, (n, 1), generator=random, device=images.device) for _ in range(2)
-    )
+    top, left = (torch.randint(2 * reach + 1, (n, 1), generator=random, device=images.device) for _ in range(2))
     rows = (top + torch.arange(height, device=images.device)).view(n, 1, height, 1)
     columns = (left + torch.arange(width, device=images.device)).view(n, 1, 1, width)
     index = torch.arange(n, device=images.device).view(n, 1, 1, 1)

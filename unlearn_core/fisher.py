@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 from unlearn_core.training import evaluating
 
@@ -26,9 +27,7 @@ def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
-def squared_gradient_sums(
-    model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss = summed_cross_entropy
-) -> Sums:
+def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss = summed_cross_entropy) -> Sums:
     """Σ_n (∂ℓ_n/∂θ_i)² for every parameter, by name; the model is in evaluation mode meanwhile.
 
     inputs: (n, *shape); targets: (n,). loss: a sum over rows of per-row losses.
@@ -72,15 +71,13 @@ def _conv_weight_gradient(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
     padding = module.padding
     if isinstance(padding, str):
         raise NotImplementedError(f"Conv2d with padding={padding!r} is not supported; give it in numbers")
-    return torch.nn.grad.conv2d_weight(
-        a[None], module.weight.shape, g[None], module.stride, padding, module.dilation, module.groups
-    )
+    return conv2d_weight(a[None], module.weight.shape, g[None], module.stride, padding, module.dilation, module.groups)
 
 
 def _own_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
     """Any other layer: the vector-Jacobian product of the layer alone, on one sample."""
     own = {name: parameter.detach() for name, parameter in module.named_parameters(recurse=False)}
-    _, pull = vjp(lambda values: functional_call(module, values, (a[None],)), own)
+    pull = vjp(lambda values: functional_call(module, values, (a[None],)), own)[1]
     return dict(pull(g[None])[0])
 
 

@@ -148,7 +148,7 @@ def unlearn(
     for ladder in runs:
         model = copy.deepcopy(corrupted)
         meter = Meter(rng.device, recipe.bf16)
-        task = Task(model, retain, forget, recipe, rng, lambda m=meter, end=ladder[-1]: min(1.0, m.flops / end))
+        task = Task(model, retain, forget, recipe, rng, share_spent(meter, ladder[-1]))
         if rng.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(rng.device)
         for rung in climb(method.updates(task), model, meter, ladder):
@@ -156,3 +156,8 @@ def unlearn(
             metrics = {} if rung.status == "diverged" else evaluator(model)
             measured.append(Measured(rung, metrics, memory))
     return measured
+
+
+def share_spent(meter: Meter, budget: float) -> Callable[[], float]:
+    """How much of `budget` (FLOPs) the run on this meter has used, in [0, 1]."""
+    return lambda: min(1.0, meter.flops / budget)

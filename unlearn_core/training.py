@@ -57,7 +57,13 @@ class Recipe:
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], *, name: str, lr: float, momentum: float, weight_decay: float, nesterov: bool = False
+    parameters: Iterable[nn.Parameter],
+    *,
+    name: str,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool = False,
 ) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that require gradients; fused, which halves the time of a step on a CPU."""
     trainable = [p for p in parameters if p.requires_grad]
@@ -175,9 +181,7 @@ def train_updates(
 
     model.train()
     epochs = recipe.epochs if progress is None else None
-    stream = batches(
-        examples, recipe.batch_size, rng, "train", epochs=epochs, augmentation=recipe.augmentation
-    )
+    stream = batches(examples, recipe.batch_size, rng, "train", epochs=epochs, augmentation=recipe.augmentation)
     return descend(stream, loss, optimizer, phase="train", size=rows_of, lr=lr)
 
 

@@ -72,5 +72,3 @@ class BadNets:
         patch = (slice(bottom - self.size, bottom), slice(right - self.size, right))
         stamped[..., *patch] = dataset.from_pixels(torch.full_like(stamped[..., *patch], self.value))
         return stamped
-
-

@@ -35,7 +35,7 @@ class Digits:
     def load(self, data_root: Path | None, *, download: bool = False) -> Raw:
         """The embedded images; `data_root` and `download` are not needed."""
         # Imported here because it takes a second and only this source needs it.
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
         pixels, labels = self._enlarge(images.reshape(-1, 8, 8)), labels.astype(np.int64)

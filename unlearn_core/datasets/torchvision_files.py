@@ -71,7 +71,7 @@ def _load(kind: str, name: str, data_root: Path | None, *, folder: str, classes:
     if not download and not place.is_dir():
         raise InputError(f"{name}: no folder {place.absolute()}; give --download to fetch it, or another --data-root")
     # Imported here because it takes a second and only these sources need it.
-    from torchvision import datasets  # type: ignore[import-untyped]
+    from torchvision import datasets
 
     try:
         train, test = (getattr(datasets, kind)(data_root, train=part, download=download) for part in (True, False))

@@ -1,7 +1,7 @@
 """Unlearning methods; importing this package registers them all."""
 
-from unlearn_core.unlearners.euk import EUk
 from unlearn_core.unlearners.cfk import CFk
+from unlearn_core.unlearners.euk import EUk
 from unlearn_core.unlearners.ga import GA
 from unlearn_core.unlearners.gd import GD
 from unlearn_core.unlearners.neggrad_plus import NegGradPlus

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
@@ -46,10 +46,7 @@ class GA(LoopSettings):
         self.set_mode(task.model)
         optimizer = self.optimizer_for(task.model)
         if self.clip is not None:
-            limit = self.clip
-            optimizer.register_step_pre_hook(
-                lambda *_: torch.nn.utils.clip_grad_norm_(task.model.parameters(), limit) and None
-            )
+            optimizer.register_step_pre_hook(clipper(task.model, self.clip))
 
         def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
             inputs, targets = batch
@@ -63,3 +60,12 @@ class GA(LoopSettings):
     def search_space(cls) -> dict[str, Range]:
         space = loop_space(lr=Float(1e-5, 1.0, log=True), epochs=Int(1, 100, log=True))
         return space | {"loss_cap": Choice((None, 1.0))}
+
+
+def clipper(model: nn.Module, limit: float) -> Callable[..., None]:
+    """A hook that scales the gradient of all parameters to a norm of at most `limit`."""
+
+    def clip(*_: object) -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), limit)
+
+    return clip

@@ -50,7 +50,9 @@ class NegGradPlus(LoopSettings):
                 return value
             with evaluating(task.model):
                 rise = cross_entropy(task.model, forget)
-            return value - (1 - self.beta) * (rise if self.forget_loss_cap is None else rise.clamp(max=self.forget_loss_cap))
+            return value - (1 - self.beta) * (
+                rise if self.forget_loss_cap is None else rise.clamp(max=self.forget_loss_cap)
+            )
 
         return descend(
             self._pairs(task),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +73,7 @@ class SCRUB(StepSettings):
             for phase in self._phases(epoch):
                 stream = self._one_pass(task, phase, epoch)
                 loss = away if phase == "max" else stay
-                yield from descend(stream, loss, optimizer, phase=phase, size=rows_of, lr=lambda _, lr=lr: lr)
+                yield from descend(stream, loss, optimizer, phase=phase, size=rows_of, lr=constant(lr))
 
     def _phases(self, epoch: int) -> tuple[str, ...]:
         if epoch >= self.max_epochs:
@@ -100,6 +100,10 @@ class SCRUB(StepSettings):
             "max_epochs": Int(1, 5),
             "order": Choice(("max_first", "min_first")),
         }
+
+
+def constant(lr: float) -> Callable[[int], float]:
+    return lambda step: lr
 
 
 def distillation(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
