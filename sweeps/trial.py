@@ -120,12 +120,10 @@ def run_ladder(
     work: Workbench, bench: Bench, request: Request, evaluate: Callable[[Any], dict[str, float]]
 ) -> list[Measured]:
     """The rungs of a trial, by the method's own code."""
-    retain, forget = work.split(bench, request.discovery_rate)
     return unlearn(
         request.settings,
         bench.corrupted.model,
-        retain=retain,
-        forget=forget,
+        work.split(bench, request.discovery_rate),
         recipe=work.sweep.recipe,
         rng=unlearning_streams(bench),
         budgets=[share * bench.oracle.cost.flops for share in request.budgets],

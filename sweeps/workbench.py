@@ -19,6 +19,7 @@ from unlearn_core.datasets import load_dataset
 from unlearn_core.evaluation import Evaluator
 from unlearn_core.scenario import (
     Scenario,
+    Split,
     Trained,
     build_evaluator,
     check_classes,
@@ -118,8 +119,8 @@ class Workbench:
         clean = clean_rows(poisoned, self.dataset.train)
         return self._trained(scenario, clean, "retrain", self.rows_key(poisoned))
 
-    def split(self, bench: Bench, discovery_rate: float) -> tuple[Examples, Examples]:
-        """(retain, forget) as the unlearner is given them."""
+    def split(self, bench: Bench, discovery_rate: float) -> Split:
+        """Retain and forget set as the unlearner is given them."""
         rng = bench.scenario.streams("discovery")
         return split_poisoned(bench.poisoned, self.dataset.train, discovery_rate=discovery_rate, rng=rng)
 

@@ -52,16 +52,17 @@ class Meter:
         return nullcontext()
 
     def advance(self, updates: Iterator[Update], announced: Update) -> Update:
-        """Let the announced update happen, charge it, and return the next announcement (or the end mark)."""
-        self.steps += 1
-        with self.context():
-            if announced in self.prices:
-                self.flops += self.prices[announced]
-                return next(updates, _END)
-            with FlopCounterMode(display=False) as counter:
-                following: Update = next(updates, _END)
-        self.prices[announced] = counter.get_total_flops()
+        """Let the announced update happen, charge it, and return the next announcement (or the end mark).
+
+        It is charged afterwards: an update that asks for its run's progress is told what was spent before it.
+        """
+        known = announced in self.prices
+        with self.context(), nullcontext() if known else FlopCounterMode(display=False) as counter:
+            following: Update = next(updates, _END)
+        if counter is not None:
+            self.prices[announced] = counter.get_total_flops()
         self.flops += self.prices[announced]
+        self.steps += 1
         return following
 
     def fits(self, announced: Update, budget: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -44,5 +45,5 @@ def one_of(field: str, value: object, allowed: Sequence[str]) -> None:
 
 
 def increasing(field: str, values: Sequence[float]) -> None:
-    if not values or any(b <= a for a, b in zip(values, values[1:], strict=False)):
+    if not values or any(b <= a for a, b in itertools.pairwise(values)):
         raise InputError(f"{field} must increase strictly and not be empty, but got {list(values)!r}")

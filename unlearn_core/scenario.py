@@ -63,17 +63,22 @@ class Scenario:
         return Trained(model, cost)
 
 
-def split_poisoned(
-    poisoned: Poisoned, train: Examples, *, discovery_rate: float, rng: Streams
-) -> tuple[Examples, Examples]:
-    """(retain, forget): what the unlearner is given. Undiscovered poisons stay in the retain set."""
+class Split(NamedTuple):
+    """What the unlearner is given: the discovered poisons, and everything else."""
+
+    retain: Examples
+    forget: Examples
+
+
+def split_poisoned(poisoned: Poisoned, train: Examples, *, discovery_rate: float, rng: Streams) -> Split:
+    """Undiscovered poisons stay in the retain set; those discovered at a lower rate are among those at a higher."""
     full, mask = poisoned.apply(train)
     positions = mask.nonzero().squeeze(1)
     order = torch.randperm(len(positions), generator=rng("discovery"), device=positions.device)
     found = positions[order[: max(1, round(discovery_rate * len(positions)))]]
     known = torch.zeros_like(mask)
     known[found] = True
-    return full.rows(~known), full.rows(known)
+    return Split(full.rows(~known), full.rows(known))
 
 
 def clean_rows(poisoned: Poisoned, train: Examples) -> Examples:
@@ -131,9 +136,8 @@ class Measured(NamedTuple):
 def unlearn(
     method: Any,
     corrupted: nn.Module,
+    split: Split,
     *,
-    retain: Examples,
-    forget: Examples,
     recipe: Recipe,
     rng: Streams,
     budgets: Sequence[float],
@@ -148,7 +152,7 @@ def unlearn(
     for ladder in runs:
         model = copy.deepcopy(corrupted)
         meter = Meter(rng.device, recipe.bf16)
-        task = Task(model, retain, forget, recipe, rng, share_spent(meter, ladder[-1]))
+        task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
         if rng.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(rng.device)
         for rung in climb(method.updates(task), model, meter, ladder):

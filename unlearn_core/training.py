@@ -103,17 +103,14 @@ def batches(
     rng: Streams,
     label: str,
     *,
-    start: int = 0,
-    epochs: int | None = None,
+    epochs: Iterable[int],
     augmentation: str = "none",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled batches (inputs, targets) of `epochs` epochs, the first numbered `start`; endless if `epochs` is None.
+    """Shuffled batches (inputs, targets) of the epochs with these numbers; `itertools.count()` never ends.
 
     Each epoch's order and augmentation is a function of (rng.seed, label, epoch) alone. An empty set gives nothing.
     """
-    for epoch in itertools.count(start) if epochs is None else range(start, start + epochs):
-        if not len(examples):
-            return
+    for epoch in epochs if len(examples) else ():
         random = rng(label, epoch)
         order = torch.randperm(len(examples), generator=random, device=examples.targets.device)
         for rows in split_rows(order, batch_size):
@@ -180,7 +177,7 @@ def train_updates(
         return functional.cross_entropy(model(inputs), targets, label_smoothing=recipe.label_smoothing)
 
     model.train()
-    epochs = recipe.epochs if progress is None else None
+    epochs = range(recipe.epochs) if progress is None else itertools.count()
     stream = batches(examples, recipe.batch_size, rng, "train", epochs=epochs, augmentation=recipe.augmentation)
     return descend(stream, loss, optimizer, phase="train", size=rows_of, lr=lr)
 

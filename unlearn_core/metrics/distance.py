@@ -33,8 +33,8 @@ METRICS.register("distance")(
         needs=("shift_from_corrupted", "shift_from_oracle"),
         compute=_distance,
         columns={
-            "l1_from_corrupted": "L1 distance of the parameters from the corrupted model; 0 = nothing changed, no target",
-            "l2_from_corrupted": "L2 distance of the parameters from the corrupted model; 0 = nothing changed, no target",
+            "l1_from_corrupted": "L1 distance of the parameters from the corrupted model; 0 = nothing changed",
+            "l2_from_corrupted": "L2 distance of the parameters from the corrupted model; 0 = nothing changed",
             "l1_from_oracle": "L1 distance of the parameters from the oracle; target: a second oracle's, not 0",
             "l2_from_oracle": "L2 distance of the parameters from the oracle; target: a second oracle's, not 0",
         },

@@ -37,10 +37,10 @@ METRICS.register("membership")(
         needs=("forget_logits", "forget_targets", "unseen_logits", "unseen_targets"),
         compute=_membership,
         columns={
-            "membership_auc": "ROC area of the loss-threshold attack on poisons; target: the oracle's, near 0.5 (below it: "
-            "over-forgotten)",
-            "membership_tpr": "share of poisons it catches at 1 % false positives, no interpolation; target: the oracle's, "
-            "near 0.01",
+            "membership_auc": "ROC area of the loss-threshold attack on poisons; target: the oracle's, near 0.5 "
+            "(below it: over-forgotten)",
+            "membership_tpr": "share of poisons it catches at 1 % false positives, no interpolation; "
+            "target: the oracle's, near 0.01",
             "membership_advantage": "its best TPR - FPR over all thresholds; target: the oracle's, near 0",
         },
     )

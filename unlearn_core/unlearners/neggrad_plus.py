@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -50,9 +51,9 @@ class NegGradPlus(LoopSettings):
                 return value
             with evaluating(task.model):
                 rise = cross_entropy(task.model, forget)
-            return value - (1 - self.beta) * (
-                rise if self.forget_loss_cap is None else rise.clamp(max=self.forget_loss_cap)
-            )
+            if self.forget_loss_cap is not None:
+                rise = rise.clamp(max=self.forget_loss_cap)
+            return value - (1 - self.beta) * rise
 
         return descend(
             self._pairs(task),
@@ -66,9 +67,16 @@ class NegGradPlus(LoopSettings):
     def _pairs(self, task: Task) -> Iterator[tuple[Batch, Batch | None]]:
         augmentation = task.recipe.augmentation
         retain = batches(
-            task.retain, self.batch_size, task.rng, "retain", epochs=self.epochs, augmentation=augmentation
+            task.retain, self.batch_size, task.rng, "retain", epochs=range(self.epochs), augmentation=augmentation
         )
-        forget = batches(task.forget, self.forget_batch_size, task.rng, "forget", augmentation=augmentation)
+        forget = batches(
+            task.forget,
+            self.forget_batch_size,
+            task.rng,
+            "forget",
+            epochs=itertools.count(),
+            augmentation=augmentation,
+        )
         for step, batch in enumerate(retain):
             wanted = self.beta < 1 and step % self.forget_every == 0
             yield batch, next(forget, None) if wanted else None

@@ -87,7 +87,7 @@ class SCRUB(StepSettings):
             else (task.retain, self.batch_size, "retain")
         )
         augmentation = task.recipe.augmentation
-        return batches(examples, size, task.rng, label, start=epoch, epochs=1, augmentation=augmentation)
+        return batches(examples, size, task.rng, label, epochs=[epoch], augmentation=augmentation)
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:

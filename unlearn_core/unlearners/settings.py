@@ -95,7 +95,7 @@ class LoopSettings(StepSettings):
             self.batch_size,
             task.rng,
             label,
-            epochs=self.epochs,
+            epochs=range(self.epochs),
             augmentation=task.recipe.augmentation,
         )
         return descend(stream, loss, optimizer, phase=label, size=rows_of, lr=self.lr_at(len(examples)))
