@@ -9,8 +9,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sweeps import store
@@ -124,7 +124,7 @@ class Driver:
             "identity": self.sweep.identity(),
             "versions": versions(),
             "code_version": code_version(),
-            "started_at": time.time(),
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": describe_machine(self.place.device, self.place.threads),
             "metrics": columns(),
             "methods": {name: {"summary": UNLEARNERS.summary(name)} for name in UNLEARNERS.names()},
@@ -201,8 +201,16 @@ class Driver:
         return subprocess.run([sys.executable, "-m", "analysis.report", str(self.dir)]).returncode
 
     def _print_ui_command(self) -> None:
-        if not self.options.no_tracking:
-            print(f"\nbrowse the trials: mlflow server --backend-store-uri {self.tracking_uri} --host 127.0.0.1")
+        log = self.dir / "tracking.log"
+        if self.options.no_tracking or not log.exists():
+            return
+        page = log.read_text().rpartition(" shown at ")[2].strip()
+        print(f"\nbrowse the trials: {page}")
+        if not self.tracking_uri.startswith("http"):
+            mlflow = Path(sys.executable).with_name("mlflow")
+            server = f"{mlflow} server --backend-store-uri {self.tracking_uri} --host 127.0.0.1 --port 5000"
+            # without its job service the server starts in a third of the time
+            print(f"  after starting  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}")
 
 
 def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:

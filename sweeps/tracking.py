@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TrackingError, InputError) as error:
         print(f"tracking: {error}", file=sys.stderr)
         return 1
-    print(f"tracking: {report.new} new, {report.total} trials mirrored to {report.url}")
+    print(f"tracking: {report.new} new of {report.total} trials, shown at {report.url}")
     return 0
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 SQLITE = "sqlite:///"
 PATIENCE = 3.0  # seconds
+LOCAL_SERVER = "http://127.0.0.1:5000"
 
 
 def default_uri(out: Path) -> str:
@@ -46,9 +47,9 @@ def artifact_root(tracking_uri: str) -> str | None:
 
 
 def page(tracking_uri: str, experiment_id: str) -> str:
-    """Address of the experiment's page; the URI itself where no server shows one."""
-    shown = without_secrets(tracking_uri).rstrip("/")
-    return f"{shown}/#/experiments/{experiment_id}" if shown.startswith("http") else shown
+    """Address of the experiment's runs; for a database file, where a server started on this machine shows them."""
+    shown = without_secrets(tracking_uri).rstrip("/") if tracking_uri.startswith("http") else LOCAL_SERVER
+    return f"{shown}/#/experiments/{experiment_id}/runs"
 
 
 def without_secrets(text: str) -> str:

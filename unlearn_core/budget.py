@@ -66,8 +66,9 @@ class Meter:
         return following
 
     def fits(self, announced: Update, budget: float) -> bool:
-        """Whether the announced update can be paid for. One of unknown price is tried while anything is left."""
-        price = self.prices.get(announced)
+        """Whether the announced update can be paid for. One of unknown price is tried while anything is left; one that
+        reads no rows counts as free until its price is known."""
+        price = self.prices.get(announced, 0 if announced.size == 0 else None)
         return self.flops < budget if price is None else self.flops + price <= budget * (1 + 1e-9)
 
     def clock(self) -> float:

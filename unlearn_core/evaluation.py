@@ -19,6 +19,10 @@ FRESH_SCORES = 2000  # least number of null scores, so that their 1 % quantile r
 Weights = dict[str, Tensor]
 
 
+class NotFiniteError(ArithmeticError):
+    """A model's outputs overflow, or are not numbers: there is nothing to measure."""
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """What a scenario's models are measured on; built once and used for each of them.
@@ -36,8 +40,12 @@ class Evaluator:
     references: Mapping[str, Weights] = field(default_factory=dict)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """All metrics that apply, by column."""
-        return compute_all(self.arrays(model))
+        """All metrics that apply, by column. Raises NotFiniteError for a model whose outputs are not numbers."""
+        arrays = self.arrays(model)
+        for name, values in arrays.items():
+            if not np.isfinite(values).all():
+                raise NotFiniteError(f"{name} holds values that are not finite: the model has diverged")
+        return compute_all(arrays)
 
     def arrays(self, model: nn.Module) -> dict[str, np.ndarray]:
         """Everything the metrics need, computed once, on the CPU."""

@@ -45,13 +45,24 @@ def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, los
     finally:
         for handle in handles:
             handle.remove()
+    _check_used_once(model, sorted(name for name, *_ in calls) == sorted(name for name, _ in owners))
     output_gradients = torch.autograd.grad(total, [output for *_, output in calls])
     sums: Sums = {}
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for (name, module, a, _), g in zip(calls, output_gradients, strict=True):
             for parameter, value in layer_sums(module, a, g).items():
                 sums[f"{name}.{parameter}" if name else parameter] = value
     return sums
+
+
+def _check_used_once(model: nn.Module, each_layer_once: bool) -> None:
+    """A sample's gradient is one layer call's only where no other call shares the parameter."""
+    tied = len(list(model.parameters())) < len(list(model.named_parameters(remove_duplicate=False)))
+    if tied or not each_layer_once:
+        raise NotImplementedError(
+            f"per-sample gradients need every layer of {type(model).__name__} to be called exactly once, "
+            "with parameters of its own"
+        )
 
 
 def layer_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:

@@ -16,7 +16,8 @@ def input_gradients(model: nn.Module, inputs: Tensor, targets: Tensor, *, chunk:
     (in training mode BatchNorm couples them). Full float32, also on GPUs that would round to TF32.
     """
     parts = []
-    with evaluating(model), torch.backends.cudnn.flags(allow_tf32=False), torch.enable_grad():
+    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    with evaluating(model), exact, torch.enable_grad():
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
             leaf = x.detach().clone().requires_grad_()
             loss = functional.cross_entropy(model(leaf), y, reduction="sum")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unlearn_core.budget import Meter, Rung, climb, run_to_end
 from unlearn_core.checks import InputError
-from unlearn_core.evaluation import Evaluator, Weights, fresh_noise
+from unlearn_core.evaluation import Evaluator, NotFiniteError, Weights, fresh_noise
 from unlearn_core.models import build_model
 from unlearn_core.seeding import Streams, derive
 from unlearn_core.training import Recipe, train_updates
@@ -150,16 +150,27 @@ def unlearn(
     runs = [list(budgets)] if method.anytime else [[budget] for budget in budgets]
     measured: list[Measured] = []
     for ladder in runs:
-        model = copy.deepcopy(corrupted)
+        model = copy.deepcopy(corrupted).requires_grad_(True)
         meter = Meter(rng.device, recipe.bf16)
         task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
         if rng.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(rng.device)
         for rung in climb(method.updates(task), model, meter, ladder):
             memory = torch.cuda.max_memory_allocated(rng.device) if rng.device.type == "cuda" else None
-            metrics = {} if rung.status == "diverged" else evaluator(model)
-            measured.append(Measured(rung, metrics, memory))
+            measured.append(measure(rung, model, evaluator, memory))
     return measured
+
+
+def measure(
+    rung: Rung, model: nn.Module, evaluator: Callable[[nn.Module], dict[str, float]], peak_memory_bytes: int | None
+) -> Measured:
+    """The model's metrics at this rung. One whose outputs overflow, though its weights do not, has diverged too."""
+    if rung.status != "diverged":
+        try:
+            return Measured(rung, evaluator(model), peak_memory_bytes)
+        except NotFiniteError:
+            rung = rung._replace(status="diverged")
+    return Measured(rung, {}, peak_memory_bytes)
 
 
 def share_spent(meter: Meter, budget: float) -> Callable[[], float]:

@@ -78,7 +78,7 @@ def build_optimizer(
 def schedule_factor(name: str, progress: float, *, warmup: float = 0.0, milestones: Sequence[float] = ()) -> float:
     """Share of the peak step size at `progress` in [0, 1]."""
     if progress < warmup:
-        return progress / warmup + 1e-3  # never exactly zero: the first update must move
+        return max(1e-3, progress / warmup)  # never exactly zero: the first update must move
     rest = min(1.0, (progress - warmup) / (1 - warmup))
     if name == "cosine":
         return 0.5 * (1 + math.cos(math.pi * rest))
@@ -90,9 +90,9 @@ def schedule_factor(name: str, progress: float, *, warmup: float = 0.0, mileston
 
 
 def split_rows(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut `order` into batches; a last batch of one row joins the one before it (BatchNorm cannot train on one row)."""
+    """Cut `order` into batches; a remainder of one row joins the batch before it: BatchNorm cannot train on one row."""
     parts = list(order.split(batch_size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    if len(parts) > 1 and len(parts[-1]) == 1 < batch_size:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
 

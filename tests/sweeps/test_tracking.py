@@ -104,7 +104,7 @@ def test_command_line(sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixtur
     monkeypatch.setattr(tracking.os, "nice", lambda _: 0)  # it would last for the whole test run
     sweep.write(SMALL)
     assert tracking.main([str(sweep.folder), "--tracking-uri", sweep.uri]) == 0
-    assert "4 new, 4 trials" in capsys.readouterr().out
+    assert "4 new of 4 trials" in capsys.readouterr().out
     assert tracking.main([str(tmp_path), "--tracking-uri", sweep.uri]) == 1
     assert tracking.main([str(sweep.folder), "--tracking-uri", "sqlite:////no/such/folder/x.db"]) == 1
     errors = capsys.readouterr().err.splitlines()

@@ -72,5 +72,5 @@ def test_a_hanging_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_addresses_are_shown_without_passwords() -> None:
-    assert tracking_uri.page("https://me:pw@host/a/", "7") == "https://host/a/#/experiments/7"
+    assert tracking_uri.page("https://me:pw@host/a/", "7") == "https://host/a/#/experiments/7/runs"
     assert tracking_uri.without_secrets("no route to http://me:pw@host/x") == "no route to http://host/x"

@@ -1,0 +1,242 @@
+"""What every registered unlearner promises. One row per method in each table; a missing row is a KeyError."""
+
+import copy
+import math
+import pickle
+import random
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+import unlearn_core.unlearners  # noqa: F401  (registers them)
+from tests.contracts.tiny import (
+    CPU,
+    DATA,
+    FORGET,
+    MODELS,
+    RECIPE,
+    RETAIN,
+    examples,
+    flops_of_steps,
+    model,
+    run,
+    same_parameters,
+    same_state,
+    task,
+    weights,
+)
+from unlearn_core.budget import Meter, climb
+from unlearn_core.evaluation import Evaluator
+from unlearn_core.registry import UNLEARNERS
+from unlearn_core.scenario import unlearn
+from unlearn_core.seeding import Streams
+from unlearn_core.space import Choice, Float, Int
+from unlearn_core.types import Probe
+
+TINY = {
+    "gd": dict(lr=0.05, epochs=2, batch_size=16),
+    "ngd": dict(lr=0.05, epochs=2, batch_size=16, sigma=0.1, radius=100.0),
+    "ga": dict(lr=0.05, epochs=2, batch_size=4, clip=1.0, loss_cap=3.0),
+    "neggrad_plus": dict(lr=0.05, epochs=2, batch_size=16, forget_batch_size=4, forget_every=2, forget_loss_cap=3.0),
+    "cfk": dict(lr=0.05, epochs=2, batch_size=16, k=2),
+    "euk": dict(lr=0.05, epochs=2, batch_size=16, k=1),
+    "scrub": dict(lr=0.05, epochs=2, batch_size=16, forget_batch_size=4, max_epochs=1, order="min_first"),
+    "ssd": dict(alpha=1.0, dampening=0.5, chunk=8, retain_share=0.7),
+    "retrain": {},
+    "retrain_at_budget": {},
+}
+IDENTITY = {  # settings with which a method changes no parameter, None where there are none
+    "gd": dict(lr=0.0),
+    "ngd": dict(lr=0.0, radius=None),
+    "ga": dict(lr=0.0),
+    "neggrad_plus": dict(lr=0.0),
+    "cfk": dict(lr=0.0),
+    "euk": None,
+    "scrub": dict(lr=0.0),
+    "ssd": dict(alpha=1e9),
+    "retrain": None,
+    "retrain_at_budget": None,
+}
+every_method = pytest.mark.parametrize("name", UNLEARNERS.names())
+every_model = pytest.mark.parametrize("net", MODELS)
+some_models = pytest.mark.parametrize("net", ["mlp", "convnet"])  # without and with BatchNorm
+ENOUGH = 1e9  # FLOPs; more than any run here needs
+
+
+def build(name, **changes):
+    return UNLEARNERS.get(name)(**TINY[name] | changes)
+
+
+def full_cost(name, net):
+    """FLOPs of a complete run, or of a retraining for the method that has no end of its own."""
+    return run(build("retrain" if name == "retrain_at_budget" else name), net).rungs[-1].flops
+
+
+@every_method
+@every_model
+def test_contract(name, net):
+    method = pickle.loads(pickle.dumps(build(name)))  # workers receive it pickled
+    assert method == build(name)
+    corrupted, budget = model(net), full_cost(name, model(net))
+    before, data = copy.deepcopy(corrupted), copy.deepcopy(DATA)
+    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    first, again, other = (run(method, corrupted, data, seed=s, budgets=[budget]) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), torch_state), "torch's global random state was used"
+    assert np.array_equal(np.random.get_state()[1], numpy_state) and random.getstate() == python_state
+    assert same_state(corrupted, before), "the corrupted model was changed"
+    for given, kept in zip((*vars(data.retain).values(), *vars(data.forget).values()),
+                           (*vars(RETAIN).values(), *vars(FORGET).values()), strict=True):  # fmt: skip
+        assert torch.equal(given, kept), "the data was changed"
+    assert same_state(first.final, again.final), "same seed, different result"
+    assert not same_state(first.final, other.final), "the seed has no effect"
+    assert not same_parameters(first.final, before), "no parameter moved"
+    assert torch.isfinite(weights(first.final)).all()
+    assert first.rungs[0].status in ("ok", "finished")
+
+
+@every_method
+@every_model
+def test_charges_are_the_flops_of_an_unmetered_run(name, net):
+    method = build(name)
+    rung = run(method, model(net), budgets=[full_cost(name, model(net))]).rungs[0]
+    assert rung.steps > 1
+    assert rung.flops == flops_of_steps(method, model(net), rung.steps)
+
+
+@every_method
+@some_models
+def test_a_ladder_ends_where_a_direct_run_ends(name, net):
+    budgets = [share * full_cost(name, model(net)) for share in (0.2, 0.5, 0.8)]
+    ladder, direct = run(build(name), model(net), budgets=budgets), run(build(name), model(net), budgets=budgets[-1:])
+    assert same_state(ladder.final, direct.final)
+    assert ladder.rungs[-1]._replace(seconds=0) == direct.rungs[-1]._replace(seconds=0)
+    assert [rung.budget for rung in ladder.rungs] == budgets
+
+
+@every_method
+def test_only_the_first_update_of_a_kind_overspends(name):
+    cost = full_cost(name, model())
+    for share in np.linspace(0.01, 1.1, 23):
+        meter, net, seen = Meter(CPU), model(), []
+
+        def watched(net=net, seen=seen, meter=meter):
+            for update in build(name).updates(task(net, progress=lambda: 0.5)):
+                seen.append(update)
+                yield update
+
+        (rung,) = climb(watched(), net, meter, [share * cost])
+        made = seen[: rung.steps]
+        if rung.flops > rung.budget * (1 + 1e-9):
+            assert made.count(made[-1]) == 1, "an update of known price was not refused"
+            assert rung.flops - meter.prices[made[-1]] < rung.budget
+        elif rung.status == "ok":
+            refused = seen[rung.steps]
+            assert rung.flops + meter.prices.get(refused, rung.budget) > rung.budget, "money was left over"
+
+
+@every_method
+@some_models
+def test_flags_and_modes_of_the_given_model_do_not_matter(name, net):
+    budget = full_cost(name, model(net))
+    odd = model(net).eval().requires_grad_(False)
+    next(odd.modules()).training = True
+    for i, child in enumerate(odd.children()):
+        child.train(i % 2 == 0)
+    plain = run(build(name), model(net).train(), budgets=[budget])
+    assert same_state(run(build(name), odd, budgets=[budget]).final, plain.final)
+    assert same_state(run(build(name), model(net).eval(), budgets=[budget]).final, plain.final)
+
+
+@every_method
+def test_measuring_on_the_way_changes_nothing(name):
+    """An evaluation switches modes and makes gradients of its own."""
+    budgets = [share * full_cost(name, model("convnet")) for share in (0.3, 0.6, 1.0)]
+    ends = []
+    for evaluator in (evaluate_all(), lambda net: {}):
+        last = {}
+
+        def keep(net, evaluator=evaluator, last=last):
+            metrics = evaluator(net)
+            last["model"] = copy.deepcopy(net)
+            return metrics
+
+        measure(build(name), model("convnet"), budgets, keep)
+        ends.append(last["model"])
+    assert same_state(*ends)
+
+
+@every_method
+def test_identity_settings_leave_every_parameter(name):
+    if IDENTITY[name] is None:
+        pytest.skip("always changes the model")
+    for net in MODELS:
+        assert same_parameters(run(build(name, **IDENTITY[name]), model(net)).final, model(net))
+
+
+@every_method
+def test_defaults_lie_in_the_search_space(name):
+    method, space = UNLEARNERS.get(name)(), UNLEARNERS.get(name).search_space()
+    assert space.keys() <= {f.name for f in fields(method)}
+    for setting, allowed in space.items():
+        default = getattr(method, setting)
+        if isinstance(allowed, Choice):
+            assert default in allowed.options, setting
+        else:
+            assert isinstance(allowed, Float | Int)
+            assert allowed.low <= default <= allowed.high, setting
+
+
+@every_method
+def test_every_corner_of_the_search_space_is_accepted(name):
+    space = UNLEARNERS.get(name).search_space()
+    for setting, allowed in space.items():
+        ends = allowed.options if isinstance(allowed, Choice) else (allowed.low, allowed.high)
+        for value in ends:
+            assert getattr(UNLEARNERS.get(name)(**{setting: value}), setting) == value
+
+
+def evaluate_all():
+    """All metrics of a Gaussian attack but the distances, which need references of the model's shape."""
+    held_out, noise = examples(12, seed=3), examples(4 * 9, seed=4).inputs.view(4, 9, 3, 8, 8)
+    evidence = {"base_inputs": FORGET.inputs, "noise": noise[0], "epsilon": torch.tensor(1.0)}
+    return Evaluator(held_out, RETAIN, FORGET, {"unseen": Probe(held_out)}, evidence, noise[1:])
+
+
+def measure(method, net, budgets, evaluator, recipe=RECIPE):
+    return unlearn(method, net, DATA, recipe=recipe, rng=Streams(0, CPU), budgets=budgets, evaluator=evaluator)
+
+
+WITHOUT_STEP_SIZE = {"ssd"}
+
+
+@every_method
+@pytest.mark.parametrize("net", ["linear", "mlp", "convnet"])
+@pytest.mark.parametrize("lr", [1e6, 1e25])
+def test_divergence_is_a_status_not_an_exception(name, net, lr):
+    if name in WITHOUT_STEP_SIZE:
+        pytest.skip("makes no gradient steps")
+    changes = {k: v for k, v in dict(lr=lr, epochs=40, clip=None, loss_cap=None, radius=None).items() if k in TINY[name]}
+    recipe = replace(RECIPE, lr=lr, epochs=40)
+    method, cost = build(name, **changes), full_cost("retrain", model(net))
+    measured = measure(method, model(net), [share * cost for share in (0.1, 0.5, 3)], evaluate_all(), recipe)
+    statuses = [m.rung.status for m in measured]
+    assert len(statuses) == 3
+    for m in measured:
+        assert (m.metrics == {}) == (m.rung.status == "diverged")
+        assert all(math.isfinite(v) for k, v in m.metrics.items() if not k.startswith("gaussian"))
+    if lr > 1e20 and name not in ("ga", "scrub"):  # ascent on a bounded gradient stays finite for long
+        assert statuses[-1] == "diverged"
+
+
+@every_method
+def test_non_finite_weights_end_the_ladder(name):
+    if name in ("retrain", "retrain_at_budget"):
+        pytest.skip("forgets the given weights")
+    net = model()
+    with torch.no_grad():
+        next(net.parameters()).view(-1)[0] = math.nan
+    ladder = run(build(name), net, budgets=[ENOUGH, 2 * ENOUGH, 3 * ENOUGH])
+    assert [rung.status for rung in ladder.rungs] == ["diverged"] * 3
+    assert ladder.models == []

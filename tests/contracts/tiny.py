@@ -1,0 +1,121 @@
+"""Models, rows and settings small enough for a test to run an unlearner in milliseconds."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from unlearn_core.models import ConvNet, Linear, Mlp, ResNet9, build_model
+from unlearn_core.scenario import Split, unlearn
+from unlearn_core.seeding import Streams
+from unlearn_core.training import Recipe
+from unlearn_core.types import Examples, Task
+
+CPU = torch.device("cpu")
+SHAPE, CLASSES = (3, 8, 8), 4
+RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05)
+MODELS = {
+    "linear": Linear(),
+    "mlp": Mlp(hidden=(6,)),
+    "convnet": ConvNet(width=2),
+    "resnet9": ResNet9(width=2),
+}
+
+
+def examples(rows, *, seed=0, shape=SHAPE, classes=CLASSES):
+    random = torch.Generator().manual_seed(seed)
+    targets = torch.randint(classes, (rows,), generator=random)
+    return Examples(torch.randn(rows, *shape, generator=random), targets, torch.arange(rows))
+
+
+RETAIN, FORGET = examples(41), examples(9, seed=1)  # 41 = 16 + 16 + 9: a smaller last batch
+DATA = Split(RETAIN, FORGET)
+
+
+def model(name="mlp", seed=0):
+    """A model whose BatchNorm statistics and scales are not the initial constants, as in a trained one."""
+    built = build_model(MODELS[name], input_shape=SHAPE, classes=CLASSES, seed=seed)
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _ in range(3):
+            built(torch.randn(32, *SHAPE, generator=random) + 0.3)
+        for parameter in built.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
+    return built
+
+
+@dataclass
+class Run:
+    """The rungs of a run and a copy of the model at each that did not diverge."""
+
+    measured: list
+    models: list
+
+    @property
+    def rungs(self):
+        return [m.rung for m in self.measured]
+
+    @property
+    def final(self):
+        return self.models[-1]
+
+
+def run(method, corrupted=None, data=DATA, *, recipe=RECIPE, seed=0, budgets=(float("inf"),)):
+    """Unlearn as a sweep does, with a snapshot in place of the metrics."""
+    models = []
+
+    def snapshot(net):
+        models.append(copy.deepcopy(net))
+        return {"steps": len(models)}
+
+    measured = unlearn(
+        method,
+        model() if corrupted is None else corrupted,
+        data,
+        recipe=recipe,
+        rng=Streams(seed, CPU),
+        budgets=budgets,
+        evaluator=snapshot,
+    )
+    return Run(measured, models)
+
+
+def task(net, data=DATA, *, recipe=RECIPE, seed=0, progress=lambda: 0.0):
+    return Task(net, data.retain, data.forget, recipe, Streams(seed, CPU), progress)
+
+
+def flops_of_steps(method, corrupted, steps, *, data=DATA, recipe=RECIPE):
+    """FLOPs of the first updates, counted in one go around a run without a meter."""
+    with FlopCounterMode(display=False) as counter:
+        updates = method.updates(task(copy.deepcopy(corrupted), data, recipe=recipe))
+        next(updates)
+        for _ in range(steps):
+            next(updates, None)
+    return counter.get_total_flops()
+
+
+def weights(net):
+    """All parameters as one vector."""
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def same_parameters(first, second):
+    return torch.equal(weights(first), weights(second))
+
+
+def same_state(first, second):
+    """Whether parameters and buffers are bit for bit the same."""
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Forbidden:
+    """Stands in for rows that a method must not read."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f"read .{name} of rows that are out of bounds")
+
+    def __len__(self):
+        raise AssertionError("asked for the number of rows that are out of bounds")
