@@ -46,9 +46,9 @@ def tradeoff_spec(results: Results, attack: str) -> Spec:
     looks = style.looks(results.methods)
     data = []
     for method in (RETRAIN_AT_BUDGET, *results.methods):
-        own = shown.points[shown.points["method"] == method].assign(x=shown.points["utility_gap"])
+        own = shown.points[shown.points["method"] == method]
         if len(own):
-            trace = _trace(own, looks[method])
+            trace = _trace(own.assign(x=own["utility_gap"]), looks[method])
             size = (own["size"] ** 0.5 * 1.6).round(1).tolist()
             faint = [1.0 if on or method == RETRAIN_AT_BUDGET else 0.35 for on in own["on_front"]]
             trace["marker"] |= {"size": size, "opacity": faint}

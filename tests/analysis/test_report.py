@@ -100,6 +100,17 @@ def test_tuning_alone_still_makes_a_page(tmp_path: Path) -> None:
     assert "undecided: there are no confirmed results yet" in report.text
 
 
+def test_method_chosen_for_one_attack_only(known_folder: Path, tmp_path: Path) -> None:
+    """In mode `best` a method may be confirmed for one attack and never for another."""
+    rows = pd.read_parquet(known_folder / "records.parquet")
+    attack, method = rows.loc[rows["stage"] == "confirmation", ["attack", "method"]].iloc[0]
+    gone = (rows["stage"] == "confirmation") & (rows["attack"] == attack) & (rows["method"] == method)
+    folder = tmp_path / "best"
+    folder.mkdir()
+    rows[~gone].to_parquet(folder / "records.parquet")
+    assert build_report(folder).path.exists()
+
+
 def test_references_alone_still_make_a_page(tmp_path: Path) -> None:
     kept = [t for t in Maker().trials() if t["stage"] == "reference"]
     rows(kept).to_parquet(tmp_path / "records.parquet")
