@@ -55,18 +55,24 @@ class ArtifactStore:
 
 def read(folder: Path) -> Artifact | None:
     """The artifact in `folder`, or None if there is none or it is damaged (which is logged and cleared away)."""
+    if not folder.exists():
+        return None
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads((folder / "meta.json").read_bytes())
         blob = (folder / "tensors.safetensors").read_bytes()
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        _discard(folder, "meta.json is not JSON")
-        return None
-    if hashlib.sha256(blob).hexdigest() != meta.get("sha256"):
-        _discard(folder, "checksum differs")
-        return None
-    return Artifact(load(blob), meta["content"])
+        if meta["sha256"] == _checksum(blob, meta["recipe"], meta["content"]):
+            return Artifact(load(blob), meta["content"])
+        why = "checksum differs"
+    except FileNotFoundError as problem:
+        why = f"{Path(problem.filename).name} is missing"
+    except (ValueError, LookupError, TypeError):
+        why = "meta.json cannot be read"
+    _discard(folder, why)
+    return None
+
+
+def _checksum(blob: bytes, recipe: Any, content: Any) -> str:
+    return hashlib.sha256(blob + json.dumps([recipe, content], sort_keys=True).encode()).hexdigest()
 
 
 def _discard(folder: Path, why: str) -> None:
@@ -77,7 +83,7 @@ def _discard(folder: Path, why: str) -> None:
 def write(folder: Path, artifact: Artifact, recipe: Mapping[str, Any]) -> None:
     """Put `artifact` into `folder` in one step; if another process was faster, its copy stays."""
     blob = save(artifact.tensors)
-    meta = {"sha256": hashlib.sha256(blob).hexdigest(), "recipe": recipe, "content": artifact.meta}
+    meta = {"sha256": _checksum(blob, recipe, artifact.meta), "recipe": recipe, "content": artifact.meta}
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     temporary.mkdir()

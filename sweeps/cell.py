@@ -33,7 +33,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique in the sweep, and safe as a folder name."""
-        rate = "" if self.discovery_rate == 1 else f"--found{self.discovery_rate:g}"
+        rate = "" if self.discovery_rate == 1 else f"--found{self.discovery_rate!r}"
         tail = f"references--seed{self.seed}" if self.kind == "reference" else self.method
         return f"{self.attack}--{tail}{rate}"
 
@@ -71,7 +71,8 @@ class Study:
         self.methods = methods_of(sweep, cell)
         self.tuning_seeds = [seed for seed in sweep.seeds.tuning if took[seed]]
         self.confirmation_seeds = [seed for seed in sweep.seeds.confirmation if took[seed]]
-        self.tuned = {(t["proposal"], t["seed"]): t for t in trials if t["stage"] == "tuning"}
+        first = reversed(trials)  # of two writers the first one counts, whose record the later ones built on
+        self.tuned = {(t["proposal"], t["seed"]): t for t in first if t["stage"] == "tuning"}
         self.confirmed = {(t["proposal"], t["seed"]) for t in trials if t["stage"] == "confirmation"}
 
     def tuning_left(self, proposals: int) -> list[tuple[int, int]]:
@@ -126,17 +127,18 @@ def references_missing(sweep_dir: Path, cell: Cell, sweep: Sweep) -> bool:
 
 def run_references(work: Workbench, sweep_dir: Path, cell: Cell, on_record: Callable[[Trial], None]) -> int:
     """Train and measure what a scenario's trials are compared with."""
+    there = {trial["trial_id"] for trial in read_cell(sweep_dir, cell.name)}
     if not references_missing(sweep_dir, cell, work.sweep):
         return 0
     stage = "confirmation" if cell.seed in work.sweep.seeds.confirmation else "tuning"
     trials = measure_references(
         work, cell.attack, cell.seed, stage=stage, discovery_rate=cell.discovery_rate, study=cell.name
     )
-    writer = CellWriter(sweep_dir, cell.name)
-    for trial in trials:
+    writer, left = CellWriter(sweep_dir, cell.name), [trial for trial in trials if trial["trial_id"] not in there]
+    for trial in left:
         writer.append(trial)
         on_record(trial)
-    return len(trials)
+    return len(left)
 
 
 def reference_trials(sweep: Sweep, sweep_dir: Path, cell: Cell) -> dict[int, list[Trial]]:

@@ -6,12 +6,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweeps.listing import print_list
 from sweeps.overrides import apply
-from sweeps.spec import Sweep, check_label, read_preset, read_yaml
+from sweeps.spec import Sweep, check_name, read_preset, read_yaml
 from unlearn_core.checks import InputError
 
 DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
@@ -57,12 +58,19 @@ def read_sweep(options: argparse.Namespace) -> Sweep:
     if options.config:
         raw = {"name": options.config.stem} | raw
     sweep = Sweep.from_dict(apply(raw, options.assignments))
-    if options.name:
-        check_label("--name", options.name)
-        return Sweep.from_dict(sweep.to_dict() | {"name": options.name})
-    if sweep.identity() != Sweep.from_dict(raw).identity():
-        return Sweep.from_dict(sweep.to_dict() | {"name": f"{sweep.name}-{sweep.identity()[:8]}"})
+    if options.name is not None:
+        return replace(sweep, name=check_name("--name", options.name))
+    if options.assignments and _changed(sweep, raw):
+        return replace(sweep, name=check_name("name", f"{sweep.name}-{sweep.identity()[:8]}"))
     return sweep
+
+
+def _changed(sweep: Sweep, raw: dict[str, Any]) -> bool:
+    """Whether the sweep differs from what `raw` alone says (which may be nothing complete)."""
+    try:
+        return sweep.identity() != Sweep.from_dict(raw).identity()
+    except InputError:
+        return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,10 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         return driver.run()
     except InputError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; finished trials are kept: run the same command again to go on", file=sys.stderr)
         return 130
-
-

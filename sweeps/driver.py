@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from sweeps import store
 from sweeps.cell import Cell, trials_in
 from sweeps.executors import Executor, InlineExecutor, Outcome
 from sweeps.machine import code_version, describe_machine, versions
-from sweeps.plan import check_scenarios, estimate, missing
+from sweeps.plan import Missing, check_scenarios, estimate, missing, ready
 from sweeps.progress import ProgressDisplay, duration
 from sweeps.spec import Sweep
 from sweeps.tracking_uri import default_uri, reachable
@@ -38,13 +39,15 @@ class Driver:
         self.out: Path = options.out.resolve()
         self.dir = self.out / sweep.name
         self.address = options.address or os.environ.get("RAY_ADDRESS") or "local"
-        gpus = sweep.resources.gpus
-        local = self.address == "local" or options.inline
+        cpus, gpus = sweep.resources.cpus, sweep.resources.gpus
+        self.local = self.address == "local" or options.inline
+        if self.local and cpus > (os.cpu_count() or 1):
+            raise InputError(f"resources.cpus is {cpus:g}, but this machine has {os.cpu_count()}; lower it")
         self.place = Place(
             self.out,
             options.data_root.resolve() if options.data_root else None,
-            pick_device(gpus) if local else ("cuda" if gpus else "cpu"),
-            max(1, int(sweep.resources.cpus)),
+            pick_device(gpus) if self.local else ("cuda" if gpus else "cpu"),
+            max(1, int(cpus)),
             options.download,
         )
         self._tracking_uri: str | None = options.tracking_uri
@@ -53,26 +56,26 @@ class Driver:
         """Everything from checks to report. Returns the exit code."""
         self._prepare_folder()
         with self._only_driver():
+            self._check_manifest()
             left = missing(self.sweep, self.dir)
-            outcomes: list[Outcome] = []
+            if left.references or left.studies:
+                check_scenarios(self._workbench())
+            self._write_manifest()
             with self._mirror():
-                if left.references or left.studies:
-                    check_scenarios(Workbench(self.sweep, self.place))
-                    outcomes = self._work()
-                    store.compact(self.dir)
-                else:
-                    print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
-                    if not (self.dir / "records.parquet").exists():
-                        store.compact(self.dir)
+                outcomes = self._work(left)
                 reported = self._report()
             self._print_ui_command()
         return 1 if _print_failures(outcomes) or reported else 0
 
+    def _workbench(self) -> Workbench:
+        """For checks here: the head of a cluster need not have the GPUs that its workers have."""
+        return Workbench(self.sweep, self.place if self.local else self.place._replace(device="cpu"))
+
     def print_plan(self) -> None:
         """What would be done, and what it would cost on this machine."""
-        work = Workbench(self.sweep, self.place)
+        self._check_manifest()
+        work, left = self._workbench(), missing(self.sweep, self.dir)
         check_scenarios(work)
-        left = missing(self.sweep, self.dir)
         cost = estimate(work, left)
         slots = 1 if self.options.inline else max(1, int((os.cpu_count() or 1) / max(0.01, self.sweep.resources.cpus)))
         cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
@@ -83,7 +86,8 @@ class Driver:
         print(f"trainings   {cost.trainings} from scratch, still to do")
         print(f"trials      up to {cost.trials}, each measured at up to {len(self.sweep.budgets)} budgets")
         print(f"FLOPs       {cost.flops:.2e}, at most")
-        print(f"time here   {duration(cost.hours(slots) * 3600)} on {slots} at a time ({cost.flops_per_second:.1e} FLOP/s each)")
+        seconds, speed = cost.hours(slots) * 3600, cost.flops_per_second
+        print(f"time here   {duration(seconds)} on {slots} at a time ({speed:.1e} FLOP/s each)")
 
     def sync_tracking(self) -> int:
         """Send what the tracking store is missing."""
@@ -91,7 +95,9 @@ class Driver:
             raise InputError(f"there is no sweep in {self.dir}; run it first, or name another with --out or --name")
         problem = reachable(self.tracking_uri)
         if problem:
-            raise InputError(f"tracking URI {self.tracking_uri!r}: {problem}")
+            raise InputError(f"--tracking-uri: {problem}")
+        with contextlib.suppress(InputError), self._only_driver():
+            (self.dir / ".running").unlink(missing_ok=True)  # left by a driver that was killed
         return subprocess.run(self._tracking_command()).returncode
 
     @property
@@ -101,21 +107,36 @@ class Driver:
         return self._tracking_uri
 
     def _prepare_folder(self) -> None:
-        """Create the sweep's folder and `sweep.json`, or check that what is there is the same sweep."""
+        """Create the sweep's folder, and see that it and the artifact store can be written."""
         try:
-            self.dir.mkdir(parents=True, exist_ok=True)
-            with open(self.dir / ".lock", "a"):
-                pass
+            for folder in (self.out / "store", self.dir):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
         except OSError as problem:
             raise InputError(f"--out {self.out} cannot be written: {problem.strerror}; choose another folder") from None
+
+    def _check_manifest(self) -> None:
+        """A sweep that already has records in this folder must be this one."""
+        if not (self.dir / "sweep.json").exists() or not any(self.dir.glob("records/*/*.jsonl")):
+            return
+        difference = self._difference()
+        if difference:
+            raise InputError(
+                f"{self.dir} holds a sweep with other settings ({difference}); give this one another --name or --out"
+            )
+
+    def _difference(self) -> str | None:
+        """The first few settings in which the sweep in the folder differs from this one; None if it is the same."""
+        manifest, here = read_manifest(self.dir), self.sweep.to_dict()
+        if manifest["identity"] == self.sweep.identity():
+            return None
+        keys = [key for key in here if manifest["spec"].get(key) != here[key] and key not in ("name", "resources")]
+        return "differs in " + ", ".join(keys[:4]) if keys else "made by another version of the code"
+
+    def _write_manifest(self) -> None:
         path = self.dir / "sweep.json"
-        if path.exists():
-            there = Sweep.from_dict(read_manifest(self.dir)["spec"])
-            if there.identity() != self.sweep.identity():
-                raise InputError(
-                    f"{self.dir} holds a sweep with other settings ({_difference(there, self.sweep)}); "
-                    "give this one another --name or --out"
-                )
+        if path.exists() and self._difference() is None:
             return
         manifest = {
             "name": self.sweep.name,
@@ -139,8 +160,9 @@ class Driver:
         with open(self.dir / ".lock", "a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(f"another process is running this sweep in {self.dir}; wait for it or use --name") from None
+            except BlockingIOError:
+                why = f"another process is running this sweep in {self.dir}; wait for it or use --name"
+                raise InputError(why) from None
             yield
 
     def _executor(self) -> Executor:
@@ -151,13 +173,16 @@ class Driver:
         print("starting Ray" if self.address == "local" else f"joining Ray at {self.address}", file=sys.stderr)
         return RayExecutor(self.address, cpus=self.sweep.resources.cpus, gpus=self.sweep.resources.gpus)
 
-    def _work(self) -> list[Outcome]:
-        """References first, then studies; each stage does what is missing when it starts."""
+    def _work(self, left: Missing) -> list[Outcome]:
+        """References first, then the studies that have theirs; returns what became of each cell."""
+        if not left.references and not left.studies:
+            print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
+            return []
         executor = self._executor()
         try:
-            outcomes = self._stage("references", missing(self.sweep, self.dir).references, executor)
-            if not any(outcome.error for outcome in outcomes):
-                outcomes += self._stage("studies", missing(self.sweep, self.dir).studies, executor)
+            outcomes = self._stage("references", left.references, executor)
+            left = missing(self.sweep, self.dir) if left.references else left
+            outcomes += self._stage("studies", ready(left), executor)
         finally:
             executor.close()
         return outcomes
@@ -184,18 +209,30 @@ class Driver:
         running = self.dir / ".running"
         running.write_text(str(os.getpid()))
         log = open(self.dir / "tracking.log", "w")  # noqa: SIM115 - the process keeps it
-        process = subprocess.Popen([*self._tracking_command(), "--follow"], stdout=log, stderr=log)
+        command = [*self._tracking_command(), "--follow"]
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # Ctrl-C is not for it
         try:
             yield
         finally:
-            running.unlink(missing_ok=True)
-            _await_mirror(process, log.name)
+            running.unlink(missing_ok=True)  # it sends the rest and ends, waited for or not
             log.close()
+        _await_mirror(process, log.name)
 
     def _tracking_command(self) -> list[str]:
         return [sys.executable, "-m", "sweeps.tracking", str(self.dir), "--tracking-uri", self.tracking_uri]
 
     def _report(self) -> int:
+        """Compact the records and analyse them. Returns an exit code."""
+        trials = store.read_trials(self.dir)
+        if not trials:
+            return 1
+        store.compact(self.dir, trials)
+        failed = sum(trial["error"] is not None for trial in trials)
+        if failed:
+            print(f"{failed} of {len(trials)} trials failed; their tracebacks are in the records", file=sys.stderr)
+        return self._analyse()
+
+    def _analyse(self) -> int:
         """Tables, verdict and report, by the analysis package in a process of its own."""
         sys.stdout.flush()
         return subprocess.run([sys.executable, "-m", "analysis.report", str(self.dir)]).returncode
@@ -205,6 +242,8 @@ class Driver:
         if self.options.no_tracking or not log.exists():
             return
         page = log.read_text().rpartition(" shown at ")[2].strip()
+        if "\n" in page or not page.startswith("http"):  # it did not get to the end
+            return
         print(f"\nbrowse the trials: {page}")
         if not self.tracking_uri.startswith("http"):
             mlflow = Path(sys.executable).with_name("mlflow")
@@ -229,10 +268,3 @@ def _print_failures(outcomes: Sequence[Outcome]) -> int:
     for outcome in failed:
         print(f"failed: {outcome.cell.name}: {(outcome.error or '').strip().splitlines()[-1]}", file=sys.stderr)
     return len(failed)
-
-
-def _difference(there: Sweep, here: Sweep) -> str:
-    """The first few settings in which two sweeps differ."""
-    a, b = there.to_dict(), here.to_dict()
-    keys = [key for key in a if a[key] != b[key] and key not in ("name", "resources")]
-    return "differs in " + ", ".join(keys[:4]) if keys else "made by another version of the code"

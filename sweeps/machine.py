@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 LIBRARIES = ("torch", "numpy", "ray", "optuna", "mlflow", "pandas")
@@ -19,7 +19,7 @@ def code_version() -> str:
         commit = _git(here, "rev-parse", "--short=12", "HEAD")
         return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        return version("unlearning-vs-poisoning")
+        return _version("unlearning-vs-poisoning")
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -37,4 +37,11 @@ def describe_machine(device: str, threads: int) -> dict[str, str | int]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that shape a run."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    return {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a copy of the sources
+        return "unknown"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from sweeps.settings import shown
 from unlearn_core.checks import InputError, close_names
+
+SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def apply(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -20,7 +24,7 @@ def apply(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
-            raise InputError(f"--set needs key=value, but got {assignment!r}")
+            raise InputError(f"--set needs key=value, but got {shown(assignment)}")
         _put(changed, path.split("."), _value(text, assignment), path)
     return changed
 
@@ -28,39 +32,39 @@ def apply(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
 def _value(text: str, assignment: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set value is not readable (YAML) in {assignment!r}") from None
-    try:  # YAML reads 1e-3 as text
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date such as 2024-13-01
+        raise InputError(f"--set value is not readable (YAML) in {shown(assignment)}") from None
+    if isinstance(value, str) and SCIENTIFIC.fullmatch(value):  # YAML reads 1e-3 as text
+        return float(value)
+    return value
 
 
 def _put(container: Any, steps: list[str], value: Any, path: str) -> None:
-    step, rest = steps[0], steps[1:]
+    step: str | int = steps[0]
+    rest = steps[1:]
     if isinstance(container, list):
-        index = _index(container, step, path)
-        if rest and isinstance(container[index], str):
-            container[index] = {"name": container[index]}
-        if rest:
-            _put(container[index], rest, value, path)
-        else:
-            container[index] = value
+        step, rest = _item(container, steps, path)
     elif isinstance(container, dict):
-        if not rest:
-            container[step] = value
-            return
-        if isinstance(container.get(step), str):  # `model: mlp` becomes a mapping when one of its settings is set
-            container[step] = {"name": container[step]}
-        _put(container.setdefault(step, {}), rest, value, path)
+        container.setdefault(step, None)
     else:
         raise InputError(f"--set {path}: {step!r} has no parts that could be set")
+    if not rest:
+        container[step] = value
+        return
+    if isinstance(container[step], str):  # `model: mlp` becomes a mapping when one of its settings is set
+        container[step] = {"name": container[step]}
+    if container[step] is None:
+        container[step] = {}
+    _put(container[step], rest, value, path)
 
 
-def _index(items: list[Any], step: str, path: str) -> int:
+def _item(items: list[Any], steps: list[str], path: str) -> tuple[int, list[str]]:
+    """Index of the item that the path means, and the steps after it. A label may hold dots: `gaussian-1.5`."""
     labels = [str(i.get("label", i.get("name"))) if isinstance(i, dict) else str(i) for i in items]
-    if step in labels:
-        return labels.index(step)
-    if step.isdigit() and int(step) < len(items):
-        return int(step)
-    raise InputError(f"--set {path}: {step!r} is not in the list; {close_names(step, labels)}")
+    for end in range(len(steps), 0, -1):
+        label = ".".join(steps[:end])
+        if label in labels:
+            return labels.index(label), steps[end:]
+    if steps[0].isdecimal() and len(steps[0]) < 9 and int(steps[0]) < len(items):
+        return int(steps[0]), steps[1:]
+    raise InputError(f"--set {path}: {steps[0]!r} is not in the list; {close_names(steps[0], labels)}")

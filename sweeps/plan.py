@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ class Estimate(NamedTuple):
 def check_scenarios(work: Workbench) -> None:
     """Every scenario must be possible; raises InputError before any training."""
     seeds = (*work.sweep.seeds.tuning, *work.sweep.seeds.confirmation)
+    work.scenario(next(iter(work.sweep.attacks)), seeds[0]).fresh_model("check")
     for attack in work.sweep.attacks:
         for seed in seeds:
             work.check(attack, seed)
@@ -45,14 +47,23 @@ def check_scenarios(work: Workbench) -> None:
 def missing(sweep: Sweep, sweep_dir: Path) -> Missing:
     """Cells whose records are incomplete; the longest first, so that none is left over alone at the end."""
     references = [cell for cell in reference_cells(sweep) if references_missing(sweep_dir, cell, sweep)]
-    unprepared = {(cell.attack, cell.discovery_rate) for cell in references}
-    studies = [
-        cell
-        for cell in study_cells(sweep)
-        if (cell.attack, cell.discovery_rate) in unprepared
-        or study_missing(sweep_dir, cell, sweep)
-    ]
+    waiting = _cases(references)
+    studies = [cell for cell in study_cells(sweep) if _case(cell) in waiting or study_missing(sweep_dir, cell, sweep)]
     return Missing(references, sorted(studies, key=lambda cell: -trials_in(sweep, cell)))
+
+
+def ready(left: Missing) -> list[Cell]:
+    """The studies whose references are all there."""
+    waiting = _cases(left.references)
+    return [cell for cell in left.studies if _case(cell) not in waiting]
+
+
+def _case(cell: Cell) -> tuple[str, float]:
+    return cell.attack, cell.discovery_rate
+
+
+def _cases(cells: Iterable[Cell]) -> set[tuple[str, float]]:
+    return set(map(_case, cells))
 
 
 def estimate(work: Workbench, left: Missing) -> Estimate:

@@ -48,7 +48,8 @@ class ProgressDisplay:
             self._calm()
 
     def _live(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+        note = TextColumn("{task.fields[note]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), note, TimeElapsedColumn())
         with Progress(*columns, console=self.console) as bar:
             task = bar.add_task(self.stage, total=self.total, note="")
             while not self._stop.wait(0.5):

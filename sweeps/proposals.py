@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sweeps.spec import Method, Search
+from sweeps.spec import MOST_PROPOSALS, Method, Search
+from unlearn_core.checks import InputError
 from unlearn_core.space import Choice, Int, Range
 
 
@@ -26,11 +27,23 @@ class Finished(NamedTuple):
 
 
 def proposal_count(search: Search, methods: Mapping[str, Method]) -> int:
-    """How many proposals a study makes."""
+    """How many proposals a study makes: one per method where there is nothing to search."""
     if search.sampler == "grid":
         (method,) = methods.values()
-        return len(grid(method, search.grid_points))
+        return _grid_size(method, search.grid_points)
+    if not any(method.space() for method in methods.values()):
+        return len(methods)
     return max(search.trials, len(methods))
+
+
+def _grid_size(method: Method, points: int) -> int:
+    size = math.prod(len(_points(span, points)) for span in method.space().values())
+    if size > MOST_PROPOSALS:
+        raise InputError(
+            f"search.grid_points {points} gives a grid of {size} points for {method.name}, more than {MOST_PROPOSALS}; "
+            "lower it, or fix some settings of the method"
+        )
+    return size
 
 
 def defaults(method: Method) -> dict[str, Any]:
@@ -39,11 +52,11 @@ def defaults(method: Method) -> dict[str, Any]:
     return {key: getattr(settings, key) for key in method.space()}
 
 
-def grid(method: Method, points: int) -> list[dict[str, Any]]:
-    """All combinations of `points` values per numeric range and every option of each choice."""
+def grid(method: Method, points: int) -> Iterator[dict[str, Any]]:
+    """All combinations of `points` values per numeric range and every option of each choice; the last varies first."""
     space = method.space()
     axes = [_points(span, points) for span in space.values()]
-    return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+    return (dict(zip(space, values, strict=True)) for values in itertools.product(*axes))
 
 
 def _points(span: Range, points: int) -> list[Any]:

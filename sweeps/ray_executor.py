@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +16,7 @@ from sweeps.cell import Cell
 from sweeps.executors import Outcome
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
+from unlearn_core.checks import InputError
 
 ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment, not a copy built per start
@@ -21,8 +24,10 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker as here
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are the log
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep; Tune would call what is left finished
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
+PATIENCE = 5.0  # seconds for the head of a cluster to answer
 LOST_WORKERS = 10  # how often a cell is started again after a lost process or machine
 
 
@@ -38,17 +43,27 @@ class RayExecutor:
 
         local = {"include_dashboard": False, "object_store_memory": 128 * 2**20} if address == "local" else {}
         environment = {"env_vars": {name: os.environ[name] for name in ENVIRONMENT}}
-        ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **local
-        )
+        check_address(address)
+        try:
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **local
+            )
+        except (ConnectionError, ValueError) as problem:
+            raise InputError(f"--address {address!r} leads to no Ray cluster: {problem}") from None
         self._ray = ray
         self._share = {"cpu": cpus, "gpu": gpus}
+        self._check_room(address)
 
-    def slots(self) -> int:
-        """How many cells run at once."""
-        total: Mapping[str, float] = self._ray.cluster_resources()
-        ratios = [total.get(name.upper(), 0) / share for name, share in self._share.items() if share]
-        return max(1, int(min(ratios, default=1)))
+    def _check_room(self, address: str) -> None:
+        """Without a machine that holds a cell, Tune would wait for one without a word."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if any(all(node.get(k.upper(), 0) >= share for k, share in self._share.items()) for node in nodes):
+            return
+        what = " and ".join(f"resources.{name}s={share:g}" for name, share in self._share.items() if share)
+        if address == "local":
+            self.close()
+            raise InputError(f"this machine does not have {what}; lower it")
+        print(f"warning: no machine of the cluster has {what} now; waiting for one", file=sys.stderr)
 
     def map(self, sweep_dir: Path, place: Place, cells: Sequence[Cell]) -> list[Outcome]:
         """All cells, in list order as workers become free."""
@@ -61,6 +76,7 @@ class RayExecutor:
             error = work_cell(sweep_dir, place, Cell(**config["cell"]))
             tune.report({"error": error or ""})
 
+        shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
         tuner = tune.Tuner(
             tune.with_resources(trainable, self._share),
             param_space={"cell": tune.grid_search([asdict(cell) for cell in cells])},
@@ -72,12 +88,24 @@ class RayExecutor:
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
             ),
         )
-        results = tuner.fit()
-        shutil.rmtree(folder, ignore_errors=True)
-        return [_outcome(result, by_name) for result in results]
+        try:
+            return [_outcome(result, by_name) for result in tuner.fit()]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Whether something listens at `host:port`: Ray itself would ask for minutes, then end the process."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as problem:
+        raise InputError(f"--address {address!r} leads to no Ray cluster: {problem}") from None
 
 
 def _outcome(result: Any, by_name: Mapping[str, Cell]) -> Outcome:

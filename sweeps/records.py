@@ -74,6 +74,14 @@ RUNG_COLUMNS: dict[str, str] = {
 """Besides these, a row has one column per metric, named as in `sweeps list`; empty where a metric does not apply."""
 
 METRIC_PREFIX = "metrics"
+WHOLE_NUMBERS = ("schema", "proposal", "seed", "unlearning_seed")
+TRUTH_VALUES = ("attack_took",)
+TEXTS = (
+    "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
+    "attack_settings", "method", "settings", "chosen_for", "primary_metric", "error", "code_version", "machine",
+    "status",
+)  # fmt: skip
+"""Types of the columns; every other one holds real numbers, empty (null) where undefined."""
 
 
 def flatten(trial: dict[str, Any]) -> list[dict[str, Any]]:
@@ -84,6 +92,5 @@ def flatten(trial: dict[str, Any]) -> list[dict[str, Any]]:
     shared = {name: trial.get(name) for name in TRIAL_COLUMNS}
     rungs = trial.get("rungs") or [{"status": "failed"}]
     return [
-        shared | {name: rung.get(name) for name in RUNG_COLUMNS} | dict(rung.get(METRIC_PREFIX) or {})
-        for rung in rungs
+        shared | {name: rung.get(name) for name in RUNG_COLUMNS} | dict(rung.get(METRIC_PREFIX) or {}) for rung in rungs
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +33,7 @@ def propose(
     """
     if search.sampler == "grid":
         (method,) = methods.values()
-        return Proposal(method.name, grid(method, search.grid_points)[number])
+        return Proposal(method.name, next(itertools.islice(grid(method, search.grid_points), number, None)))
     names = list(methods)
     if number < len(names):
         return Proposal(names[number], defaults(methods[names[number]]))

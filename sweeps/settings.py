@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,14 +21,52 @@ def build(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
 
     Raises: InputError naming the field (prefixed by `where`), the value and the fix.
     """
-    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for key in raw:
-        if key not in known:
-            raise InputError(f"{where}.{key} is unknown; {close_names(str(key), known)}")
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{where} must be a mapping of settings, but got {shown(raw)}")
+    check_keys(raw, [f.name for f in dataclasses.fields(cls)], f"{where}.")  # type: ignore[arg-type]
     try:
-        return TypeAdapter(cls).validate_python(dict(raw))
+        made: T = _adapter(cls).validate_python(dict(raw))  # type: ignore[arg-type]
     except ValidationError as problem:
         raise InputError(explain(problem, where)) from None
+    except OverflowError:
+        raise InputError(f"{where} holds a number that is too large") from None
+    for key, value in raw.items():
+        _check_numbers(value, getattr(made, key), f"{where}.{key}")
+    return made
+
+
+@cache
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+def check_keys(raw: Mapping[str, Any], known: Iterable[str], prefix: str = "") -> None:
+    """Raises InputError for the first key of `raw` that is not `known`, with the nearest ones."""
+    names = list(known)
+    for key in raw:
+        if key not in names:
+            text = key if isinstance(key, str) and key.isidentifier() else shown(key)
+            raise InputError(f"{prefix}{text} is unknown; {close_names(str(key), names)}")
+
+
+def _check_numbers(raw: Any, made: Any, where: str) -> None:
+    """No truth value where a number is meant, and no NaN or infinity anywhere."""
+    if isinstance(raw, bool) and not isinstance(made, bool):
+        raise InputError(f"{where} must be a number, but got {raw!r}")
+    if isinstance(made, float) and not math.isfinite(made):
+        raise InputError(f"{where} must be a finite number, but got {made!r}")
+    if isinstance(made, (list, tuple)) and isinstance(raw, (list, tuple)):
+        for some, other in zip(raw, made, strict=False):
+            _check_numbers(some, other, where)
+
+
+def shown(value: Any, limit: int = 100) -> str:
+    """`value` as it stands in a message: on one line, and cut when it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python refuses to write out numbers of thousands of digits
+        text = f"an oversized {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def explain(problem: ValidationError, where: str) -> str:
@@ -34,10 +74,11 @@ def explain(problem: ValidationError, where: str) -> str:
     error = problem.errors()[0]
     field = ".".join([where, *map(str, error["loc"])])
     if error["type"] == "value_error":
-        return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+        message = str(error["ctx"]["error"])
+        return message if message.startswith(f"{where}.") else f"{where}: {message}"
     if error["type"] in ("missing", "missing_argument"):
         return f"{field} is missing"
-    return f"{field}: {error['msg']}, but got {error['input']!r}"
+    return f"{field}: {error['msg']}, but got {shown(error['input'])}"
 
 
 def choose(registry: Registry[Any], raw: Any, where: str) -> Any:
@@ -45,7 +86,7 @@ def choose(registry: Registry[Any], raw: Any, where: str) -> Any:
     if isinstance(raw, str):
         raw = {"name": raw}
     if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-        raise InputError(f"{where} must be a name or a mapping with a `name`, but got {raw!r}")
+        raise InputError(f"{where} must be a name or a mapping with a `name`, but got {shown(raw)}")
     cls = registry.get(raw["name"])
     return build(cls, {k: v for k, v in raw.items() if k != "name"}, f"{where}.{raw['name']}")
 

@@ -16,7 +16,7 @@ import unlearn_core.datasets
 import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.artifacts import digest
-from sweeps.settings import as_dict, build, choose, plain
+from sweeps.settings import as_dict, build, check_keys, choose, plain, shown
 from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError, close_names
 from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
@@ -25,6 +25,9 @@ from unlearn_core.training import Recipe
 PRESETS = Path(__file__).parent / "presets"
 REFERENCES = ("retrain", "retrain_at_budget")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
+TAKEN = ("store", "mlflow.db", "mlartifacts")  # what lies beside the sweeps in an output folder
+MOST_SEED = 2**63 - 1
+MOST_PROPOSALS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,9 @@ class Seeds:
     def __post_init__(self) -> None:
         for name, seeds in dataclasses.asdict(self).items():
             if not seeds or len(set(seeds)) < len(seeds):
-                raise InputError(f"{name} must list distinct seeds and not be empty, but got {list(seeds)!r}")
+                raise InputError(f"{name} must list distinct seeds and not be empty, but got {shown(list(seeds))}")
+            checks.in_range(name, min(seeds), 0, MOST_SEED)
+            checks.in_range(name, max(seeds), 0, MOST_SEED)
         both = sorted(set(self.tuning) & set(self.confirmation))
         if both:
             raise InputError(f"confirmation must not repeat tuning seeds, but both hold {both}; use fresh seeds")
@@ -70,7 +75,9 @@ class Search:
     def __post_init__(self) -> None:
         checks.one_of("mode", self.mode, ("fair", "best"))
         checks.one_of("sampler", self.sampler, ("tpe", "random", "grid"))
-        checks.positive(trials=self.trials, grid_points=self.grid_points)
+        checks.in_range("trials", self.trials, 1, MOST_PROPOSALS)
+        checks.in_range("grid_points", self.grid_points, 1, MOST_PROPOSALS)
+        checks.in_range("seed", self.seed, 0, MOST_SEED)
         checks.not_negative(startup=self.startup)
         if self.mode == "best" and self.sampler == "grid":
             raise InputError("sampler 'grid' cannot search over methods (mode 'best'); use 'tpe' or 'random'")
@@ -84,7 +91,11 @@ class Resources:
     gpus: float = 0
 
     def __post_init__(self) -> None:
-        checks.not_negative(cpus=self.cpus, gpus=self.gpus)
+        checks.positive(cpus=self.cpus)
+        checks.not_negative(gpus=self.gpus)
+        for name, amount in dataclasses.asdict(self).items():
+            if amount > 1 and amount != int(amount):
+                raise InputError(f"{name} above 1 must be a whole number, but got {amount!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +108,8 @@ class Method:
     def __post_init__(self) -> None:
         if self.name in REFERENCES:
             raise InputError(f"{self.name!r} is a reference and always runs; take it out of methods")
-        self.build({})
+        settings = self.build({})  # as these hold them: `lr: 1` and `lr: 1.0` are the same sweep
+        object.__setattr__(self, "fixed", {key: plain(getattr(settings, key)) for key in self.fixed})
 
     def build(self, chosen: Mapping[str, Any]) -> Any:
         """The unlearner with its fixed and its `chosen` settings."""
@@ -130,16 +142,14 @@ class Sweep:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Sweep:
         """Raises InputError for anything unknown, missing or out of range."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for key in raw:
-            if key not in known:
-                raise InputError(f"{key} is unknown; {close_names(str(key), known)}")
+        if not isinstance(raw, Mapping):
+            raise InputError(f"a sweep must be a mapping of settings, but got {shown(raw)}")
+        check_keys(raw, [f.name for f in dataclasses.fields(cls)])
         for key in ("name", "dataset", "model", "attacks", "methods"):
             if key not in raw:
                 raise InputError(f"{key} is missing")
-        check_label("name", raw["name"])
         return cls(
-            name=raw["name"],
+            name=check_name("name", raw["name"]),
             dataset=_named(DATASETS, raw["dataset"], "dataset"),
             rows=build(DataRows, _mapping(raw, "rows"), "rows"),
             model=_named(MODELS, raw["model"], "model"),
@@ -184,10 +194,18 @@ class Sweep:
 _SCIENCE = {"science_version": SCIENCE_VERSION}
 
 
-def check_label(field_name: str, value: Any) -> None:
+def check_label(field_name: str, value: Any) -> str:
     """Names become folder names: letters, digits and `_.=-` only, so that none can leave the output folder."""
     if not isinstance(value, str) or not LABEL.fullmatch(value):
-        raise InputError(f"{field_name} must be letters, digits and _.=- (at most 80), but got {value!r}")
+        raise InputError(f"{field_name} must be letters, digits and _.=- (at most 80), but got {shown(value)}")
+    return value
+
+
+def check_name(field_name: str, value: Any) -> str:
+    """A sweep's name: a label that is free in the output folder."""
+    if check_label(field_name, value) in TAKEN:
+        raise InputError(f"{field_name} {value!r} is taken: the output folder keeps something else there")
+    return str(value)
 
 
 def sorted_budgets(raw: Any) -> list[float]:
@@ -201,9 +219,11 @@ def sorted_budgets(raw: Any) -> list[float]:
 
 def _number(value: Any, where: str, low: float, high: float) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{where} must be a number in [{low:g}, {high:g}], but got {value!r}") from None
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if number != number:
+        raise InputError(f"{where} must be a number in [{low:g}, {high:g}], but got {shown(value)}")
     checks.in_range(where, number, low, high)
     return number
 
@@ -211,15 +231,15 @@ def _number(value: Any, where: str, low: float, high: float) -> float:
 def _shares(raw: Any, where: str) -> tuple[float, ...]:
     shares = tuple(_number(value, where, 0, 1) for value in (raw if isinstance(raw, (list, tuple)) else [raw]))
     if not shares or 0 in shares or len(set(shares)) < len(shares):
-        raise InputError(f"{where} must list distinct numbers in (0, 1], but got {raw!r}")
+        raise InputError(f"{where} must list distinct numbers in (0, 1], but got {shown(raw)}")
     return shares
 
 
 def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = raw.get(key) or {}
-    if not isinstance(value, Mapping):
-        raise InputError(f"{key} must be a mapping of settings, but got {value!r}")
-    return dict(value)
+    value = raw.get(key)
+    if not isinstance(value, Mapping | None):
+        raise InputError(f"{key} must be a mapping of settings, but got {shown(value)}")
+    return dict(value or {})
 
 
 def _sequence(raw: Mapping[str, Any], key: str) -> list[Any]:
@@ -227,7 +247,7 @@ def _sequence(raw: Mapping[str, Any], key: str) -> list[Any]:
     if isinstance(value, (str, Mapping)):
         value = [value]
     if not isinstance(value, (list, tuple)) or not value:
-        raise InputError(f"{key} must be a list that is not empty, but got {value!r}")
+        raise InputError(f"{key} must be a list that is not empty, but got {shown(value)}")
     return list(value)
 
 
@@ -245,6 +265,8 @@ def _attacks(raw: list[Any]) -> dict[str, tuple[str, Any]]:
         check_label("attacks.label", label)
         if label in attacks:
             raise InputError(f"attacks name {label!r} twice; give one of them another `label`")
+        if named in attacks.values():
+            raise InputError(f"attacks list the same settings twice, the second time as {label!r}; take one out")
         attacks[label] = named
     return attacks
 
@@ -265,7 +287,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as problem:
         raise InputError(f"configuration {path} cannot be read: {problem}") from None
-    except yaml.YAMLError as problem:
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: a date such as 2024-13-01
         raise InputError(f"configuration {path} is not YAML: {str(problem).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise InputError(f"configuration {path} must be a mapping of settings, but holds {type(content).__name__}")

@@ -6,6 +6,7 @@ a torn last line, so a crash, a second writer or a restarted worker can neither 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import uuid
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow
 
-from sweeps.records import flatten
+from sweeps.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS, TRUTH_VALUES, WHOLE_NUMBERS, flatten
 
 Trial = dict[str, Any]
 
@@ -48,17 +50,16 @@ def read_trials(sweep: Path) -> list[Trial]:
 
 def _unique(parts: Iterable[Path]) -> list[Trial]:
     found: dict[str, Trial] = {}
-    for part in parts:
-        for trial in _lines(part):
-            found.setdefault(trial["trial_id"], trial)
-    return sorted(found.values(), key=lambda trial: trial["finished_at"])
+    for trial in sorted(itertools.chain.from_iterable(map(_lines, parts)), key=lambda trial: trial["finished_at"]):
+        found.setdefault(trial["trial_id"], trial)
+    return list(found.values())
 
 
 def _lines(part: Path) -> Iterator[Trial]:
-    for line in part.read_text().splitlines():
+    for line in part.read_bytes().splitlines():
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             continue  # torn by a crash while it was written: the trial was never counted as finished
 
 
@@ -74,12 +75,28 @@ def count_trials(sweep: Path, known: dict[Path, tuple[int, int]]) -> int:
     return sum(lines for _, lines in known.values())
 
 
-def compact(sweep: Path) -> Path:
-    """Write `records.parquet`, one row per rung, in one step; returns its path."""
-    rows = [row for trial in read_trials(sweep) for row in flatten(trial)]
-    frame = pd.DataFrame(rows).sort_values(["stage", "study", "proposal", "seed", "trial_id", "budget"])
+def compact(sweep: Path, trials: Iterable[Trial]) -> Path:
+    """Write `records.parquet`, one row per rung of the sweep's `trials`, in one step; returns its path."""
+    rows = [row for trial in trials for row in flatten(trial)]
+    columns = dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS]) | dict.fromkeys(name for row in rows for name in row)
+    frame = pd.DataFrame(rows, columns=list(columns))
+    numbers = {name: float for name in frame if _column_type(name) == pyarrow.float64()}
+    frame = frame.astype(numbers).sort_values(["stage", "study", "proposal", "seed", "trial_id", "budget"])
     target = sweep / "records.parquet"
     temporary = target.with_name(f".records-{uuid.uuid4().hex[:8]}.parquet")
-    frame.to_parquet(temporary, index=False)
-    os.replace(temporary, target)
+    schema = pyarrow.schema([(name, _column_type(name)) for name in frame])
+    try:
+        frame.to_parquet(temporary, index=False, engine="pyarrow", schema=schema)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
     return target
+
+
+def _column_type(name: Any) -> pyarrow.DataType:
+    """The type of a column is fixed by its name, so a column without any value has it as well."""
+    if name in TEXTS:
+        return pyarrow.string()
+    if name in WHOLE_NUMBERS:
+        return pyarrow.int64()
+    return pyarrow.bool_() if name in TRUTH_VALUES else pyarrow.float64()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sweeps.artifacts import Artifact, ArtifactStore, digest
 from sweeps.settings import as_dict, plain
 from sweeps.spec import Sweep
+from unlearn_core import SCIENCE_VERSION
 from unlearn_core.budget import Rung, sample_pass_flops
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import load_dataset
@@ -149,6 +150,7 @@ class Workbench:
     def _trained(self, scenario: Scenario, examples: Examples, label: str, rows: dict[str, Any]) -> Trained:
         """A training from scratch, found in the store or done now. `rows` identifies the training set."""
         recipe = {
+            "science_version": SCIENCE_VERSION,
             "data": self.dataset.digest,
             "rows": rows,
             "model": as_dict(*self.sweep.model),
@@ -183,6 +185,8 @@ def pick_device(gpus: float) -> str:
         return "cpu"
     if not torch.cuda.is_available():
         raise InputError(f"resources.gpus is {gpus:g}, but no GPU is visible on this machine; set resources.gpus=0")
+    if gpus > torch.cuda.device_count():
+        raise InputError(f"resources.gpus is {gpus:g}, but this machine has {torch.cuda.device_count()}; lower it")
     return "cuda"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unlearn_core.training import evaluating
 from unlearn_core.types import Update
 
 _END: Any = object()
@@ -125,7 +125,7 @@ def sample_pass_flops(model: nn.Module, inputs: torch.Tensor) -> float:
 
     inputs: (n, *shape) any batch; the result is the batch's FLOPs divided by n.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    with evaluating(model), FlopCounterMode(display=False) as counter, torch.enable_grad():
-        torch.autograd.grad(model(inputs).sum(), parameters)
+    model = copy.deepcopy(model).requires_grad_(True).eval()
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        torch.autograd.grad(model(inputs).sum(), list(model.parameters()))
     return float(counter.get_total_flops()) / len(inputs)

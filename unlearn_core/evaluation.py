@@ -86,8 +86,9 @@ def fresh_noise(poisoned: Poisoned, random: torch.Generator) -> Tensor | None:
     return (draws * float(poisoned.evidence["epsilon"])).to(noise.device)
 
 
+@torch.no_grad()
 def distances(model: nn.Module, weights: Weights) -> Tensor:
     """[L1, L2] distance of the model's parameters from `weights`, float64."""
-    differences = [(p.detach() - weights[name]).double().flatten() for name, p in model.named_parameters()]
+    differences = [(p - weights[name]).double().flatten() for name, p in model.named_parameters()]
     flat = torch.cat(differences)
     return torch.stack([flat.abs().sum(), flat.square().sum().sqrt()])

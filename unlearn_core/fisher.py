@@ -9,17 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
-from torch.nn.grad import conv2d_weight
 
 from unlearn_core.training import evaluating
 
 Sums = dict[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Call(NamedTuple):
+    """One forward pass through a layer that holds parameters."""
+
+    name: str
+    module: nn.Module
+    input: Tensor
+    output: Tensor
+    version: int  # of the output when it was made
 
 
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -32,10 +42,10 @@ def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, los
 
     inputs: (n, *shape); targets: (n,). loss: a sum over rows of per-row losses.
     """
-    calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+    calls: list[Call] = []
 
     def remember(name: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((name, module, args[0].detach(), output))
+        calls.append(Call(name, module, args[0].detach(), output, output._version))
 
     owners = [(name, m) for name, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None]
     handles = [module.register_forward_hook(partial(remember, name)) for name, module in owners]
@@ -45,23 +55,24 @@ def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, los
     finally:
         for handle in handles:
             handle.remove()
-    _check_used_once(model, sorted(name for name, *_ in calls) == sorted(name for name, _ in owners))
-    output_gradients = torch.autograd.grad(total, [output for *_, output in calls])
+    _check_calls(model, calls, sorted(name for name, _ in owners))
+    output_gradients = torch.autograd.grad(total, [call.output for call in calls])
     sums: Sums = {}
     with evaluating(model), torch.no_grad():
-        for (name, module, a, _), g in zip(calls, output_gradients, strict=True):
-            for parameter, value in layer_sums(module, a, g).items():
-                sums[f"{name}.{parameter}" if name else parameter] = value
+        for call, g in zip(calls, output_gradients, strict=True):
+            for parameter, value in layer_sums(call.module, call.input, g).items():
+                sums[f"{call.name}.{parameter}" if call.name else parameter] = value
     return sums
 
 
-def _check_used_once(model: nn.Module, each_layer_once: bool) -> None:
-    """A sample's gradient is one layer call's only where no other call shares the parameter."""
+def _check_calls(model: nn.Module, calls: list[Call], owners: list[str]) -> None:
+    """A sample's gradient comes from one call only where no other call shares the parameter."""
     tied = len(list(model.parameters())) < len(list(model.named_parameters(remove_duplicate=False)))
-    if tied or not each_layer_once:
+    overwritten = any(call.output._version != call.version for call in calls)
+    if tied or overwritten or sorted(call.name for call in calls) != owners:
         raise NotImplementedError(
-            f"per-sample gradients need every layer of {type(model).__name__} to be called exactly once, "
-            "with parameters of its own"
+            "per-sample gradients need a model that calls each of its layers exactly once, shares no parameter between "
+            "layers, and changes no layer's output in place"
         )
 
 
@@ -69,8 +80,11 @@ def layer_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
     """Σ_n (per-sample gradient)² of one layer's own parameters, from its input `a` and output gradient `g`."""
     if isinstance(module, nn.Linear) and a.dim() == 2:
         sums = {"weight": g.square().T @ a.square()}
+    elif isinstance(module, nn.Linear):
+        a, g = a.flatten(1, -2), g.flatten(1, -2).transpose(1, 2)
+        sums = {"weight": (g @ a).square().sum(0)}
     elif isinstance(module, nn.Conv2d):
-        sums = {"weight": vmap(partial(_conv_weight_gradient, module))(a, g).square().sum(0)}
+        sums = {"weight": _conv_weight_gradients(module, a, g).square().sum(0)}
     else:
         return {k: v.square().sum(0) for k, v in vmap(partial(_own_gradient, module))(a, g).items()}
     if module.bias is not None:
@@ -78,11 +92,17 @@ def layer_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
     return sums
 
 
-def _conv_weight_gradient(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
-    padding = module.padding
-    if isinstance(padding, str):
-        raise NotImplementedError(f"Conv2d with padding={padding!r} is not supported; give it in numbers")
-    return conv2d_weight(a[None], module.weight.shape, g[None], module.stride, padding, module.dilation, module.groups)
+def _conv_weight_gradients(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
+    """(n, *weight shape): each sample's output gradient times the patches of its input.
+
+    Not conv2d_weight under vmap: that is one convolution with a group per sample, which torch's FLOP counter takes for
+    n times its price.
+    """
+    if isinstance(module.padding, str) or module.padding_mode != "zeros":
+        raise NotImplementedError("Conv2d is supported with zero padding given in numbers only")
+    patches = functional.unfold(a, module.kernel_size, module.dilation, module.padding, module.stride)
+    patches, g = (x.flatten(2).unflatten(1, (module.groups, -1)) for x in (patches, g))
+    return (g @ patches.transpose(2, 3)).view(len(a), *module.weight.shape)
 
 
 def _own_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Sums:

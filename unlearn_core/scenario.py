@@ -50,10 +50,8 @@ class Scenario:
     def fresh_model(self, label: str) -> nn.Module:
         shape = tuple(self.dataset.train.inputs.shape[1:])
         seed = derive(self.seed, label, "init")
-        model = build_model(self.model, input_shape=shape, classes=self.dataset.classes, seed=seed).to(self.device)
-        if self.device.type == "cuda":  # the layout in which GPUs run convolutions; values are the same
-            model = model.to(memory_format=torch.channels_last)
-        return model
+        model = build_model(self.model, input_shape=shape, classes=self.dataset.classes, seed=seed)
+        return model.to(self.device, memory_format=torch.channels_last)  # faster convolutions, on CPUs too
 
     def train(self, examples: Examples, label: str = "train") -> Trained:
         """Train a fresh model on `examples` by the recipe. Corrupted model and oracle share the label `train`, hence

@@ -217,7 +217,9 @@ WITHOUT_STEP_SIZE = {"ssd"}
 def test_divergence_is_a_status_not_an_exception(name, net, lr):
     if name in WITHOUT_STEP_SIZE:
         pytest.skip("makes no gradient steps")
-    changes = {k: v for k, v in dict(lr=lr, epochs=40, clip=None, loss_cap=None, radius=None).items() if k in TINY[name]}
+    changes = {
+        k: v for k, v in dict(lr=lr, epochs=40, clip=None, loss_cap=None, radius=None).items() if k in TINY[name]
+    }
     recipe = replace(RECIPE, lr=lr, epochs=40)
     method, cost = build(name, **changes), full_cost("retrain", model(net))
     measured = measure(method, model(net), [share * cost for share in (0.1, 0.5, 3)], evaluate_all(), recipe)

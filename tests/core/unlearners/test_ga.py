@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.contracts.tiny import CPU, FORGET, MODELS, RETAIN, Forbidden, model, run, same_parameters, same_state, weights
+from tests.contracts.tiny import (
+    CPU,
+    FORGET,
+    MODELS,
+    RETAIN,
+    Forbidden,
+    model,
+    run,
+    same_parameters,
+    same_state,
+    weights,
+)
 from tests.core.unlearners.quadratic import START, A, H, Point, rows
 from unlearn_core.scenario import Split
 from unlearn_core.seeding import Streams

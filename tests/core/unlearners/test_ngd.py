@@ -1,5 +1,7 @@
-"""Noise laws of noisy gradient descent. A loss without gradient leaves the noise alone; weight decay h on such a loss is
-a quadratic of curvature h."""
+"""Noise laws of noisy gradient descent.
+
+A loss without gradient leaves the noise alone; weight decay h on such a loss is a quadratic of curvature h.
+"""
 
 import math
 
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.contracts.tiny import MODELS, RETAIN, Forbidden, examples, model, run, same_state, weights
-from tests.core.unlearners.quadratic import Point, rows
+from tests.core.unlearners.quadratic import A, H, Point, rows
 from unlearn_core.scenario import Split
 from unlearn_core.unlearners import GD, NGD
 
@@ -96,8 +98,6 @@ def test_projected_descent_finds_the_nearest_point_of_the_ball(quadratic_loss):
     """Without noise and with the minimum outside: the fixed point is θ = Π(θ − η ∇L)."""
     method = NGD(lr=0.1, epochs=200, batch_size=4, sigma=0.0, radius=0.5, momentum=0.0, weight_decay=0.0)
     theta = run(method, Point(), Split(rows(0), rows(1))).final.theta
-    from tests.core.unlearners.quadratic import A, H
-
     step = theta - 0.1 * H[0] @ (theta - A[0])
     assert theta.norm().item() == pytest.approx(0.5, rel=1e-5)
     torch.testing.assert_close(theta, 0.5 * step / step.norm(), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,156 @@
+"""Sums of squared per-sample gradients against a loop over single rows."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.contracts.tiny import MODELS, model, same_state
+from unlearn_core.budget import sample_pass_flops
+from unlearn_core.fisher import squared_batch_gradient, squared_gradient_sums
+from unlearn_core.models import ResNet18, build_model
+
+CLASSES = 4
+
+
+class Sequence(nn.Module):
+    """(n, tokens) to logits: every kind of layer that acts on each token."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(11, 6)
+        self.norm = nn.LayerNorm(6)
+        self.mix = nn.Linear(6, 5)
+        self.head = nn.Linear(5, CLASSES, bias=False)
+
+    def forward(self, tokens):
+        return self.head(torch.tanh(self.mix(self.norm(self.embed(tokens)))).mean(1))
+
+
+def convolution(*args, **settings):
+    return lambda: nn.Sequential(nn.Conv2d(*args, **settings), nn.Tanh(), nn.Flatten(), nn.LazyLinear(CLASSES))
+
+
+LAYERS = {
+    "grouped": convolution(6, 4, 3, groups=2),
+    "depthwise": convolution(6, 6, (3, 2), groups=6, padding=1),
+    "strided": convolution(6, 4, 3, stride=2, padding=1),
+    "dilated": convolution(6, 4, 3, dilation=2, padding=2, bias=False),
+    "ragged": convolution(6, 4, (2, 3), stride=(3, 2), padding=(0, 2)),  # the stride leaves some input over
+    "pointwise": convolution(6, 4, 1),
+    "group norm": lambda: nn.Sequential(nn.GroupNorm(2, 6), nn.Flatten(), nn.Linear(6 * 49, CLASSES)),
+    "batch norm without scale": lambda: nn.Sequential(
+        nn.Conv2d(6, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.LazyLinear(CLASSES)
+    ),
+}
+
+
+def loop(net, inputs, targets):
+    """One row at a time, in evaluation mode."""
+    net = copy.deepcopy(net).eval()
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    sums = {name: torch.zeros_like(p) for name, p in zip(names, parameters, strict=True)}
+    for x, y in zip(inputs, targets, strict=True):
+        gradients = torch.autograd.grad(functional.cross_entropy(net(x[None]), y[None]), parameters)
+        for name, g in zip(names, gradients, strict=True):
+            sums[name] += g.square()
+    return sums
+
+
+def check(net, inputs):
+    targets = torch.arange(len(inputs)) % CLASSES
+    with_float64_loss = lambda z, y: functional.cross_entropy(z, y, reduction="sum")  # noqa: E731
+    sums = squared_gradient_sums(net, inputs, targets, with_float64_loss)
+    expected = loop(net, inputs, targets)
+    assert sums.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(sums[name], expected[name], rtol=1e-10, atol=1e-10 * expected[name].max().item())
+        assert expected[name].max() > 0
+
+
+def rows(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("net", MODELS)
+def test_models_against_a_loop(net, mode):
+    """Whatever mode the model was left in; it stays in it, and nothing else changes either."""
+    given = model(net).double().train(mode)
+    before = copy.deepcopy(given)
+    check(given, rows(7, 3, 8, 8))
+    assert same_state(given, before)
+    assert all(m.training == mode for m in given.modules())
+
+
+def test_resnet18_against_a_loop():
+    net = build_model(ResNet18(width=2), input_shape=(3, 8, 8), classes=CLASSES, seed=0).double()
+    check(net, rows(3, 3, 8, 8))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_against_a_loop(kind):
+    inputs = rows(5, 6, 7, 7)
+    torch.manual_seed(0)
+    net = LAYERS[kind]().double()
+    net(inputs)  # gives lazy layers their shape
+    check(net, inputs)
+
+
+def test_token_layers_against_a_loop():
+    torch.manual_seed(0)
+    check(Sequence().double(), torch.randint(11, (6, 9), generator=torch.Generator().manual_seed(2)))
+
+
+class Odd(nn.Module):
+    """A model of each kind that has no per-sample shortcut."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.first, self.second = kind, nn.Linear(4, 4), nn.Linear(4, 4)
+        if kind == "tied":
+            self.second.weight = self.first.weight
+
+    def forward(self, x):
+        if self.kind == "in place":
+            return self.second(self.first(x).relu_())
+        return self.first(self.first(x)) if self.kind == "repeated" else self.second(self.first(x))
+
+
+@pytest.mark.parametrize("kind", ["tied", "repeated", "in place"])
+def test_models_without_a_shortcut_are_refused(kind):
+    with pytest.raises(NotImplementedError, match="per-sample gradients need"):
+        squared_gradient_sums(Odd(kind), torch.randn(3, 4), torch.zeros(3, dtype=torch.long))
+
+
+@pytest.mark.parametrize("settings", [dict(padding="same"), dict(padding=1, padding_mode="reflect")])
+def test_unusual_padding_is_refused(settings):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, **settings), nn.Flatten())
+    with pytest.raises(NotImplementedError, match="zero padding given in numbers"):
+        squared_gradient_sums(net, torch.randn(2, 1, 4, 4), torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("net", MODELS)
+@pytest.mark.parametrize("size", [2, 9])
+def test_squares_cost_what_gradients_cost(net, size):
+    """One forward and one backward pass, whatever the number of rows at once."""
+    inputs, targets, given = rows(size, 3, 8, 8).float(), torch.zeros(size, dtype=torch.long), model(net)
+    with FlopCounterMode(display=False) as counter:
+        squared_gradient_sums(given, inputs, targets)
+    assert counter.get_total_flops() == size * sample_pass_flops(given, inputs)
+
+
+def test_the_square_of_a_batch_gradient():
+    net, inputs, targets = model("convnet"), rows(6, 3, 8, 8).float(), torch.arange(6) % CLASSES
+    squares = squared_batch_gradient(net, inputs, targets)
+    by_hand = copy.deepcopy(net).eval()
+    functional.cross_entropy(by_hand(inputs), targets).backward()
+    for name, p in by_hand.named_parameters():
+        torch.testing.assert_close(squares[name], p.grad.square())
+    one = squared_batch_gradient(net, inputs[:1], targets[:1])
+    per_sample = squared_gradient_sums(net, inputs[:1], targets[:1])
+    for name in one:
+        torch.testing.assert_close(one[name], per_sample[name], rtol=1e-4, atol=1e-9)

@@ -1,0 +1,37 @@
+"""One undisturbed run of the tiny sweep, shared by the tests that compare with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sweeps.spec import Sweep
+from sweeps.store import Trial
+from tests.sweeps.tiny import run_fresh, tiny
+
+
+class Done(NamedTuple):
+    """A finished sweep."""
+
+    sweep: Sweep
+    out: Path
+    trials: list[Trial]
+
+    @property
+    def dir(self) -> Path:
+        return self.out / self.sweep.name
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Read it, never write to it."""
+    sweep, out = tiny(), tmp_path_factory.mktemp("done")
+    return Done(sweep, out, run_fresh(sweep, out))
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

@@ -1,0 +1,169 @@
+"""Artifacts: made once, checked when read, made again when damaged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweeps.artifacts import Artifact, ArtifactStore, digest, read, write
+
+RECIPE = {"rows": [1, 2], "lr": 0.1}
+CONTENT = {"flops": 123456789, "seconds": 0.1}
+
+
+class Maker:
+    """Makes the same artifact every time, and counts."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> Artifact:
+        self.calls += 1
+        turned = torch.arange(6.0).view(2, 3).T  # not contiguous
+        return Artifact({"w": turned, "b": torch.tensor([1, 2])}, dict(CONTENT))
+
+
+def same(one: Artifact, other: Artifact) -> bool:
+    equal = [torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items()]
+    return one.tensors.keys() == other.tensors.keys() and all(equal) and one.meta == other.meta
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "store")
+
+
+def folder_of(store: ArtifactStore) -> Path:
+    return store.root / "model" / digest(RECIPE)
+
+
+def test_made_once_and_read_back_exactly(store: ArtifactStore) -> None:
+    make = Maker()
+    first, again = store.get("model", RECIPE, make), ArtifactStore(store.root).get("model", RECIPE, make)
+    assert make.calls == 1
+    assert same(first, make())
+    assert same(first, again)
+    store.get("model", RECIPE | {"lr": 0.2}, make)
+    store.get("poison", RECIPE, make)
+    assert make.calls == 4  # with the one above
+
+
+def test_only_safetensors_and_json_are_kept(store: ArtifactStore) -> None:
+    store.get("model", RECIPE, Maker())
+    assert sorted(path.name for path in store.root.rglob("*") if path.is_file()) == ["meta.json", "tensors.safetensors"]
+    assert [path.name for path in (store.root / "model").iterdir()] == [digest(RECIPE)]
+    assert json.loads((folder_of(store) / "meta.json").read_text())["recipe"] == RECIPE
+
+
+@pytest.mark.parametrize("name", ["meta.json", "tensors.safetensors"])
+def test_a_flipped_bit_anywhere_is_noticed(store: ArtifactStore, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    make = Maker()
+    sound = store.get("model", RECIPE, make)
+    path = folder_of(store) / name
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7 if name == "meta.json" else 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        path.write_bytes(damaged)
+        before = make.calls
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert same(store.get("model", RECIPE, make), sound)
+        if make.calls == before:  # white space in meta.json
+            assert json.loads(damaged) == json.loads(whole), place
+        else:
+            assert "is damaged" in caplog.text
+            assert make.calls == before + 1
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "tensors cut": truncate,
+    "tensors empty": lambda folder: (folder / "tensors.safetensors").write_bytes(b""),
+    "tensors missing": lambda folder: (folder / "tensors.safetensors").unlink(),
+    "meta missing": lambda folder: (folder / "meta.json").unlink(),
+    "meta empty": lambda folder: (folder / "meta.json").write_text(""),
+    "meta null": lambda folder: (folder / "meta.json").write_text("null"),
+    "meta of another kind": lambda folder: (folder / "meta.json").write_text('{"sha256": "0"}'),
+    "meta not text": lambda folder: (folder / "meta.json").write_bytes(b"\xff\xfe"),
+    "both missing": lambda folder: [path.unlink() for path in folder.iterdir()],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_artifacts_are_made_again(store: ArtifactStore, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    make = Maker()
+    sound = store.get("model", RECIPE, make)
+    DAMAGES[damage](folder_of(store))
+    assert same(store.get("model", RECIPE, make), sound)
+    assert make.calls == 2
+    assert "it is made again" in caplog.text
+    assert same(store.get("model", RECIPE, make), sound)
+    assert make.calls == 2
+
+
+def test_half_written_folders_are_ignored(store: ArtifactStore) -> None:
+    left = folder_of(store).with_name(f".{digest(RECIPE)}-12345678")
+    left.mkdir(parents=True)
+    (left / "tensors.safetensors").write_bytes(b"half")
+    make = Maker()
+    store.get("model", RECIPE, make)
+    assert same(store.get("model", RECIPE, make), make())
+    assert make.calls == 2
+
+
+def test_a_writer_that_comes_second_keeps_the_first_copy(store: ArtifactStore) -> None:
+    folder, make = folder_of(store), Maker()
+    one, other = make(), Artifact({"w": torch.zeros(1)}, {})
+    for artifact in (one, other):
+        contiguous = {name: tensor.contiguous() for name, tensor in artifact.tensors.items()}
+        write(folder, Artifact(contiguous, artifact.meta), RECIPE)
+    found = read(folder)
+    assert found is not None
+    assert same(found, one)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def _race(root: Path, barrier: object, results: object) -> None:
+    def make() -> Artifact:
+        barrier.wait(30)  # type: ignore[attr-defined]  # both are making it now
+        return Artifact({"w": torch.arange(1000.0)}, dict(CONTENT))
+
+    made = ArtifactStore(root).get("model", RECIPE, make)
+    results.put((float(made.tensors["w"].sum()), made.meta))  # type: ignore[attr-defined]
+
+
+def test_two_processes_making_the_same_artifact_at_once(store: ArtifactStore) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(2), context.Queue()
+    both = [context.Process(target=_race, args=(store.root, barrier, results)) for _ in range(2)]
+    for process in both:
+        process.start()
+    assert [results.get(timeout=30) for _ in both] == [(499500.0, CONTENT)] * 2
+    for process in both:
+        process.join(30)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert [path.name for path in (store.root / "model").iterdir()] == [digest(RECIPE)]
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file in the way")
+    with pytest.raises(OSError):
+        ArtifactStore(tmp_path / "store").get("model", RECIPE, Maker())
+
+
+def test_digest_is_of_the_value_not_of_its_form() -> None:
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": (1, 2), "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.0})  # settings are cast to their types before they come here
+    with pytest.raises(ValueError):
+        digest({"a": float("nan")})

@@ -1,0 +1,125 @@
+"""The contract of executors: in this process and on Ray, the same cells give the same records."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.cell import Cell, reference_cells, study_cells
+from sweeps.executors import Executor, InlineExecutor
+from sweeps.ray_executor import RayExecutor, check_address
+from sweeps.spec import Sweep
+from sweeps.store import count_trials, read_trials
+from sweeps.workbench import Place
+from tests.sweeps.conftest import Done
+from tests.sweeps.tiny import lines, run_fresh, science, tiny
+from unlearn_core.checks import InputError
+
+
+@pytest.fixture(scope="module", params=["inline", pytest.param("ray", marks=pytest.mark.ray)])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """One of each for the whole module: Ray takes seconds to start."""
+    made: Executor = InlineExecutor() if request.param == "inline" else RayExecutor("local", cpus=1, gpus=0)
+    yield made
+    made.close()
+
+
+def prepare(sweep: Sweep, out: Path) -> Path:
+    """The sweep's folder, as a driver leaves it to the workers."""
+    folder = out / sweep.name
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
+    return folder
+
+
+def test_the_records_are_those_of_an_undisturbed_run(executor: Executor, done: Done, tmp_path: Path) -> None:
+    folder = prepare(done.sweep, tmp_path)
+    for wanted in (reference_cells(done.sweep), study_cells(done.sweep)):
+        outcomes = executor.map(folder, Place(tmp_path), wanted)
+        assert sorted(outcome.cell.name for outcome in outcomes) == sorted(cell.name for cell in wanted)
+        assert [outcome.error for outcome in outcomes] == [None] * len(wanted)
+    assert science(read_trials(folder)) == science(done.trials)
+    assert len(lines(folder)) == len(done.trials)
+    assert not (folder / ".tune").exists()
+
+
+def test_a_cell_that_fails_stops_no_other_and_its_error_is_told(executor: Executor, done: Done, tmp_path: Path) -> None:
+    folder = prepare(done.sweep, tmp_path)
+    cells = [Cell("reference", "no such attack", 1.0, seed=1), *reference_cells(done.sweep)]
+    errors = {outcome.cell.name: outcome.error for outcome in executor.map(folder, Place(tmp_path), cells)}
+    assert errors.pop(cells[0].name).strip().splitlines()[-1] == "KeyError: 'no such attack'"  # type: ignore[union-attr]
+    assert list(errors.values()) == [None, None]
+    references = [trial for trial in done.trials if trial["stage"] == "reference"]
+    assert science(read_trials(folder)) == science(references)
+
+
+def workers_of(this: int) -> list[int]:
+    """Processes of this machine that descend from `this` and walk cells for Ray."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                names[int(entry.name)] = (entry / "cmdline").read_bytes().partition(b"\0")[0].decode()
+            except OSError:
+                continue
+    below = {this}
+    while found := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= found
+    return [pid for pid in below if names.get(pid, "").startswith("ray::") and "IDLE" not in names[pid]]
+
+
+def kill_a_worker(folder: Path, records: int, killed: list[int]) -> None:
+    """Once there are so many records, SIGKILL every process that is walking a cell."""
+    known: dict[Path, tuple[int, int]] = {}
+    end = time.monotonic() + 60
+    while count_trials(folder, known) < records and time.monotonic() < end:
+        time.sleep(0.002)
+    for pid in workers_of(os.getpid()):
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+
+
+@pytest.mark.parametrize("executor", [pytest.param("ray", marks=pytest.mark.ray)], indirect=True)
+def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(executor: Executor, tmp_path: Path) -> None:
+    sweep = tiny(methods=["gd"], search={"trials": 60, "startup": 1})
+    undisturbed = run_fresh(sweep, tmp_path / "undisturbed")
+    folder = prepare(sweep, tmp_path)
+    executor.map(folder, Place(tmp_path), reference_cells(sweep))
+    killed: list[int] = []
+    watcher = threading.Thread(target=kill_a_worker, args=(folder, len(lines(folder)) + 5, killed))
+    watcher.start()
+    (outcome,) = executor.map(folder, Place(tmp_path), study_cells(sweep))
+    watcher.join()
+    assert killed
+    assert outcome.error is None
+    assert len({path.name for path in folder.glob("records/badnets--gd/*")}) == 2  # two workers wrote
+    assert science(read_trials(folder)) == science(undisturbed)
+    assert len(lines(folder)) <= len(undisturbed) + 1
+
+
+@pytest.mark.parametrize("executor", [pytest.param("ray", marks=pytest.mark.ray)], indirect=True)
+def test_what_no_machine_has_is_said(
+    executor: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    executor._check_room("10.0.0.1:6379")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(executor, "_share", {"cpu": 1, "gpu": 64})
+    executor._check_room("10.0.0.1:6379")
+    assert "no machine of the cluster has resources.cpus=1 and resources.gpus=64 now" in capsys.readouterr().err
+    monkeypatch.setattr(executor, "close", lambda: None)
+    with pytest.raises(InputError, match="this machine does not have resources.cpus=1 and resources.gpus=64; lower it"):
+        executor._check_room("local")
+
+
+def test_addresses_that_ray_resolves_itself_are_left_to_it() -> None:
+    for address in ("local", "auto", "ray://10.0.0.1:10001"):
+        check_address(address)

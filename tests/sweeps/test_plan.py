@@ -1,0 +1,74 @@
+"""What is missing, in which order, and what it will cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeps.cell import reference_cells, run_cell, study_cells
+from sweeps.plan import check_scenarios, estimate, missing, ready
+from sweeps.workbench import Place, Workbench
+from tests.sweeps.conftest import Done
+from tests.sweeps.tiny import tiny
+from unlearn_core.checks import InputError
+
+
+def test_everything_is_missing_at_first_and_nothing_at_last(done: Done, tmp_path: Path) -> None:
+    left = missing(done.sweep, tmp_path)
+    assert (len(left.references), len(left.studies)) == (2, 2)
+    assert missing(done.sweep, done.dir) == ([], [])
+
+
+def test_longest_studies_first() -> None:
+    methods = [{"name": "gd", "fixed": {"lr": 0.1, "epochs": 1, "schedule": "constant"}}, "ssd"]
+    left = missing(tiny(methods=methods), Path("nowhere"))
+    assert [cell.method for cell in left.studies] == ["ssd", "gd"]
+
+
+def test_a_study_is_ready_once_all_its_references_are_there(tmp_path: Path) -> None:
+    other = {"name": "badnets", "label": "other", "fraction": 0.1, "size": 3}
+    sweep = tiny(attacks=["badnets", other], methods=["gd"])
+    work = Workbench(sweep, Place(tmp_path))
+    references = [cell for cell in reference_cells(sweep) if cell.attack == "other"]
+    for index, cell in enumerate(references):
+        assert ready(missing(sweep, tmp_path / "tiny")) == [], index
+        run_cell(work, tmp_path / "tiny", cell)
+    assert ready(missing(sweep, tmp_path / "tiny")) == [cell for cell in study_cells(sweep) if cell.attack == "other"]
+
+
+def test_estimate_counts_what_is_missing(done: Done) -> None:
+    work = Workbench(done.sweep, Place(done.out))
+    whole, nothing = estimate(work, missing(done.sweep, Path("nowhere"))), estimate(work, missing(done.sweep, done.dir))
+    assert (whole.scenarios, whole.trainings, whole.trials) == (2, 5, 10)
+    assert (nothing.trainings, nothing.trials, nothing.flops) == (0, 0, 0)
+    trained = max(trial["oracle_flops"] for trial in done.trials)
+    spent = sum(t["rungs"][-1]["flops"] for t in done.trials if t["proposal"] is not None and t["rungs"])
+    assert whole.flops >= 5 * trained * 0.9 + spent
+    assert whole.hours(2) == whole.hours(1) / 2 > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"rows": {"train_rows": 12}, "attacks": [{"name": "gaussian", "fraction": 0.5}]},
+            "poison fraction leaves no clean",
+        ),
+        ({"rows": {"train_rows": 10**6}}, r"train_rows must lie in \[10, 1200\]"),
+        ({"rows": {"train_rows": 3}}, r"train_rows must lie in \[10, 1200\]"),
+        ({"attacks": [{"name": "badnets", "size": 9}]}, "does not fit into an image of 8 x 8"),
+        ({"attacks": [{"name": "badnets", "target": 10}]}, "target must be a class below 10"),
+        ({"dataset": {"name": "npz", "path": "missing.npz"}}, "there is no such file"),
+        ({"dataset": "cifar10"}, "cifar10 needs a folder for its files"),
+    ],
+)
+def test_impossible_scenarios_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_scenarios(Workbench(tiny(**changes), Place(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_possible_scenarios_pass_without_training_anything(done: Done, tmp_path: Path) -> None:
+    check_scenarios(Workbench(done.sweep, Place(tmp_path)))
+    assert list(tmp_path.iterdir()) == []

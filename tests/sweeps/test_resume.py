@@ -1,0 +1,178 @@
+"""A sweep stopped anywhere goes on as if nothing had happened, and does nothing twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeps import store
+from sweeps.cell import run_cell
+from sweeps.cli import main
+from sweeps.driver import Driver
+from sweeps.spec import Sweep
+from sweeps.store import CellWriter, Trial, read_trials
+from sweeps.workbench import Place, Workbench
+from tests.sweeps.conftest import Done
+from tests.sweeps.tiny import cells, lines, run_all, run_fresh, science, start, tiny, write_config
+
+
+class StoppedError(BaseException):
+    pass
+
+
+def stop_after(records: int) -> Callable[[Trial], None]:
+    """To be told of each record; raises after so many."""
+    left = [records]
+
+    def told(_: Trial) -> None:
+        left[0] -= 1
+        if left[0] <= 0:
+            raise StoppedError
+
+    return told
+
+
+def run_some(work: Workbench, sweep_dir: Path, records: int) -> None:
+    """Walk the cells until there are so many new records."""
+    told = stop_after(records)
+    with contextlib.suppress(StoppedError):
+        for cell in cells(work.sweep):
+            run_cell(work, sweep_dir, cell, told)
+
+
+def check_every_stop(sweep: Sweep, tmp_path: Path, *, step: int = 1) -> None:
+    undisturbed = science(run_fresh(sweep, tmp_path))
+    for records in range(1, len(undisturbed) + 1, step):
+        sweep_dir = tmp_path / f"stopped-{records}"
+        run_some(Workbench(sweep, Place(tmp_path)), sweep_dir, records)
+        assert len(lines(sweep_dir)) == records
+        assert run_all(Workbench(sweep, Place(tmp_path)), sweep_dir) == len(undisturbed) - records
+        assert science(read_trials(sweep_dir)) == undisturbed
+        assert len(lines(sweep_dir)) == len(undisturbed)
+
+
+def test_stopped_after_any_record(tmp_path: Path) -> None:
+    check_every_stop(tiny(search={"trials": 4, "startup": 1}), tmp_path)
+
+
+def test_stopped_after_any_record_with_several_seeds_and_rates(tmp_path: Path) -> None:
+    seeds = {"tuning": [0, 3], "confirmation": [1, 2]}
+    sweep = tiny(seeds=seeds, discovery_rates=[1, 0.5], methods=["gd"], search={"trials": 3, "startup": 1})
+    check_every_stop(sweep, tmp_path, step=5)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"mode": "best", "trials": 4, "startup": 1},
+        {"sampler": "random", "trials": 3},
+        {"sampler": "grid", "grid_points": 1},
+    ],
+)
+def test_stopped_under_every_way_of_searching(tmp_path: Path, search: dict[str, object]) -> None:
+    check_every_stop(tiny(search=search), tmp_path, step=4)
+
+
+def test_stopped_again_and_again(done: Done, tmp_path: Path) -> None:
+    for _ in range(len(done.trials)):
+        run_some(Workbench(done.sweep, Place(done.out)), tmp_path, 1)
+    assert run_all(Workbench(done.sweep, Place(done.out)), tmp_path) == 0
+    assert science(read_trials(tmp_path)) == science(done.trials)
+
+
+def test_cells_in_another_order_give_the_same_records(done: Done, tmp_path: Path) -> None:
+    work = Workbench(done.sweep, Place(tmp_path))
+    references = [cell for cell in cells(done.sweep) if cell.kind == "reference"]
+    studies = [cell for cell in cells(done.sweep) if cell.kind == "study"]
+    for cell in (*references[::-1], *studies[::-1]):
+        run_cell(work, tmp_path / "tiny", cell)
+    assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
+
+
+def test_a_finished_sweep_is_left_as_it_is(done: Done, tmp_path: Path) -> None:
+    run_fresh(done.sweep, tmp_path)
+    before = lines(tmp_path / "tiny")
+    assert run_all(Workbench(done.sweep, Place(tmp_path)), tmp_path / "tiny") == 0
+    assert lines(tmp_path / "tiny") == before
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
+
+
+def killed_at(records: int, arguments: list[str], *, torn: bool) -> int:
+    """Run the command in a forked process that kills itself, as SIGKILL does, at its n-th record; its wait status."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    left, append = [records], CellWriter.append
+
+    def fatal(self: CellWriter, trial: Trial) -> None:
+        left[0] -= 1
+        if torn and left[0] == 0:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.open("a").write('{"trial_id": "half')
+        else:
+            append(self, trial)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    CellWriter.append = fatal  # type: ignore[method-assign]
+    os._exit(main(arguments))
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_driver_killed_at_any_record(done: Done, tmp_path: Path, torn: bool) -> None:
+    config = write_config(tmp_path)
+    for records in range(1, len(done.trials) + 1, 3):
+        out = tmp_path / str(records)
+        arguments = ["--config", str(config), "--out", str(out), "--inline", "--no-tracking"]
+        assert os.WTERMSIG(killed_at(records, arguments, torn=torn)) == signal.SIGKILL
+        assert len(read_trials(out / "tiny")) == records - torn
+        assert main(arguments) == 0
+        assert science(read_trials(out / "tiny")) == science(done.trials)
+        assert len(lines(out / "tiny")) == len(done.trials) + torn
+        assert (out / "tiny" / "records.parquet").exists()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_driver_killed_in_the_middle_of_an_artifact(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(os, "rename", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        os._exit(main(arguments))
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert main(arguments) == 0
+    assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_real_command_killed_from_outside(tmp_path: Path) -> None:
+    changes = {"methods": ["gd", "ssd", "ngd", "scrub"], "search": {"trials": 12}}
+    config = write_config(tmp_path, **changes)
+    arguments = ["--config", str(config), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    process, known = start(*arguments), {}  # type: ignore[var-annotated]
+    while store.count_trials(tmp_path / "tiny", known) < 15:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    there = lines(tmp_path / "tiny")
+    assert main(arguments) == 0
+    after = lines(tmp_path / "tiny")
+    assert 15 <= len(there) < len(after)
+    assert set(there) < set(after)
+    undisturbed = science(run_fresh(tiny(**changes), tmp_path / "other"))
+    assert science(read_trials(tmp_path / "tiny")) == undisturbed
+    assert len(after) - len(undisturbed) in (0, 1)  # at most the one line that the kill tore

@@ -1,0 +1,172 @@
+"""What a study still has to do, from made-up records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from sweeps.cell import (
+    WORST,
+    Cell,
+    Study,
+    confirmation_request,
+    reference_cells,
+    rung_scores,
+    study_cells,
+    trials_in,
+    tuning_request,
+)
+from sweeps.spec import Sweep
+from tests.sweeps.tiny import tiny
+
+CELL = Cell("study", "badnets", 1.0, "gd")
+
+
+def sweep_of(*, tuning: Sequence[int] = (0,), confirmation: Sequence[int] = (1, 2), **changes: Any) -> Sweep:
+    seeds = {"tuning": list(tuning), "confirmation": list(confirmation)}
+    return tiny(budgets=[0.1, 0.2, 0.3], seeds=seeds, **changes)
+
+
+def rungs(scores: Sequence[float | None]) -> list[dict[str, Any]]:
+    return [{"budget": budget, "score": score} for budget, score in zip((0.1, 0.2, 0.3), scores, strict=False)]
+
+
+def tuned(proposal: int, seed: int, scores: Sequence[float | None], *, lr: float = 0.1) -> dict[str, Any]:
+    settings = json.dumps({"name": "gd", "lr": lr, "epochs": proposal + 1})
+    base = {"trial_id": f"{proposal}-{seed}-{lr}", "stage": "tuning", "proposal": proposal, "seed": seed}
+    return base | {"settings": settings, "rungs": rungs(scores)}
+
+
+def confirmed(proposal: int, seed: int) -> dict[str, Any]:
+    return tuned(proposal, seed, [0.0] * 3) | {"stage": "confirmation"}
+
+
+def study(sweep: Sweep, trials: Sequence[dict[str, Any]], took: Mapping[int, bool] | None = None) -> Study:
+    seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
+    return Study(sweep, CELL, trials, dict.fromkeys(seeds, True) | dict(took or {}))
+
+
+def test_tuning_goes_by_proposal_then_seed_and_skips_what_is_there() -> None:
+    sweep = sweep_of(tuning=(0, 5))
+    pairs = [(n, seed) for n in range(3) for seed in (0, 5)]
+    for done in range(len(pairs) + 1):
+        trials = [tuned(n, seed, [0.5] * 3) for n, seed in pairs[:done]]
+        assert study(sweep, trials).tuning_left(3) == pairs[done:]
+        assert study(sweep, trials[::-1]).tuning_left(3) == pairs[done:]
+
+
+def test_the_best_proposal_is_chosen_at_each_budget() -> None:
+    trials = [tuned(0, 0, [0.1, 0.5, 0.2]), tuned(1, 0, [0.3, 0.1, 0.2]), tuned(2, 0, [0.2, 0.4, 0.9])]
+    found = study(sweep_of(), trials)
+    assert found.choice(3) == {1: (0.1,), 0: (0.2,), 2: (0.3,)}
+    assert found.confirmation_left(3) == [(n, seed) for seed in (1, 2) for n in (1, 0, 2)]
+
+
+def test_of_equals_the_first_is_chosen() -> None:
+    trials = [tuned(n, 0, [0.5, 0.5, 0.1 * n]) for n in range(3)]
+    assert study(sweep_of(), trials).choice(3) == {0: (0.1, 0.2), 2: (0.3,)}
+    assert study(sweep_of(), trials[::-1]).choice(3) == {0: (0.1, 0.2), 2: (0.3,)}
+
+
+def test_the_mean_over_tuning_seeds_decides() -> None:
+    trials = [tuned(0, 0, [1.0, 0, 0]), tuned(0, 5, [0.0, 0, 0]), tuned(1, 0, [0.6, 0, 0]), tuned(1, 5, [0.6, 0, 0])]
+    found = study(sweep_of(tuning=(0, 5)), trials)
+    assert found.scores(0) == [0.5, 0, 0]
+    assert found.choice(2) == {1: (0.1,), 0: (0.2, 0.3)}
+
+
+def test_diverged_and_failed_rungs_count_as_worst_and_no_score_counts_less() -> None:
+    budgets = (0.1, 0.2, 0.3)
+    assert rung_scores(tuned(0, 0, [0.5, None, None]), budgets) == [0.5, WORST, WORST]
+    assert rung_scores(tuned(0, 0, []), budgets) == [WORST] * 3
+    assert rung_scores(tuned(0, 0, [-7.0, -0.5, 0.5]), budgets) == [WORST, -0.5, 0.5]
+    trials = [tuned(0, 0, []), tuned(1, 0, [-9.0, 0.1, None])]
+    assert study(sweep_of(), trials).choice(2) == {0: (0.1, 0.3), 1: (0.2,)}
+
+
+def test_a_study_whose_every_trial_failed_is_still_confirmed_and_ends() -> None:
+    trials = [tuned(n, 0, []) for n in range(3)]
+    assert study(sweep_of(), trials).confirmation_left(3) == [(0, 1), (0, 2)]
+    trials += [confirmed(0, 1), confirmed(0, 2)]
+    found = study(sweep_of(), trials)
+    assert (found.tuning_left(3), found.confirmation_left(3)) == ([], [])
+
+
+def test_confirmation_goes_by_seed_then_choice_and_skips_what_is_there() -> None:
+    trials = [tuned(0, 0, [0.9, 0, 0]), tuned(1, 0, [0, 0.9, 0]), tuned(2, 0, [0, 0, 0.9])]
+    pairs = [(n, seed) for seed in (1, 2) for n in (0, 1, 2)]
+    for done in range(len(pairs) + 1):
+        more = [confirmed(n, seed) for n, seed in pairs[:done]]
+        assert study(sweep_of(), trials + more).confirmation_left(3) == pairs[done:]
+
+
+def test_scenarios_in_which_the_attack_did_not_take_are_left_out() -> None:
+    sweep = sweep_of(tuning=(0, 5))
+    some = study(sweep, [], {0: False, 2: False})
+    assert some.tuning_left(2) == [(0, 5), (1, 5)]
+    trials = [tuned(0, 5, [0.5] * 3), tuned(1, 5, [0.1] * 3)]
+    assert study(sweep, trials, {0: False, 2: False}).confirmation_left(2) == [(0, 1)]
+    assert study(sweep, [*trials, confirmed(0, 1)], {0: False, 2: False}).confirmation_left(2) == []
+
+
+def test_an_attack_that_took_nowhere_leaves_nothing_to_do() -> None:
+    none_tuning = study(sweep_of(), [], {0: False})
+    assert (none_tuning.tuning_left(3), none_tuning.choice(3), none_tuning.confirmation_left(3)) == ([], {}, [])
+    trials = [tuned(n, 0, [0.5] * 3) for n in range(3)]
+    none_confirming = study(sweep_of(), trials, {1: False, 2: False})
+    assert (none_confirming.tuning_left(3), none_confirming.confirmation_left(3)) == ([], [])
+    assert study(sweep_of(), [], {1: False, 2: False}).tuning_left(3) == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_of_two_writers_of_one_proposal_the_first_counts() -> None:
+    trials = [tuned(0, 0, [0.9] * 3, lr=0.5), tuned(0, 0, [0.1] * 3, lr=0.7)]
+    found = study(sweep_of(), trials)
+    assert found.scores(0) == [0.9] * 3
+    assert found.settings_of(0)[1]["lr"] == 0.5
+
+
+def test_further_tuning_seeds_repeat_the_settings_of_the_first() -> None:
+    sweep = sweep_of(tuning=(0, 5))
+    first = tuned(1, 0, [0.5] * 3, lr=0.25)
+    request = tuning_request(study(sweep, [tuned(0, 0, [0.1] * 3), tuned(0, 5, [0.1] * 3), first]), 1, 5)
+    assert (request.stage, request.seed, request.proposal, request.held_out) == ("tuning", 5, 1, "validation")
+    assert (request.settings.lr, request.settings.epochs, request.budgets) == (0.25, 2, (0.1, 0.2, 0.3))
+
+
+def test_the_first_proposal_is_the_default_and_later_ones_are_searched() -> None:
+    sweep = sweep_of()
+    request = tuning_request(study(sweep, []), 0, 0)
+    assert request.settings == sweep.methods["gd"].build({})
+    settings = json.dumps({"name": "gd", **vars(request.settings)})
+    later = tuning_request(study(sweep, [tuned(0, 0, [0.1] * 3) | {"settings": settings}]), 1, 0)
+    assert later.settings != request.settings
+
+
+def test_a_confirmation_goes_up_to_the_largest_budget_that_it_was_chosen_for() -> None:
+    trials = [tuned(0, 0, [0.9, 0.9, 0.1], lr=0.25), tuned(1, 0, [0.1, 0.1, 0.9])]
+    request = confirmation_request(study(sweep_of(), trials), 0, 2, 2)
+    assert (request.chosen_for, request.budgets, request.held_out) == ((0.1, 0.2), (0.1, 0.2), "test")
+    assert request.settings.lr == 0.25
+    assert confirmation_request(study(sweep_of(), trials), 1, 2, 2).budgets == (0.1, 0.2, 0.3)
+
+
+def test_cells_of_a_sweep() -> None:
+    attacks = [{"name": "badnets"}, {"name": "badnets", "label": "big", "size": 5}]
+    sweep = sweep_of(attacks=attacks, discovery_rates=[1, 0.5, 0.1234567, 0.12345678])
+    both = [*reference_cells(sweep), *study_cells(sweep)]
+    assert len(both) == 2 * 4 * 3 + 2 * 4 * 2
+    assert len({cell.name for cell in both}) == len(both)
+    assert {cell.name for cell in both} >= {"big--gd", "big--gd--found0.5", "badnets--references--seed2--found0.5"}
+    assert [trials_in(sweep, cell) for cell in reference_cells(sweep)[:3]] == [4, 4, 3]
+    assert trials_in(sweep, CELL) == 3 + 3 * 2
+    best = study_cells(sweep_of(search={"mode": "best"}))
+    assert [cell.name for cell in best] == ["badnets--best"]
+
+
+@pytest.mark.parametrize("proposals", [1, 2])
+def test_no_more_is_confirmed_than_there_are_proposals(proposals: int) -> None:
+    sweep = sweep_of(search={"trials": proposals})
+    assert trials_in(sweep, CELL) == proposals + 2 * proposals

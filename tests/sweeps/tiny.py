@@ -1,0 +1,96 @@
+"""A sweep that takes a fraction of a second, and what the tests of this folder ask of its records."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.cell import Cell, reference_cells, run_cell, study_cells
+from sweeps.spec import Sweep
+from sweeps.store import Trial, read_trials
+from sweeps.workbench import Place, Workbench
+
+ROOT = Path(__file__).parents[2]
+RAW: dict[str, Any] = {
+    "name": "tiny",
+    "dataset": {"name": "digits", "size": 8},
+    "rows": {"train_rows": 200, "held_out_rows": 120},
+    "model": "linear",
+    "recipe": {"epochs": 6, "batch_size": 50, "lr": 0.05},
+    "attacks": [{"name": "badnets", "fraction": 0.1, "size": 2}],
+    "methods": ["gd", "ssd"],
+    "budgets": [0.1, 0.3],
+    "search": {"trials": 3, "startup": 1},
+    "seeds": {"tuning": [0], "confirmation": [1]},
+}
+TIMES = {
+    "finished_at", "machine", "code_version", "seconds", "seconds_share", "oracle_seconds", "trial_seconds",
+    "evaluation_seconds",
+}  # fmt: skip
+"""What two runs of the same trial may differ in."""
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    """Settings of the tiny sweep, with whole sections exchanged."""
+    return copy.deepcopy(RAW | changes)
+
+
+def tiny(**changes: Any) -> Sweep:
+    return Sweep.from_dict(raw(**changes))
+
+
+def cells(sweep: Sweep) -> list[Cell]:
+    return [*reference_cells(sweep), *study_cells(sweep)]
+
+
+def run_all(work: Workbench, sweep_dir: Path) -> int:
+    """Every cell in order, in this process; returns the number of new trials."""
+    return sum(run_cell(work, sweep_dir, cell) for cell in cells(work.sweep))
+
+
+def run_fresh(sweep: Sweep, out: Path) -> list[Trial]:
+    """An undisturbed run."""
+    run_all(Workbench(sweep, Place(out)), out / sweep.name)
+    return read_trials(out / sweep.name)
+
+
+def science(trials: Sequence[Trial]) -> dict[str, Any]:
+    """By trial id: everything that must be equal in every run of the same sweep."""
+    return {trial["trial_id"]: _timeless(trial) for trial in trials}
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(item) for key, item in value.items() if key not in TIMES}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def lines(sweep_dir: Path) -> list[str]:
+    """All recorded lines, so that work done twice shows."""
+    return [line for part in sorted(sweep_dir.glob("records/*/*.jsonl")) for line in part.read_text().splitlines()]
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(raw(**changes)))
+    return path
+
+
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, str(ROOT / "sweeps" / "budget_sweep.py"), *map(str, arguments)]
+
+
+def start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+    """The real command in a process of its own."""
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    environment.pop("RAY_ADDRESS", None)
+    return subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
