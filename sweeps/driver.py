@@ -190,9 +190,13 @@ class Driver:
     def _stage(self, name: str, cells: Sequence[Cell], executor: Executor) -> list[Outcome]:
         if not cells:
             return []
-        known: dict[Path, tuple[int, int]] = {}
-        total = sum(trials_in(self.sweep, cell) for cell in cells)
-        with ProgressDisplay(name, total, lambda: store.count_trials(self.dir, known)):
+        seen: dict[bytes, dict[Path, tuple[int, int]]] = {b"\n": {}, store.FAILED: {}}
+
+        def count() -> tuple[int, int]:
+            trials, failed = (store.count_trials(self.dir, known, mark) for mark, known in seen.items())
+            return trials, failed
+
+        with ProgressDisplay(name, sum(trials_in(self.sweep, cell) for cell in cells), count):
             return executor.map(self.dir, self.place, cells)
 
     @contextlib.contextmanager

@@ -17,14 +17,16 @@ CALM_SECONDS = 15.0
 class ProgressDisplay:
     """Watches the number of recorded trials while work goes on elsewhere. Use as a context manager.
 
-    count: returns the number of trials recorded so far. total: how many there will be, about.
+    count: returns how many trials are recorded so far, and how many of them failed. total: how many there will be,
+    about.
     """
 
-    def __init__(self, stage: str, total: int, count: Callable[[], int]) -> None:
+    def __init__(self, stage: str, total: int, count: Callable[[], tuple[int, int]]) -> None:
         self.stage, self.total, self.count = stage, max(1, total), count
         self.console = Console(file=sys.stderr)
         self.base = count()
         self.start = time.monotonic()
+        self.first: tuple[float, int] | None = None  # when the first trials came, and how many
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -38,8 +40,10 @@ class ProgressDisplay:
         self._stop.set()
         self._thread.join()
 
-    def done(self) -> int:
-        return self.count() - self.base
+    def done(self) -> tuple[int, int]:
+        """Trials recorded since this display began, and failures among them."""
+        trials, failed = self.count()
+        return trials - self.base[0], failed - self.base[1]
 
     def _watch(self) -> None:
         if self.console.is_terminal:
@@ -54,22 +58,30 @@ class ProgressDisplay:
             task = bar.add_task(self.stage, total=self.total, note="")
             while not self._stop.wait(0.5):
                 done = self.done()
-                bar.update(task, completed=min(done, self.total), note=self.note(done))
-            bar.update(task, completed=self.total, note=f"{self.done()} trials done")
+                bar.update(task, completed=min(done[0], self.total), note=self.note(*done))
+            bar.update(task, completed=self.total, note=self.summary())
 
     def _calm(self) -> None:
         self.console.print(f"{self.stage}: about {self.total} trials to do")
         while not self._stop.wait(CALM_SECONDS):
-            self.console.print(f"{self.stage}: {self.note(self.done())}")
-        self.console.print(f"{self.stage}: {self.done()} trials done in {time.monotonic() - self.start:.0f} s")
+            self.console.print(f"{self.stage}: {self.note(*self.done())}")
+        self.console.print(f"{self.stage}: {self.summary()} in {time.monotonic() - self.start:.0f} s")
 
-    def note(self, done: int) -> str:
-        """Done, left, and time left at the speed so far."""
+    def summary(self) -> str:
+        done, failed = self.done()
+        return f"{done} trials done" + (f", {failed} failed" if failed else "")
+
+    def note(self, done: int, failed: int) -> str:
+        """Done, failed, left, and time left at the speed since the first trials came (before that, workers start)."""
         left = max(0, self.total - done)
+        text = f"{done} done, {failed} failed, about {left} left"
         if not done:
-            return f"0 done, about {left} left"
-        seconds = (time.monotonic() - self.start) / done * left
-        return f"{done} done, about {left} left, {duration(seconds)} to go"
+            return text
+        now = time.monotonic()
+        self.first = self.first or (now, done)
+        since, already = self.first
+        speed = (done - already) / (now - since) if done > already else done / (now - self.start)
+        return f"{text}, {duration(left / speed)} to go"
 
 
 def duration(seconds: float) -> str:

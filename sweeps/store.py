@@ -63,15 +63,19 @@ def _lines(part: Path) -> Iterator[Trial]:
             continue  # torn by a crash while it was written: the trial was never counted as finished
 
 
-def count_trials(sweep: Path, known: dict[Path, tuple[int, int]]) -> int:
-    """Number of recorded lines, for progress displays; `known` remembers (size, lines) by file between calls."""
+FAILED = b',"error":"'  # in the line of a failed trial, and in no other: quotes inside values are escaped
+
+
+def count_trials(sweep: Path, known: dict[Path, tuple[int, int]], mark: bytes = b"\n") -> int:
+    """Number of recorded lines with `mark`, for progress displays; `known` remembers (size, count) by file between
+    calls."""
     for part in (sweep / "records").glob("*/*.jsonl"):
         size, lines = known.get(part, (0, 0))
         if part.stat().st_size > size:
             with open(part, "rb") as file:
                 file.seek(size)
                 fresh = file.read()
-            known[part] = (size + len(fresh), lines + fresh.count(b"\n"))
+            known[part] = (size + len(fresh), lines + fresh.count(mark))
     return sum(lines for _, lines in known.values())
 
 

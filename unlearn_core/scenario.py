@@ -51,7 +51,7 @@ class Scenario:
         shape = tuple(self.dataset.train.inputs.shape[1:])
         seed = derive(self.seed, label, "init")
         model = build_model(self.model, input_shape=shape, classes=self.dataset.classes, seed=seed)
-        return model.to(self.device, memory_format=torch.channels_last)  # faster convolutions, on CPUs too
+        return model.to(self.device).to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
 
     def train(self, examples: Examples, label: str = "train") -> Trained:
         """Train a fresh model on `examples` by the recipe. Corrupted model and oracle share the label `train`, hence

@@ -11,7 +11,7 @@ import torch
 
 
 def derive(seed: int, *labels: str | int) -> int:
-    """A 63-bit seed for the stream `labels` under the root `seed`; equal arguments give equal seeds everywhere."""
+    """A 63-bit seed for the stream `labels` (without `|`) under the root `seed`; equal arguments give equal seeds."""
     text = "|".join([str(seed), *map(str, labels)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
