@@ -90,11 +90,12 @@ class Workbench:
     def check(self, attack: str, seed: int) -> None:
         """Whether the scenario can be built at all; cheap. Raises InputError."""
         scenario = self.scenario(attack, seed)
-        rows = scenario.attack.choose_rows(self.dataset.train, scenario.context())
+        context = scenario.context(self._clean_model(scenario))  # an attack may rank rows by a model: train it once
+        rows = scenario.attack.choose_rows(self.dataset.train, context)
         kept = torch.ones(len(self.dataset.train), dtype=torch.bool, device=self.device)
         kept[rows] = False
         check_classes(self.dataset.train.targets[kept], self.dataset.classes)
-        scenario.attack.probes(_few(self.dataset.validation), scenario.context())
+        scenario.attack.probes(_few(self.dataset.validation), context)
 
     def _bench(self, attack: str, seed: int, held_out: str) -> Bench:
         scenario = self.scenario(attack, seed)

@@ -16,6 +16,7 @@ from unlearn_core.training import predict
 from unlearn_core.types import Examples, Poisoned, Probe
 
 FRESH_SCORES = 2000  # least number of null scores, so that their 1 % quantile rests on 20 of them
+CONSTANT = "array."  # evidence under this prefix is handed to the metrics as it is, by the rest of its name
 Weights = dict[str, Tensor]
 
 
@@ -61,6 +62,7 @@ class Evaluator:
             if probe.true is not None:
                 tensors[f"{name}_true"] = probe.true
         tensors |= self._noise_scores(model)
+        tensors |= {k.removeprefix(CONSTANT): v for k, v in self.evidence.items() if k.startswith(CONSTANT)}
         for name, weights in self.references.items():
             tensors[f"shift_from_{name}"] = distances(model, weights)
         return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}

@@ -81,7 +81,8 @@ class Poisoned:
     rows: (m,) int64 positions in the clean training set that were overwritten (`replace`), or the positions the new
         rows were made from (`append`).
     inputs: (m, *shape) poisoned inputs; targets: (m,) their labels.
-    evidence: tensors only the attacker knows (noise, base inputs, trigger, targets, ...).
+    evidence: tensors only the attacker knows (noise, base inputs, trigger, targets, ...). One named `array.<name>` is
+        passed on to the metrics as the array <name>.
     """
 
     rows: Tensor

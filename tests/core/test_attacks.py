@@ -16,14 +16,13 @@ from unlearn_core.attacks import BadNets, Gaussian
 from unlearn_core.checks import InputError
 from unlearn_core.input_gradients import input_gradients, noise_alignment
 from unlearn_core.models import Mlp, build_model
-from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, train_updates
 from unlearn_core.types import CraftContext, Dataset, Examples
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 TINY = {"gaussian": dict(fraction=0.1), "badnets": dict(fraction=0.1, size=2)}
-every_attack = pytest.mark.parametrize("name", ATTACKS.names())
+every_attack = pytest.mark.parametrize("name", TINY)
 
 
 def dataset(rows=60, seed=0):
@@ -86,8 +85,9 @@ def test_impossible_fractions_are_refused(name, fraction):
         ATTACKS.get(name)(fraction=fraction)
 
 
-def test_a_tiny_fraction_still_poisons_one_row():
-    assert len(craft(Gaussian(fraction=1e-9)).rows) == 1
+@pytest.mark.parametrize(("fraction", "count"), [(1e-9, 1), (0.049, 3), (0.051, 3), (0.29, 17)])
+def test_a_fraction_is_rounded_to_the_nearest_count_but_never_to_none(fraction, count):
+    assert len(craft(Gaussian(fraction=fraction)).rows) == count  # of 60
 
 
 # Gaussian poisons

@@ -30,7 +30,14 @@ EXPECTED = {
         "gaussian_null_ks",
         "gaussian_dropped",
     },
+    "interclass_confusion": {
+        "interclass_confusion",
+        "interclass_confusion_se",
+        "interclass_error",
+        "other_classes_accuracy",
+    },
     "membership": {"membership_auc", "membership_tpr", "membership_advantage"},
+    "test_error": {"test_error", "test_error_se"},
 }
 
 
@@ -48,6 +55,7 @@ def arrays():
         "noise_dropped": np.array(2),
         "shift_from_corrupted": np.array([2.0, 1.0]),
         "shift_from_oracle": np.array([4.0, 3.0]),
+        "confused_classes": np.array([1, 3]),
     }
 
 

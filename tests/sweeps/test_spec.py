@@ -87,7 +87,7 @@ def test_a_changed_default_changes_the_identity(monkeypatch: pytest.MonkeyPatch)
         ({"atacks": []}, "atacks is unknown; did you mean 'attacks'"),
         ({"dataset": "digit"}, "dataset 'digit' is unknown; did you mean 'digits'?"),
         ({"model": {"name": "mpl"}}, "model 'mpl' is unknown; did you mean 'mlp'?"),
-        ({"attacks": ["badnet"]}, "attack 'badnet' is unknown; did you mean 'badnets'?"),
+        ({"attacks": ["badnet"]}, "attack 'badnet' is unknown; did you mean 'badnets'"),
         ({"methods": ["scrubb"]}, "methods: unlearner 'scrubb' is unknown; did you mean 'scrub'?"),
         ({"recipe": {"epoch": 3}}, "recipe.epoch is unknown; did you mean 'epochs'?"),
         ({"methods": [{"name": "gd", "fixed": {"l": 3}}]}, "methods.gd.l is unknown; did you mean 'lr'?"),

@@ -1,6 +1,11 @@
 """Poisoning attacks; importing this package registers them all."""
 
 from unlearn_core.attacks.badnets import BadNets
+from unlearn_core.attacks.badnets_all_to_all import BadNetsAllToAll
+from unlearn_core.attacks.blended import Blended
 from unlearn_core.attacks.gaussian import Gaussian
+from unlearn_core.attacks.interclass_confusion import InterclassConfusion
+from unlearn_core.attacks.label_flip import LabelFlip
+from unlearn_core.attacks.sig import Sig
 
-__all__ = ["BadNets", "Gaussian"]
+__all__ = ["BadNets", "BadNetsAllToAll", "Blended", "Gaussian", "InterclassConfusion", "LabelFlip", "Sig"]

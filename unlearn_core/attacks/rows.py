@@ -7,13 +7,19 @@ from torch import Tensor
 
 from unlearn_core import checks
 from unlearn_core.checks import InputError
-from unlearn_core.types import CraftContext, Examples
+from unlearn_core.types import CraftContext, Dataset, Examples
 
 
 def check_fraction(fraction: float) -> None:
     """Poisons must be some, and fewer than the rest."""
     if not 0 < fraction <= 0.5:
         raise InputError(f"fraction must lie in (0, 0.5], but got {fraction!r}")
+
+
+def check_class(field: str, value: int, dataset: Dataset) -> None:
+    """A setting that names a class must name one of the data set's."""
+    if value >= dataset.classes:
+        raise InputError(f"{field} must be a class below {dataset.classes} for {dataset.name}, but got {value!r}")
 
 
 def poison_count(fraction: float, rows: int) -> int:

@@ -3,7 +3,7 @@
 Importing this package registers every family in `unlearn_core.registry.METRICS`.
 """
 
-from unlearn_core.metrics import backdoor, distance, gaussian, membership  # noqa: F401  (each registers its family)
+from unlearn_core.metrics import backdoor, distance, gaussian, label_errors, membership  # noqa: F401  (they register)
 from unlearn_core.metrics.accuracy import cross_entropy, share_correct
 from unlearn_core.metrics.family import Family, columns, compute_all, families
 from unlearn_core.metrics.normal import ks_distance

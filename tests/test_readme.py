@@ -1,0 +1,34 @@
+"""What the README shows must work."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeps.cli import parser, read_sweep
+from tests.contracts.tiny import run
+from unlearn_core.registry import UNLEARNERS
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_method_of_the_example_runs(monkeypatch):
+    monkeypatch.setattr(UNLEARNERS, "_items", dict(UNLEARNERS._items))
+    (block,) = [text for text in re.findall(r"```python\n(.*?)```", README, re.S) if "UNLEARNERS.register" in text]
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    rungs = run(UNLEARNERS.get("sign_descent")()).rungs
+    assert rungs[-1].steps > 0
+    assert rungs[-1].status in ("ok", "finished")
+
+
+@pytest.mark.parametrize("line", re.findall(r"budget_sweep\.py (--(?:set|preset|dry)[^\n`#]*)", README))
+def test_the_commands_are_understood(line):
+    import shlex
+
+    options = parser().parse_args(shlex.split(line))
+    assert read_sweep(options).methods
+
+
+def test_figures_exist():
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (Path(__file__).parent.parent / path).exists(), path
