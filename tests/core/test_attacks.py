@@ -16,6 +16,7 @@ from unlearn_core.attacks import BadNets, Gaussian
 from unlearn_core.checks import InputError
 from unlearn_core.input_gradients import input_gradients, noise_alignment
 from unlearn_core.models import Mlp, build_model
+from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, train_updates
 from unlearn_core.types import CraftContext, Dataset, Examples
