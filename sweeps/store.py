@@ -75,6 +75,7 @@ def count_trials(sweep: Path, known: dict[Path, tuple[int, int]], mark: bytes = 
             with open(part, "rb") as file:
                 file.seek(size)
                 fresh = file.read()
+            fresh = fresh[: fresh.rfind(b"\n") + 1]  # the rest of a line that is being written comes next time
             known[part] = (size + len(fresh), lines + fresh.count(mark))
     return sum(lines for _, lines in known.values())
 

@@ -85,10 +85,10 @@ def test_a_changed_default_changes_the_identity(monkeypatch: pytest.MonkeyPatch)
     ("change", "message"),
     [
         ({"atacks": []}, "atacks is unknown; did you mean 'attacks'"),
-        ({"dataset": "digit"}, "dataset 'digit' is unknown; did you mean 'digits'?"),
-        ({"model": {"name": "mpl"}}, "model 'mpl' is unknown; did you mean 'mlp'?"),
+        ({"dataset": "digit"}, "dataset 'digit' is unknown; did you mean 'digits'"),
+        ({"model": {"name": "mpl"}}, "model 'mpl' is unknown; did you mean 'mlp'"),
         ({"attacks": ["badnet"]}, "attack 'badnet' is unknown; did you mean 'badnets'"),
-        ({"methods": ["scrubb"]}, "methods: unlearner 'scrubb' is unknown; did you mean 'scrub'?"),
+        ({"methods": ["scrubb"]}, "methods: unlearner 'scrubb' is unknown; did you mean 'scrub'"),
         ({"recipe": {"epoch": 3}}, "recipe.epoch is unknown; did you mean 'epochs'?"),
         ({"methods": [{"name": "gd", "fixed": {"l": 3}}]}, "methods.gd.l is unknown; did you mean 'lr'?"),
         ({"methods": [{"name": "gd", "fixed": {"lr": -3}}]}, "methods.gd: lr must be zero or a positive number"),

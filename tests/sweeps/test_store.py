@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from sweeps.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS
-from sweeps.store import CellWriter, compact, count_trials, read_cell, read_trials
+from sweeps.store import FAILED, CellWriter, compact, count_trials, read_cell, read_trials
 from tests.sweeps.conftest import Done
 
 
@@ -115,6 +115,21 @@ def test_counting_reads_only_what_is_new(tmp_path: Path) -> None:
     CellWriter(tmp_path, "b").append(trial(1))
     assert count_trials(tmp_path, known) == 3
     assert known[part][0] > size
+
+
+def test_failures_are_counted_by_a_mark_that_no_other_text_can_hold(tmp_path: Path) -> None:
+    known: dict[Path, tuple[int, int]] = {}
+    writer = CellWriter(tmp_path, "a")
+    for error in (None, "Traceback", None, 'said ,"error":"'):
+        writer.append(trial(0, text=',"error":"', error=error))
+    assert count_trials(tmp_path, known, FAILED) == 2
+    (part,) = parts(tmp_path)
+    with open(part, "ab") as file:
+        file.write(b'{"trial_id":"t9","err')
+    assert count_trials(tmp_path, known, FAILED) == 2
+    with open(part, "ab") as file:
+        file.write(b'or":"Traceback"}\n')
+    assert count_trials(tmp_path, known, FAILED) == 3
 
 
 def test_compaction_is_a_pure_function_of_the_trials(done: Done, tmp_path: Path) -> None:
