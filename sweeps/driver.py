@@ -18,7 +18,7 @@ from sweeps import store
 from sweeps.cell import Cell, trials_in
 from sweeps.executors import Executor, InlineExecutor, Outcome
 from sweeps.machine import code_version, describe_machine, versions
-from sweeps.plan import Missing, check_scenarios, estimate, missing, ready
+from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing, ready
 from sweeps.progress import ProgressDisplay, duration
 from sweeps.spec import Sweep
 from sweeps.tracking_uri import default_uri, reachable
@@ -59,7 +59,9 @@ class Driver:
             self._check_manifest()
             left = missing(self.sweep, self.dir)
             if left.references or left.studies:
-                check_scenarios(self._workbench())
+                work = self._workbench()
+                check_scenarios(work)
+                check_data(work, self.dir)
             self._write_manifest()
             with self._mirror():
                 outcomes = self._work(left)

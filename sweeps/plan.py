@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sweeps.artifacts import digest
 from sweeps.cell import Cell, reference_cells, references_missing, study_cells, study_missing, trials_in
 from sweeps.spec import Sweep
+from sweeps.store import read_trials
 from sweeps.workbench import Workbench
 from unlearn_core.budget import Meter
+from unlearn_core.checks import InputError
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, steps_per_epoch, train_updates
 
@@ -42,6 +45,16 @@ def check_scenarios(work: Workbench) -> None:
     for attack in work.sweep.attacks:
         for seed in seeds:
             work.check(attack, seed)
+
+
+def check_data(work: Workbench, sweep_dir: Path) -> None:
+    """Records that are there must come from the same data; raises InputError if the files changed since."""
+    groups = {digest(work.group(attack)) for attack in work.sweep.attacks}
+    if any(trial["group_id"] not in groups for trial in read_trials(sweep_dir)):
+        raise InputError(
+            f"{sweep_dir} holds trials on other data than data set {work.dataset.name!r} now gives; "
+            "restore the files, or give this sweep another --name or --out"
+        )
 
 
 def missing(sweep: Sweep, sweep_dir: Path) -> Missing:

@@ -46,7 +46,9 @@ class Recipe:
     bf16: bool = True  # bfloat16 autocast on GPU; CPU always runs in float32
 
     def __post_init__(self) -> None:
-        checks.positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+        checks.in_range("epochs", self.epochs, 1, 10**6)
+        checks.in_range("batch_size", self.batch_size, 1, 10**7)
+        checks.positive(lr=self.lr)
         checks.not_negative(weight_decay=self.weight_decay)
         checks.in_range("momentum", self.momentum, 0, 0.9999)
         checks.in_range("warmup", self.warmup, 0, 0.99)

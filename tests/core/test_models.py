@@ -204,10 +204,10 @@ def test_image_models_refuse_other_inputs(name):
             "classes must be at least 2",
         ),
         (lambda: MODELS.get("mlp")(hidden=()), "hidden must list at least one layer"),
-        (lambda: MODELS.get("mlp")(hidden=(8, 0)), "hidden must be a positive number"),
-        (lambda: MODELS.get("convnet")(width=0), "width must be a positive number"),
-        (lambda: MODELS.get("resnet9")(width=-1), "width must be a positive number"),
-        (lambda: MODELS.get("resnet18")(width=0), "width must be a positive number"),
+        (lambda: MODELS.get("mlp")(hidden=(8, 0)), "hidden must lie in"),
+        (lambda: MODELS.get("convnet")(width=0), "width must lie in"),
+        (lambda: MODELS.get("resnet9")(width=-1), "width must lie in"),
+        (lambda: MODELS.get("resnet18")(width=0), "width must lie in"),
     ],
 )
 def test_settings_that_cannot_work_are_errors(build, message):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweeps.cell import reference_cells, run_cell, study_cells
-from sweeps.plan import check_scenarios, estimate, missing, ready
+from sweeps.plan import check_data, check_scenarios, estimate, missing, ready
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import tiny
@@ -72,3 +73,14 @@ def test_impossible_scenarios_are_refused(tmp_path: Path, changes: dict[str, obj
 def test_possible_scenarios_pass_without_training_anything(done: Done, tmp_path: Path) -> None:
     check_scenarios(Workbench(done.sweep, Place(tmp_path)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_records_of_other_data_are_not_mixed_in(tmp_path: Path) -> None:
+    sweep = tiny()
+    work = Workbench(sweep, Place(tmp_path))
+    folder = tmp_path / sweep.name
+    run_cell(work, folder, reference_cells(sweep)[0])
+    check_data(work, folder)
+    work.dataset = replace(work.dataset, digest="the files changed")
+    with pytest.raises(InputError, match="holds trials on other data than data set 'digits' now gives"):
+        check_data(work, folder)

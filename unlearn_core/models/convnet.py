@@ -20,7 +20,7 @@ class ConvNet:
     batch_norm: bool = True
 
     def __post_init__(self) -> None:
-        checks.positive(width=self.width)
+        checks.in_range("width", self.width, 1, 10**4)
 
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         channels, height, width = image_shape("convnet", input_shape)

@@ -34,7 +34,7 @@ class Mlp:
         if not self.hidden:
             raise InputError("hidden must list at least one layer; without any, choose the model linear")
         for units in self.hidden:
-            checks.positive(hidden=units)
+            checks.in_range("hidden", units, 1, 10**6)
 
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         widths = (math.prod(input_shape), *self.hidden)

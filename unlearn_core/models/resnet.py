@@ -23,7 +23,7 @@ class ResNet9:
     width: int = 64  # channels of the first convolution; the last has eight times as many
 
     def __post_init__(self) -> None:
-        checks.positive(width=self.width)
+        checks.in_range("width", self.width, 1, 10**4)
 
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         channels, _, _ = image_shape("resnet9", input_shape, least=8)
@@ -50,7 +50,7 @@ class ResNet18:
     width: int = 64  # channels of the first stage; each later stage doubles them
 
     def __post_init__(self) -> None:
-        checks.positive(width=self.width)
+        checks.in_range("width", self.width, 1, 10**4)
 
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         channels, _, _ = image_shape("resnet18", input_shape)

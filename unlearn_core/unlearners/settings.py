@@ -44,7 +44,8 @@ class StepSettings:
 
     def __post_init__(self) -> None:
         checks.not_negative(lr=self.lr, weight_decay=self.weight_decay)
-        checks.positive(epochs=self.epochs, batch_size=self.batch_size)
+        checks.in_range("epochs", self.epochs, 1, 10**6)
+        checks.in_range("batch_size", self.batch_size, 1, 10**7)
         checks.in_range("momentum", self.momentum, 0, 0.9999)
         checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
         checks.one_of("bn", self.bn, BN_POLICIES)
