@@ -12,35 +12,59 @@ from numpy.typing import NDArray
 from analysis.pareto import hypervolume
 from analysis.points import CASE, RETRAIN_AT_BUDGET, Axis, blank
 from analysis.stats import Interval, benjamini_hochberg, jackknife, mean_interval, p_value
+from unlearn_core.metrics import score
 
 SIGNIFICANT = 0.05
-AGAINST = {RETRAIN_AT_BUDGET: "retrain_at_budget_efficacy", "retrain": "retrain_efficacy"}
-"""Reference -> column of its efficacy in the same scenario."""
+SCORED = "retrain_at_budget, score"
+AGAINST = {
+    RETRAIN_AT_BUDGET: ("efficacy", "retrain_at_budget_efficacy"),
+    SCORED: ("own_score", "retrain_at_budget_score"),
+    "retrain": ("efficacy", "retrain_efficacy"),
+}
+"""What is compared -> column of the method, column of its rival in the same scenario."""
 
 BEATS, WORSE, UNDECIDED, FEW = "beats", "worse", "undecided", "too few seeds"
 COSTLY = "more, outside tolerance"
 FAILING = "more, seeds lost"
 NO_RIVAL = "less, rival outside tolerance"
-COLUMNS = ["difference", "low", "high", "n", "n_seeds", "n_failed", "p", "q", "within_tolerance", "rival_within"]
+COLUMNS = [
+    "difference",
+    "low",
+    "high",
+    "n",
+    "n_seeds",
+    "n_failed",
+    "p",
+    "q",
+    "within_tolerance",
+    "removes",
+    "rival_within",
+]
 
 
-def comparisons(seeds: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """Efficacy of each unlearner minus that of retrain@b and of the second oracle in the same scenarios.
+def comparisons(seeds: pd.DataFrame, points: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
+    """Each unlearner minus retrain@b and the second oracle in the same scenarios: efficacy, and against retrain@b
+    also the score, which takes utility into account (a rival that lost its accuracy is no rival).
 
     Returns: one row per (against, attack, method, budget) with mean difference, 95 % interval, p, q
     (Benjamini-Hochberg over the grid, for each reference on its own) and `outcome`.
     """
     own = seeds[seeds["method"] != RETRAIN_AT_BUDGET]
+    own = own.assign(
+        own_score=_scores(own["efficacy"], own["utility_gap"], tolerance),
+        retrain_at_budget_score=_scores(own["retrain_at_budget_efficacy"], own["retrain_at_budget_gap"], tolerance),
+    )
     rows = [
-        {"against": against, **dict(zip(CASE, key, strict=True)), **_difference(group, column)}
-        for against, column in AGAINST.items()
+        {"against": against, **dict(zip(CASE, key, strict=True)), **_difference(group, *columns)}
+        for against, columns in AGAINST.items()
         for key, group in own.groupby(CASE, sort=True)
     ]
     if not rows:
         return blank(["against", *CASE, *COLUMNS, "outcome"])
     table = pd.DataFrame(rows)
     table["q"] = table.groupby("against")["p"].transform(benjamini_hochberg)
-    table = table.merge(points[[*CASE, "within_tolerance"]], on=CASE, how="left")
+    removes = points.assign(removes=points["efficacy_low"] > 0)
+    table = table.merge(removes[[*CASE, "within_tolerance", "removes"]], on=CASE, how="left")
     rival = points.loc[points["method"] == RETRAIN_AT_BUDGET, ["attack", "budget", "within_tolerance"]]
     table = table.merge(rival.rename(columns={"within_tolerance": "rival_within"}), on=["attack", "budget"], how="left")
     full = (table["against"] != RETRAIN_AT_BUDGET) | table["rival_within"].isna()
@@ -48,8 +72,18 @@ def comparisons(seeds: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     return table.assign(outcome=_outcomes(table))
 
 
-def _difference(group: pd.DataFrame, column: str) -> dict[str, object]:
-    paired = group["efficacy"] - group[column]
+def _scores(efficacy: pd.Series, gap: pd.Series, tolerance: float) -> pd.Series:
+    """The score that tuning maximises (`unlearn_core.metrics.score`), at this tolerance."""
+    pairs = zip(efficacy.astype(float), gap.astype(float), strict=True)
+    values = [
+        math.nan if math.isnan(e) or math.isnan(g) else score(efficacy=e, utility_gap=g, tolerance=tolerance)
+        for e, g in pairs
+    ]
+    return pd.Series(values, index=efficacy.index, dtype=float)
+
+
+def _difference(group: pd.DataFrame, own: str, rival: str) -> dict[str, object]:
+    paired = group[own] - group[rival]
     interval = mean_interval(paired)
     return {
         "difference": interval.mean,
@@ -64,7 +98,8 @@ def _difference(group: pd.DataFrame, column: str) -> dict[str, object]:
 
 def _outcomes(table: pd.DataFrame) -> NDArray[np.str_]:
     """A claim of winning needs every seed and the tolerance; a loss counts only against a rival inside it."""
-    clear = table["q"] <= SIGNIFICANT
+    idle = (table["against"] == SCORED) & ~table["removes"].astype(bool)  # to be less wrecked is not to unlearn
+    clear = (table["q"] <= SIGNIFICANT) & ~idle
     more, less = clear & (table["difference"] > 0), clear & (table["difference"] < 0)
     rules = [
         (table["n"] < 2, FEW),

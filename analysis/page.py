@@ -26,6 +26,7 @@ ROWS_SHOWN = 400
 KINDS = {
     "beats": "a method wins",
     "retrain_beats_all": "retrain@b wins",
+    "beats_with_utility": "a method wins, counting utility",
     "none_beats": "no method wins",
     "undecided": "undecided",
     "not_taken": "attack did not take",

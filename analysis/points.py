@@ -104,12 +104,13 @@ def seed_results(sweep: Sweep, reference_rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_partners(seeds: pd.DataFrame, reference_rows: pd.DataFrame) -> pd.DataFrame:
-    """Beside each result, the efficacy that retrain@b and the second oracle reached in the same scenario."""
+    """Beside each result, what retrain@b and the second oracle reached in the same scenario."""
     confirmed = reference_rows[reference_rows["role"] == "confirmation"]
     good = confirmed[confirmed["status"].isin(GOOD)]
-    at_budget = good[good["method"] == RETRAIN_AT_BUDGET].groupby(["attack", "budget", "seed"])["efficacy"].mean()
+    rivals = good[good["method"] == RETRAIN_AT_BUDGET].groupby(["attack", "budget", "seed"])
     second = good[good["method"] == "retrain"].groupby(["attack", "seed"])["efficacy"].mean()
-    seeds = seeds.join(at_budget.rename("looked_up"), on=["attack", "budget", "seed"])
+    seeds = seeds.join(rivals["efficacy"].mean().rename("looked_up"), on=["attack", "budget", "seed"])
+    seeds = seeds.join(rivals["utility_gap"].mean().rename("retrain_at_budget_gap"), on=["attack", "budget", "seed"])
     seeds = seeds.join(second.rename("retrain_efficacy"), on=["attack", "seed"])
     column = "retrain_at_budget_efficacy"
     return seeds.assign(**{column: seeds[column].fillna(seeds.pop("looked_up"))})

@@ -73,7 +73,7 @@ def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None
     reference_rows = references(sweep)
     seeds = seed_results(sweep, reference_rows)
     means = points(seeds, tolerance=allowed)
-    paired = comparisons(seeds, means)
+    paired = comparisons(seeds, means, tolerance=allowed)
     return Results(
         sweep=sweep,
         axis=AXES[axis],

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.compare import BEATS, COSTLY, FAILING, FEW, NO_RIVAL, UNDECIDED, WORSE
+from analysis.compare import BEATS, COSTLY, FAILING, FEW, NO_RIVAL, SCORED, UNDECIDED, WORSE
 from analysis.points import RETRAIN_AT_BUDGET
 
 SHOWN_FEW = 3
@@ -19,14 +19,15 @@ class Verdict(NamedTuple):
     """The answer for one attack."""
 
     attack: str
-    kind: str  # beats, retrain_beats_all, none_beats, undecided, not_taken or no_results
+    kind: str  # beats, beats_with_utility, retrain_beats_all, none_beats, undecided, not_taken or no_results
     text: str
     remarks: tuple[str, ...]
 
 
 def display(method: str) -> str:
     """Name of a method as readers see it."""
-    return {RETRAIN_AT_BUDGET: "retrain@b", "retrain": "second oracle", "none": "corrupted model"}.get(method, method)
+    known = {RETRAIN_AT_BUDGET: "retrain@b", "retrain": "second oracle", "none": "corrupted model"}
+    return (known | {SCORED: "retrain@b, by score"}).get(method, method)
 
 
 def percent(share: float) -> str:
@@ -44,7 +45,7 @@ def list_budgets(budgets: Iterable[float], ladder: Iterable[float]) -> str:
 def verdict(attack: str, *, seeds: pd.DataFrame, points: pd.DataFrame, comparisons: pd.DataFrame) -> Verdict:
     """Judge one attack from the tables of the whole sweep (see `points.seed_results`, `points`, `comparisons`)."""
     seeds, points, grid = (table[table["attack"] == attack] for table in (seeds, points, comparisons))
-    grid = grid[grid["against"] == RETRAIN_AT_BUDGET]
+    scored, grid = grid[grid["against"] == SCORED], grid[grid["against"] == RETRAIN_AT_BUDGET]
     scenarios = seeds.drop_duplicates("seed")
     took = int(seeds.groupby("seed")["took"].any().sum()) if len(seeds) else 0
     if not len(scenarios):
@@ -55,7 +56,9 @@ def verdict(attack: str, *, seeds: pd.DataFrame, points: pd.DataFrame, compariso
     partly = f"the attack took in {took} of {len(scenarios)} confirmation scenarios; the others are left out"
     remarks = [partly] if took < len(scenarios) else []
     kind, text = _judge(grid)
-    return Verdict(attack, kind, text, (*remarks, *_remarks(grid, points)))
+    if kind != "beats" and (scored["outcome"] == BEATS).any():
+        kind, text = "beats_with_utility", f"counting utility, {_winners(scored)}; in efficacy alone: {text}"
+    return Verdict(attack, kind, text, (*remarks, *_remarks(grid, points), *_ahead(scored)))
 
 
 def _judge(grid: pd.DataFrame) -> tuple[str, str]:
@@ -120,6 +123,24 @@ def _remarks(grid: pd.DataFrame, points: pd.DataFrame) -> list[str]:
             where = list_budgets(own["budget"], grid.loc[grid["method"] == method, "budget"])
             found.append(f"{method} {text.format(where=where)}")
     return found + _failures(points) + _retrain_outside(points)
+
+
+def _ahead(scored: pd.DataFrame) -> list[str]:
+    """Who is ahead in score on its own interval, but not after the correction for all comparisons."""
+    near = scored[(scored["outcome"] == UNDECIDED) & (scored["low"] > 0) & scored["within_tolerance"].astype(bool)]
+    near = near[near["removes"].astype(bool)]
+    if near.empty:
+        return []
+    order = near.groupby("method")["difference"].mean().sort_values(ascending=False).index
+    names = [
+        f"{m} at {list_budgets(near.loc[near['method'] == m, 'budget'], scored.loc[scored['method'] == m, 'budget'])}"
+        for m in order[:SHOWN_FEW]
+    ]
+    more = f" and {len(order) - SHOWN_FEW} more" if len(order) > SHOWN_FEW else ""
+    return [
+        f"counting utility, ahead of retrain@b: {', '.join(names)}{more}; not significant after the correction "
+        f"(smallest q {_q(near['q'].min())}, {int(near['n'].max())} seeds): more confirmation seeds would tell"
+    ]
 
 
 def _failures(points: pd.DataFrame) -> list[str]:

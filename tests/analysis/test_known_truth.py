@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare import BEATS, COSTLY, FAILING, NO_RIVAL, UNDECIDED, WORSE
+from analysis.compare import BEATS, COSTLY, FAILING, NO_RIVAL, SCORED, UNDECIDED, WORSE, comparisons
 from analysis.figures import front, ladder, tradeoff, tuning_gap
 from analysis.load import load_sweep
-from analysis.points import AXES
+from analysis.points import AXES, CASE, VALUES, points
 from analysis.results import Results, analyse
 from analysis.tables import best_per_budget, sanity
-from analysis.verdict import list_budgets
+from analysis.verdict import Verdict, list_budgets, verdict
 from tests.analysis.maker import LADDER, Maker, rows, write_sweep
 
 
@@ -190,3 +190,41 @@ def test_ladder_has_one_curve_per_method(known: Results) -> None:
 )
 def test_budgets_in_words(budgets: list[float], expected: str) -> None:
     assert list_budgets(budgets, LADDER) == expected
+
+
+def crippled_rival(*, efficacy: float) -> tuple[pd.DataFrame, Verdict]:
+    """Six seeds in which retrain@b removes all and loses 10 points of accuracy; the method loses none."""
+    seeds, budgets = range(1, 7), (0.02, 0.1)
+    noise = np.random.default_rng(0).normal(0, 0.01, size=(6, 2))
+    frame = pd.DataFrame(
+        [
+            {
+                "attack": "a", "method": method, "budget": budget, "seed": seed, "took": True, "failed": False,
+                "counted": True, "n_scenarios": 6, "efficacy": (1.0 if rival else efficacy) + noise[i, j],
+                "utility_gap": 0.1 if rival else 0.0, "retrain_at_budget_efficacy": 1.0, "retrain_at_budget_gap": 0.1,
+                "retrain_efficacy": 1.0, "settings": "{}",
+            }
+            for i, seed in enumerate(seeds) for j, budget in enumerate(budgets)
+            for method, rival in (("m", False), ("retrain_at_budget", True))
+        ]
+    ).reindex(columns=[*dict.fromkeys([*CASE, "seed", "took", "failed", "counted", "n_scenarios", "settings", *VALUES,
+                                       "retrain_at_budget_gap", "retrain_efficacy"])])  # fmt: skip
+    means = points(frame, tolerance=0.02)
+    table = comparisons(frame, means, tolerance=0.02)
+    return table, verdict("a", seeds=frame, points=means, comparisons=table)
+
+
+def test_a_rival_without_accuracy_is_beaten_by_score_not_by_efficacy() -> None:
+    table, told = crippled_rival(efficacy=0.9)
+    scored = table[table["against"] == SCORED]
+    assert list(scored["outcome"]) == [BEATS] * 2
+    assert scored["difference"].tolist() == pytest.approx([0.9 - (1 - 0.8)] * 2, abs=0.02)  # 10 * (0.1 - 0.02) = 0.8
+    assert list(table.loc[table["against"] == "retrain_at_budget", "outcome"]) == [NO_RIVAL] * 2
+    assert told.kind == "beats_with_utility"
+    assert told.text.startswith("counting utility, m beats retrain@b at every budget")
+
+
+def test_doing_nothing_beats_no_rival() -> None:
+    table, told = crippled_rival(efficacy=0.0)
+    assert BEATS not in set(table["outcome"])
+    assert told.kind != "beats_with_utility"
