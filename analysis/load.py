@@ -166,7 +166,8 @@ def _distinct_attacks(rows: pd.DataFrame) -> pd.DataFrame:
     varying = [c for c in candidates if len(trials) and trials.groupby("attack")[c].nunique().max() > 1]
     if not varying:
         return rows
-    cases = trials[["attack", *varying]].drop_duplicates()
+    lone = rows[~rows["attack"].isin(trials["attack"])]  # attacks that took nowhere have references and no trials
+    cases = pd.concat([trials, lone])[["attack", *varying]].drop_duplicates()
     cases["label"] = [_label(case, varying) for case in cases.to_dict("records")]
     shared = ["attack", *(c for c in varying if c != "discovery_rate")]
     references = rows[rows["stage"] == "reference"].merge(cases, on=shared, suffixes=("", "_case"))

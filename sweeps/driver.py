@@ -41,12 +41,13 @@ class Driver:
         self.address = options.address or os.environ.get("RAY_ADDRESS") or "local"
         cpus, gpus = sweep.resources.cpus, sweep.resources.gpus
         self.local = self.address == "local" or options.inline
-        if self.local and cpus > (os.cpu_count() or 1):
+        runs_here = self.local and not options.dry_run  # a plan may be made on a machine without the hardware
+        if runs_here and cpus > (os.cpu_count() or 1):
             raise InputError(f"resources.cpus is {cpus:g}, but this machine has {os.cpu_count()}; lower it")
         self.place = Place(
             self.out,
             options.data_root.resolve() if options.data_root else None,
-            pick_device(gpus) if self.local else ("cuda" if gpus else "cpu"),
+            pick_device(gpus) if runs_here else ("cuda" if gpus else "cpu"),
             max(1, int(cpus)),
             options.download,
         )
@@ -71,7 +72,8 @@ class Driver:
 
     def _workbench(self) -> Workbench:
         """For checks here: the head of a cluster need not have the GPUs that its workers have."""
-        return Workbench(self.sweep, self.place if self.local else self.place._replace(device="cpu"))
+        here = self.local and not self.options.dry_run
+        return Workbench(self.sweep, self.place if here else self.place._replace(device="cpu"))
 
     def print_plan(self) -> None:
         """What would be done, and what it would cost on this machine."""
@@ -225,7 +227,8 @@ class Driver:
         _await_mirror(process, log.name)
 
     def _tracking_command(self) -> list[str]:
-        return [sys.executable, "-m", "sweeps.tracking", str(self.dir), "--tracking-uri", self.tracking_uri]
+        runs = ["--child-runs", str(self.options.child_runs)]
+        return [sys.executable, "-m", "sweeps.tracking", str(self.dir), "--tracking-uri", self.tracking_uri, *runs]
 
     def _report(self) -> int:
         """Compact the records and analyse them. Returns an exit code."""

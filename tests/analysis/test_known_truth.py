@@ -228,3 +228,16 @@ def test_doing_nothing_beats_no_rival() -> None:
     table, told = crippled_rival(efficacy=0.0)
     assert BEATS not in set(table["outcome"])
     assert told.kind != "beats_with_utility"
+
+
+def test_an_attack_that_took_nowhere_is_told_with_several_rates_too(
+    known_folder: Path, tmp_path: Path
+) -> None:
+    table = pd.read_parquet(known_folder / "records.parquet")
+    dead = table["attack"] == "flip"
+    table = table[~dead | (table["stage"] == "reference")]  # its studies never ran
+    other = table[~(table["attack"] == "flip")].assign(discovery_rate=0.5)
+    other["trial_id"] += "-half"
+    pd.concat([table, other]).to_parquet(tmp_path / "records.parquet")
+    kinds = {v.attack: v.kind for v in analyse(load_sweep(tmp_path)).verdicts}
+    assert [kind for attack, kind in kinds.items() if attack.startswith("flip")] == ["not_taken"]
