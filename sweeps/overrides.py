@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from sweeps.settings import shown
-from unlearn_core.checks import InputError, close_names
+from unlearn_core.checks import InputError, close_names, shown
 
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 

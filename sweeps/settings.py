@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn_core.checks import InputError, close_names
+from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import Registry
 
 T = TypeVar("T")
@@ -58,15 +58,6 @@ def _check_numbers(raw: Any, made: Any, where: str) -> None:
     if isinstance(made, (list, tuple)) and isinstance(raw, (list, tuple)):
         for some, other in zip(raw, made, strict=False):
             _check_numbers(some, other, where)
-
-
-def shown(value: Any, limit: int = 100) -> str:
-    """`value` as it stands in a message: on one line, and cut when it is long."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # Python refuses to write out numbers of thousands of digits
-        text = f"an oversized {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def explain(problem: ValidationError, where: str) -> str:

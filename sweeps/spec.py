@@ -16,9 +16,9 @@ import unlearn_core.datasets
 import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.artifacts import digest
-from sweeps.settings import as_dict, build, check_keys, choose, plain, shown
+from sweeps.settings import as_dict, build, check_keys, choose, plain
 from unlearn_core import SCIENCE_VERSION, checks
-from unlearn_core.checks import InputError, close_names
+from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
 from unlearn_core.training import Recipe
 

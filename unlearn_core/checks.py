@@ -22,6 +22,15 @@ def close_names(name: str, known: Iterable[str]) -> str:
     return "choose one of " + ", ".join(names)
 
 
+def shown(value: object, limit: int = 100) -> str:
+    """`value` as it stands in a message: on one line, and cut when it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python refuses to write out numbers of thousands of digits
+        text = f"an oversized {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 def positive(**values: float) -> None:
     for field, value in values.items():
         if not (math.isfinite(value) and value > 0):
@@ -36,7 +45,7 @@ def not_negative(**values: float) -> None:
 
 def in_range(field: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise InputError(f"{field} must lie in [{low:g}, {high:g}], but got {value!r}")
+        raise InputError(f"{field} must lie in [{low:g}, {high:g}], but got {shown(value)}")
 
 
 def one_of(field: str, value: object, allowed: Sequence[str]) -> None:
