@@ -230,9 +230,7 @@ def test_doing_nothing_beats_no_rival() -> None:
     assert told.kind != "beats_with_utility"
 
 
-def test_an_attack_that_took_nowhere_is_told_with_several_rates_too(
-    known_folder: Path, tmp_path: Path
-) -> None:
+def test_an_attack_that_took_nowhere_is_told_with_several_rates_too(known_folder: Path, tmp_path: Path) -> None:
     table = pd.read_parquet(known_folder / "records.parquet")
     dead = table["attack"] == "flip"
     table = table[~dead | (table["stage"] == "reference")]  # its studies never ran
