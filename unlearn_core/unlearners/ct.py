@@ -12,7 +12,7 @@ from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Float, Int, Range
 from unlearn_core.types import Task, Update
-from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
+from unlearn_core.unlearners.settings import LoopSettings, loop_space
 
 
 @UNLEARNERS.register("ct")
@@ -34,13 +34,7 @@ class CT(LoopSettings):
         convolutions = square_convolutions(task.model)
         yield Update("transpose", 0)
         transpose(convolutions)
-        self.set_mode(task.model)
-        yield from self.loop(
-            task,
-            task.retain,
-            lambda batch: cross_entropy(task.model, batch),
-            optimizer=self.optimizer_for(task.model),
-        )
+        yield from self.fine_tune(task)
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:

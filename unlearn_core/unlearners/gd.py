@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Float, Int, Range
 from unlearn_core.types import Task, Update
-from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
+from unlearn_core.unlearners.settings import LoopSettings, loop_space
 
 
 @UNLEARNERS.register("gd")
@@ -21,13 +21,7 @@ class GD(LoopSettings):
     """
 
     def updates(self, task: Task) -> Iterator[Update]:
-        self.set_mode(task.model)
-        return self.loop(
-            task,
-            task.retain,
-            lambda batch: cross_entropy(task.model, batch),
-            optimizer=self.optimizer_for(task.model),
-        )
+        return self.fine_tune(task)
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:

@@ -101,6 +101,12 @@ class LoopSettings(StepSettings):
         )
         return descend(stream, loss, optimizer, phase=label, size=rows_of, lr=self.lr_at(len(examples)))
 
+    def fine_tune(self, task: Task) -> Iterator[Update]:
+        """Cross-entropy descent of the whole model on the retain set."""
+        self.set_mode(task.model)
+        optimizer = self.optimizer_for(task.model)
+        return self.loop(task, task.retain, lambda batch: cross_entropy(task.model, batch), optimizer=optimizer)
+
 
 def loop_space(*, lr: Float, epochs: Int) -> dict[str, Range]:
     """The search space that loops share; each method adds its own settings."""
