@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unlearn_core.input_gradients import input_gradients, noise_alignment
 from unlearn_core.metrics import compute_all
+from unlearn_core.relearning import Relearning
 from unlearn_core.training import predict
 from unlearn_core.types import Examples, Poisoned, Probe
 
@@ -29,7 +30,9 @@ class Evaluator:
     """What a scenario's models are measured on; built once and used for each of them.
 
     held_out: validation or test rows. retain: a fixed sample of clean training rows. forget: all poisons as trained
-    on. references: weights of the `corrupted` and the `oracle` model, when known, for distances.
+    on. references: weights of the `corrupted` and the `oracle` model, when known, for distances. constants: arrays
+    that do not depend on the model (true labels, the oracle's logits, ...), handed to the metrics by name. relearning:
+    how fast the poisons are learnt again; it costs training, so it is left out where tuning measures at every rung.
     """
 
     held_out: Examples
@@ -39,6 +42,13 @@ class Evaluator:
     evidence: Mapping[str, Tensor]
     fresh_noise: Tensor | None
     references: Mapping[str, Weights] = field(default_factory=dict)
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+    relearning: Relearning | None = None
+
+    @property
+    def sets(self) -> dict[str, Examples]:
+        """The rows that every model is measured on, by the name of their arrays."""
+        return {"test": self.held_out, "retain": self.retain, "forget": self.forget}
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """All metrics that apply, by column. Raises NotFiniteError for a model whose outputs are not numbers."""
@@ -46,13 +56,12 @@ class Evaluator:
         for name, values in arrays.items():
             if not np.isfinite(values).all():
                 raise NotFiniteError(f"{name} holds values that are not finite: the model has diverged")
-        return compute_all(arrays)
+        return compute_all({**arrays, **self.constants})
 
     def arrays(self, model: nn.Module) -> dict[str, np.ndarray]:
-        """Everything the metrics need, computed once, on the CPU."""
-        sets = {"test": self.held_out, "retain": self.retain, "forget": self.forget}
+        """Everything the metrics need of this model, computed once, on the CPU."""
         tensors: dict[str, Tensor] = {}
-        for name, examples in sets.items():
+        for name, examples in self.sets.items():
             tensors |= {f"{name}_logits": predict(model, examples.inputs), f"{name}_targets": examples.targets}
         logits: dict[int, Tensor] = {}  # probes that share their examples are run once
         for name, probe in self.probes.items():
@@ -65,7 +74,9 @@ class Evaluator:
         tensors |= {k.removeprefix(CONSTANT): v for k, v in self.evidence.items() if k.startswith(CONSTANT)}
         for name, weights in self.references.items():
             tensors[f"shift_from_{name}"] = distances(model, weights)
-        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        if self.relearning is not None and bool(tensors["forget_logits"].isfinite().all()):
+            tensors |= self.relearning(model)
+        return to_numpy(tensors)
 
     def _noise_scores(self, model: nn.Module) -> dict[str, Tensor]:
         if self.fresh_noise is None:
@@ -78,6 +89,11 @@ class Evaluator:
         return {"noise_scores": scores[kept], "fresh_noise_scores": fresh, "noise_dropped": (~kept).sum()}
 
 
+def to_numpy(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """The same values on the CPU."""
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
 def fresh_noise(poisoned: Poisoned, random: torch.Generator) -> Tensor | None:
     """(R, m, *shape) noise of the same law that no model has seen, or None where the attack has no noise."""
     if "noise" not in poisoned.evidence:
@@ -86,6 +102,11 @@ def fresh_noise(poisoned: Poisoned, random: torch.Generator) -> Tensor | None:
     repeats = math.ceil(FRESH_SCORES / len(noise))
     draws = torch.randn((repeats, *noise.shape), generator=random)
     return (draws * float(poisoned.evidence["epsilon"])).to(noise.device)
+
+
+def parameters_of(model: nn.Module) -> Weights:
+    """The model's parameters by name, without their gradients; not copied."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 @torch.no_grad()

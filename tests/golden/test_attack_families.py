@@ -55,6 +55,16 @@ def membership(forget, unseen, classes=3, seed=0):
     return arrays
 
 
+def test_poisons_remembered_of_four():
+    true = [0, 1, 2, 0]
+    for predictions in itertools.product(range(3), repeat=4):
+        logits = 5 * np.eye(3, dtype=np.float32)[np.array(predictions)]
+        values = compute_all({"forget_logits": logits, "forget_targets": np.array(true)})
+        kept = sum(p == t for p, t in zip(predictions, true, strict=True))
+        assert values["forget_accuracy"] == kept / 4
+        assert values["forget_accuracy_se"] == share_error(successes=kept, trials=4) > 0
+
+
 def losses(arrays, name):
     logits, targets = arrays[f"{name}_logits"].astype(np.float64), arrays[f"{name}_targets"]
     return -log_softmax(logits, axis=1)[np.arange(len(targets)), targets]

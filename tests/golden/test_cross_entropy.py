@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, log_loss
 
-from unlearn_core.metrics import compute_all, cross_entropy, share_correct
+from unlearn_core.metrics import compute_all, cross_entropy, share_correct, share_error
 from unlearn_core.registry import METRICS
 
 LOGITS = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-80, 80, width=32))
@@ -77,12 +77,11 @@ def test_families_equal_sklearn(name):
     logits, targets = draw(300, 4)
     values = METRICS.get(f"accuracy_{name}")({f"{name}_logits": logits, f"{name}_targets": targets})
     probabilities = np.exp(log_softmax(logits.astype(np.float64), axis=1))
-    assert values == pytest.approx(
-        {
-            f"{name}_accuracy": accuracy_score(targets, logits.argmax(axis=1)),
-            f"{name}_loss": log_loss(targets, probabilities, labels=range(4)),
-        }
-    )
+    accuracy = accuracy_score(targets, logits.argmax(axis=1))
+    expected = {f"{name}_accuracy": accuracy, f"{name}_loss": log_loss(targets, probabilities, labels=range(4))}
+    if name == "forget":
+        expected["forget_accuracy_se"] = share_error(successes=round(300 * accuracy), trials=300)
+    assert values == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

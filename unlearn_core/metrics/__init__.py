@@ -3,7 +3,22 @@
 Importing this package registers every family in `unlearn_core.registry.METRICS`.
 """
 
-from unlearn_core.metrics import backdoor, distance, gaussian, label_errors, membership  # noqa: F401  (they register)
+from unlearn_core.metrics import (  # noqa: F401  (they register)
+    agreement,
+    backdoor,
+    canceling,
+    corrective,
+    distance,
+    gaussian,
+    klom,
+    label_errors,
+    membership,
+    mia_efficacy,
+    neurips,
+    relearn,
+    tug_of_war,
+    ulira,
+)
 from unlearn_core.metrics.accuracy import cross_entropy, share_correct
 from unlearn_core.metrics.family import Family, columns, compute_all, families
 from unlearn_core.metrics.normal import ks_distance

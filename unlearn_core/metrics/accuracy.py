@@ -6,6 +6,7 @@ import numpy as np
 
 from unlearn_core.metrics import arrays as check
 from unlearn_core.metrics.family import Arrays, Family
+from unlearn_core.metrics.proportions import share_error
 from unlearn_core.registry import METRICS
 
 
@@ -56,7 +57,9 @@ def _retain(arrays: Arrays) -> dict[str, float]:
 
 def _forget(arrays: Arrays) -> dict[str, float]:
     """Accuracy and loss on the poisons as trained on, against their poison labels."""
-    return _reduce("forget", arrays)
+    values, rows = _reduce("forget", arrays), len(arrays["forget_targets"])
+    right = round(values["forget_accuracy"] * rows)
+    return values | {"forget_accuracy_se": share_error(successes=right, trials=rows)}
 
 
 METRICS.register("accuracy_test")(
@@ -84,7 +87,9 @@ METRICS.register("accuracy_forget")(
         needs=("forget_logits", "forget_targets"),
         compute=_forget,
         columns={
-            "forget_accuracy": "share of all poisons predicted with their poison label; target: the oracle's, not 0",
+            "forget_accuracy": "share of all poisons predicted with their poison label; where that is wrong: larger = "
+            "more poison left; target: the oracle's, not 0",
+            "forget_accuracy_se": "Agresti-Coull standard error of forget_accuracy; never 0",
             "forget_loss": "mean cross-entropy of all poisons under their poison label, nats; target: the oracle's",
         },
     )

@@ -1,6 +1,8 @@
-"""How far the parameters have moved."""
+"""How far the parameters have moved, and where to."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -28,6 +30,23 @@ def _distance(arrays: Arrays) -> dict[str, float]:
     }
 
 
+def _direction(arrays: Arrays) -> dict[str, float]:
+    """Position of the parameters along the line from the corrupted model to the oracle, and distance from that line.
+
+    Both in units of the distance d between those two, from the sides of the triangle: with a and b the L2 distances
+    from the corrupted model and from the oracle, along = (a^2 + d^2 - b^2) / 2 d^2 and across = sqrt((a / d)^2 -
+    along^2). Rounding keeps `across` from being told from 0 below about 1e-6.
+    """
+    _, from_corrupted = _pair("shift_from_corrupted", arrays["shift_from_corrupted"])
+    _, from_oracle = _pair("shift_from_oracle", arrays["shift_from_oracle"])
+    _, apart = _pair("oracle_from_corrupted", arrays["oracle_from_corrupted"])
+    if apart == 0:
+        return {"shift_along": math.nan, "shift_across": math.nan}
+    near, far = (from_corrupted / apart) ** 2, (from_oracle / apart) ** 2
+    along = (near + 1 - far) / 2
+    return {"shift_along": along, "shift_across": math.sqrt(max(0.0, near - along**2))}
+
+
 METRICS.register("distance")(
     Family(
         needs=("shift_from_corrupted", "shift_from_oracle"),
@@ -37,6 +56,18 @@ METRICS.register("distance")(
             "l2_from_corrupted": "L2 distance of the parameters from the corrupted model; 0 = nothing changed",
             "l1_from_oracle": "L1 distance of the parameters from the oracle; target: a second oracle's, not 0",
             "l2_from_oracle": "L2 distance of the parameters from the oracle; target: a second oracle's, not 0",
+        },
+    )
+)
+METRICS.register("direction")(
+    Family(
+        needs=("shift_from_corrupted", "shift_from_oracle", "oracle_from_corrupted"),
+        compute=_direction,
+        columns={
+            "shift_along": "parameter shift towards the oracle as a share of the way: 0 at the corrupted model, target "
+            "1; noise floor: the second oracle's; undefined where both have the same parameters",
+            "shift_across": "L2 distance from the line through both, in units of their distance; lower is better, "
+            "target 0, noise floor: the second oracle's; undefined as shift_along",
         },
     )
 )

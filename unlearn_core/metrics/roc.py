@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from unlearn_core import checks
@@ -61,3 +63,21 @@ def advantage(*, member: np.ndarray, nonmember: np.ndarray) -> float:
     tpr = 1 - np.searchsorted(np.sort(member), thresholds, side="left") / member.size
     fpr = 1 - np.searchsorted(np.sort(nonmember), thresholds, side="left") / nonmember.size
     return float(max(0.0, np.max(tpr - fpr)))
+
+
+def best_threshold(*, member: np.ndarray, nonmember: np.ndarray) -> float:
+    """Threshold of the attack "member if score >= threshold" with the largest TPR - FPR; the strictest of equals.
+
+    Args:
+        member, nonmember: scores, shapes (n,) and (m,).
+    Returns: a member's score, or infinity (nobody is called a member) if no threshold does better than chance.
+    Raises: ValueError if an array is empty, not 1-D, or not finite.
+    Source: Song and Mittal, USENIX Security 2021, arXiv:2003.10595.
+    """
+    member, nonmember = scores(member=member, nonmember=nonmember)
+    thresholds = np.unique(member)
+    caught = member.size - np.searchsorted(np.sort(member), thresholds, side="left")
+    wrong = nonmember.size - np.searchsorted(np.sort(nonmember), thresholds, side="left")
+    gains = caught * nonmember.size - wrong * member.size  # whole numbers, so that equal gains are equal
+    best = gains.size - 1 - int(np.argmax(gains[::-1]))
+    return float(thresholds[best]) if gains[best] > 0 else math.inf
