@@ -1,4 +1,4 @@
-"""Sums of squared per-sample gradients (the diagonal of the empirical Fisher matrix) without a loop over samples.
+"""Sums of squared per-sample gradients (the diagonal of a Fisher matrix) without a loop over samples.
 
 One forward and one backward pass give every layer's input a and output gradient g; a sample's parameter gradient is
 then a function of its own rows of a and g alone, because the model runs in evaluation mode. Linear layers on flat
@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlearn_core.training import evaluating
 
 Sums = dict[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+FLOATS = 1 << 26  # numbers (256 MiB) that the per-sample gradients of one layer may take up at a time
 
 
 class Call(NamedTuple):
@@ -40,7 +43,8 @@ def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss = summed_cross_entropy) -> Sums:
     """Σ_n (∂ℓ_n/∂θ_i)² for every parameter, by name; the model is in evaluation mode meanwhile.
 
-    inputs: (n, *shape); targets: (n,). loss: a sum over rows of per-row losses.
+    inputs: (n, *shape); targets: (n,). loss: a sum over rows of per-row losses; or (k,) such sums, whose squares are
+    added up: one forward and k backward passes.
     """
     calls: list[Call] = []
 
@@ -51,18 +55,37 @@ def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, los
     handles = [module.register_forward_hook(partial(remember, name)) for name, module in owners]
     try:
         with evaluating(model), torch.enable_grad():
-            total = loss(model(inputs), targets)
+            totals = loss(model(inputs), targets).view(-1).unbind()
     finally:
         for handle in handles:
             handle.remove()
     _check_calls(model, calls, sorted(name for name, _ in owners))
-    output_gradients = torch.autograd.grad(total, [call.output for call in calls])
-    sums: Sums = {}
+    outputs, sums = [call.output for call in calls], Sums()
     with evaluating(model), torch.no_grad():
-        for call, g in zip(calls, output_gradients, strict=True):
-            for parameter, value in layer_sums(call.module, call.input, g).items():
-                sums[f"{call.name}.{parameter}" if call.name else parameter] = value
+        for left, total in zip(reversed(range(len(totals))), totals, strict=True):
+            gradients = torch.autograd.grad(total, outputs, retain_graph=left > 0)
+            for call, g in zip(calls, gradients, strict=True):
+                _add_layer(sums, call, g)
     return sums
+
+
+def _add_layer(sums: Sums, call: Call, g: Tensor) -> None:
+    """Add the squares of one layer, of as many rows at a time as `FLOATS` allows."""
+    rows = rows_at_once(call.module, call.input, g)
+    for a, part in zip(call.input.split(rows), g.split(rows), strict=True):
+        for parameter, value in layer_sums(call.module, a, part).items():
+            name = f"{call.name}.{parameter}" if call.name else parameter
+            sums[name] = sums[name] + value if name in sums else value
+
+
+def rows_at_once(module: nn.Module, a: Tensor, g: Tensor) -> int:
+    """How many rows' gradients of this layer, and patches of its input `a`, fit into `FLOATS`; at least one."""
+    if isinstance(module, nn.Embedding) or (isinstance(module, nn.Linear) and a.dim() == 2):
+        return max(1, len(a))  # makes no per-sample gradients
+    size = sum(p.numel() for p in module.parameters(recurse=False))
+    if isinstance(module, nn.Conv2d):
+        size += module.weight[0].numel() * module.groups * g[0, 0].numel()
+    return max(1, FLOATS // size)
 
 
 def _check_calls(model: nn.Module, calls: list[Call], owners: list[str]) -> None:
@@ -83,13 +106,38 @@ def layer_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
     elif isinstance(module, nn.Linear):
         a, g = a.flatten(1, -2), g.flatten(1, -2).transpose(1, 2)
         sums = {"weight": (g @ a).square().sum(0)}
+    elif isinstance(module, nn.Embedding):
+        return {"weight": _embedding_sums(module, a, g)}
     elif isinstance(module, nn.Conv2d):
-        sums = {"weight": _conv_weight_gradients(module, a, g).square().sum(0)}
+        sums = {"weight": _conv_squares(module, a, g)}
+    elif isinstance(module, _BatchNorm):
+        return _norm_sums(module, a, g)
     else:
         return {k: v.square().sum(0) for k, v in vmap(partial(_own_gradient, module))(a, g).items()}
     if module.bias is not None:
         sums["bias"] = g.flatten(2).sum(2).square().sum(0) if g.dim() > 2 else g.square().sum(0)
     return sums
+
+
+def _conv_squares(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
+    """Σ_n (gradient of the weight)². On a CPU row by row: fresh memory for many rows costs more than their products."""
+    if a.device.type != "cpu":
+        return _conv_weight_gradients(module, a, g).square().sum(0)
+    total = torch.zeros_like(module.weight)
+    for row in range(len(a)):
+        gradient = _conv_weight_gradients(module, a[row : row + 1], g[row : row + 1])[0]
+        total.addcmul_(gradient, gradient)
+    return total
+
+
+def _norm_sums(module: _BatchNorm, a: Tensor, g: Tensor) -> Sums:
+    """BatchNorm in evaluation mode: a scale's gradient is Σ g x̂ over a row's places, a shift's is Σ g."""
+    if module.running_mean is None or module.running_var is None:
+        raise NotImplementedError("per-sample gradients need BatchNorm with running statistics")
+    a, g = (x.flatten(2) if x.dim() > 2 else x.unsqueeze(2) for x in (a, g))
+    shift = g.sum(2)
+    scale = ((g * a).sum(2) - module.running_mean * shift) * (module.running_var + module.eps).rsqrt()
+    return {"weight": scale.square().sum(0), "bias": shift.square().sum(0)}
 
 
 def _conv_weight_gradients(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
@@ -103,6 +151,20 @@ def _conv_weight_gradients(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
     patches = functional.unfold(a, module.kernel_size, module.dilation, module.padding, module.stride)
     patches, g = (x.flatten(2).unflatten(1, (module.groups, -1)) for x in (patches, g))
     return (g @ patches.transpose(2, 3)).view(len(a), *module.weight.shape)
+
+
+def _embedding_sums(module: nn.Embedding, ids: Tensor, g: Tensor) -> Tensor:
+    """(tokens, width): a sample's gradient is zero but at its own tokens, where it is the sum over their places.
+
+    Sums are those of an embedding's backward pass, which gives the same bits every time on GPUs, as index_add does not.
+    """
+    add = torch.ops.aten.embedding_dense_backward
+    rows = torch.arange(len(ids), device=ids.device).view(-1, *[1] * (ids.dim() - 1))
+    pairs, place = torch.unique(rows * module.num_embeddings + ids, return_inverse=True)
+    summed = add(g.contiguous(), place, len(pairs), -1, False)
+    ignored = -1 if module.padding_idx is None else module.padding_idx
+    total: Tensor = add(summed.square(), pairs % module.num_embeddings, module.num_embeddings, ignored, False)
+    return total
 
 
 def _own_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Sums:

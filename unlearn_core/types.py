@@ -10,15 +10,19 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from unlearn_core.datasets.tokens import Tokenizer
     from unlearn_core.seeding import Streams
     from unlearn_core.training import Recipe
+
+PADDING = -1  # fills up rows of token ids at the end; no token of any tokenizer
 
 
 @dataclass(frozen=True)
 class Examples:
     """Rows that live on one device.
 
-    inputs: (n, *shape) float32 in the model's continuous input space (images: normalised NCHW).
+    inputs: (n, *shape) float32 in the model's continuous input space (images: normalised NCHW), or (n, length) int64
+        token ids, rows shorter than `length` filled up with PADDING.
     targets: (n,) int64 class indices.
     ids: (n,) int64, the row's number in the set it came from; stable under selection.
     """
@@ -43,8 +47,9 @@ class Dataset:
     """A loaded data set, normalised and on one device.
 
     validation and test are disjoint parts of the held-out data: tuning looks at the first, reports at the second.
-    mean, std: per channel, in pixel units of [0, 1]; model input = (pixel - mean) / std.
+    mean, std: per channel, in pixel units of [0, 1]; model input = (pixel - mean) / std. Empty for text.
     digest: hash of the content, so that artifacts made from other data are never reused.
+    tokenizer: what text became token ids by; None for everything else.
     """
 
     name: str
@@ -55,6 +60,13 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a row as a model reads it; of text (length, vocabulary), that of its tokens as one-hot vectors."""
+        shape = tuple(self.train.inputs.shape[1:])
+        return shape if self.tokenizer is None else (*shape, self.tokenizer.size)
 
     def to(self, device: torch.device | str) -> Dataset:
         return replace(
@@ -145,11 +157,19 @@ class Probe(NamedTuple):
     true: Tensor | None = None
 
 
+Regularity = Literal["low", "medium", "high"]
+"""How much the poisons of an attack have in common, so that a model which learns some of them has learned the others:
+nothing (each has to be remembered), a rule about classes, or one pattern that all carry (REM, arXiv:2505.17730)."""
+
+
 class Attack(Protocol):
     """A frozen dataclass of settings, registered in ATTACKS."""
 
     primary: ClassVar[Primary]
     fraction: float  # poisons as a share of the clean training rows
+
+    @property
+    def regularity(self) -> Regularity: ...
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
         """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained."""
@@ -185,13 +205,20 @@ class Task:
     progress: Callable[[], float]
 
 
+NEEDS = ("forget", "forget_labels", "retain", "retain_labels", "initialisation")
+"""What an unlearner may read besides the corrupted model: inputs of either set, their labels, and the means to start
+weights afresh."""
+
+
 class Unlearner(Protocol):
     """A frozen dataclass of settings, registered in UNLEARNERS.
 
+    needs: what it reads besides the corrupted model, in the words of NEEDS.
     anytime: True if a run can be stopped at any budget; False if its schedule needs the budget as its horizon, so
         that each budget takes a run of its own.
     """
 
+    needs: ClassVar[tuple[str, ...]]
     anytime: ClassVar[bool]
 
     def updates(self, task: Task) -> Iterator[Update]:

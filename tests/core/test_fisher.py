@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.contracts.tiny import MODELS, model, same_state
+from tests.contracts.tiny import MODELS, TEXT, TEXT_MODELS, model, same_state
+from unlearn_core import fisher
 from unlearn_core.budget import sample_pass_flops
 from unlearn_core.fisher import squared_batch_gradient, squared_gradient_sums
 from unlearn_core.models import ResNet18, build_model
@@ -102,7 +103,21 @@ def test_layers_against_a_loop(kind):
 
 def test_token_layers_against_a_loop():
     torch.manual_seed(0)
-    check(Sequence().double(), torch.randint(11, (6, 9), generator=torch.Generator().manual_seed(2)))
+    tokens = torch.randint(11, (6, 9), generator=torch.Generator().manual_seed(2))
+    check(Sequence().double(), tokens)
+    ignoring = Sequence().double()
+    ignoring.embed.padding_idx = 3
+    check(ignoring, tokens)
+
+
+@pytest.mark.parametrize("net", TEXT_MODELS)
+def test_text_models_against_a_loop(net):
+    check(model(net).double(), TEXT.forget.inputs)
+
+
+def test_gpt2_against_a_loop():
+    """Tables, positions, attention and normalisation; padding too. A token that no row holds has no gradient."""
+    check(model("gpt2").double(), TEXT.retain.inputs[:6])
 
 
 class Odd(nn.Module):
@@ -154,3 +169,67 @@ def test_the_square_of_a_batch_gradient():
     per_sample = squared_gradient_sums(net, inputs[:1], targets[:1])
     for name in one:
         torch.testing.assert_close(one[name], per_sample[name], rtol=1e-4, atol=1e-9)
+
+
+def per_class(logits, targets):
+    """(C,) sums over rows of the loss of each class."""
+    return -logits.log_softmax(1).sum(0)
+
+
+@pytest.mark.parametrize("net", MODELS)
+def test_several_losses_at_once_are_the_sum_of_each_alone(net):
+    given, inputs, targets = model(net).double(), rows(5, 3, 8, 8), torch.arange(5) % CLASSES
+    together = squared_gradient_sums(given, inputs, targets, per_class)
+    alone = [
+        squared_gradient_sums(given, inputs, targets, lambda z, y, c=c: per_class(z, y)[c]) for c in range(CLASSES)
+    ]
+    by_hand = [loop(given, inputs, torch.full((5,), c)) for c in range(CLASSES)]
+    for name, value in together.items():
+        for parts in (alone, by_hand):
+            torch.testing.assert_close(value, sum(part[name] for part in parts), rtol=1e-10, atol=1e-14)
+
+
+def test_several_losses_share_one_forward_pass():
+    given, inputs, targets = model("resnet9"), rows(4, 3, 8, 8).float(), torch.zeros(4, dtype=torch.long)
+    with FlopCounterMode(display=False) as forward:
+        given.eval()(inputs)
+    one, all_classes = FlopCounterMode(display=False), FlopCounterMode(display=False)
+    with one:
+        squared_gradient_sums(given, inputs, targets)
+    with all_classes:
+        squared_gradient_sums(given, inputs, targets, per_class)
+    forward, one, all_classes = (c.get_total_flops() for c in (forward, one, all_classes))
+    assert all_classes == forward + CLASSES * (one - forward)
+
+
+@pytest.mark.parametrize("floats", [1, 500, 4000])
+@pytest.mark.parametrize("kind", ["grouped", "strided", "group norm"])
+def test_less_memory_gives_the_same_sums_at_the_same_price(monkeypatch, floats, kind):
+    torch.manual_seed(0)
+    net, inputs, targets = LAYERS[kind](), rows(5, 6, 7, 7).float(), torch.arange(5) % CLASSES
+    net(inputs)
+    usual, sparing = FlopCounterMode(display=False), FlopCounterMode(display=False)
+    with usual:
+        expected = squared_gradient_sums(net, inputs, targets)
+    monkeypatch.setattr(fisher, "FLOATS", floats)
+    with sparing:
+        found = squared_gradient_sums(net, inputs, targets)
+    assert sparing.get_total_flops() == usual.get_total_flops()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
+
+
+def test_gradients_of_few_rows_are_in_memory_at_a_time(monkeypatch):
+    largest = []
+    real = fisher._conv_weight_gradients
+
+    def watched(module, a, g):
+        made = real(module, a, g)
+        largest.append(max(made.numel(), len(a) * module.weight[0].numel() * module.groups * g[0, 0].numel()))
+        return made
+
+    monkeypatch.setattr(fisher, "_conv_weight_gradients", watched)
+    monkeypatch.setattr(fisher, "FLOATS", 20_000)
+    squared_gradient_sums(model("resnet9"), rows(64, 3, 8, 8).float(), torch.zeros(64, dtype=torch.long))
+    assert max(largest) <= 20_000
+    assert len(largest) > 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ class BadTeacher(LoopSettings):
     Deviations: a mean over rows, where the authors' code divides by the number of classes as well; the factor τ², so
     that the step size need not follow τ; only one teacher per row (the authors run both, for the same loss).
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "initialisation")
 
     lr: float = 1e-4
     epochs: int = 1  # passes over the forget rows and the retain sample

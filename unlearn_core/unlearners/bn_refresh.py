@@ -31,6 +31,7 @@ class BNRefresh:
     Source: none; the usual re-estimation, as after the averaging of weights (Izmailov et al., 2018, arXiv:1803.05407).
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("retain",)
     anytime: ClassVar[bool] = True
 
     batch_size: int = 128  # rows per update

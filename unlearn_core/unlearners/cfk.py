@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class CFk(LoopSettings):
     move and its backward pass is never paid. k beyond the number of blocks is GD bit for bit.
     Source: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("retain", "retain_labels")
 
     k: int = 1  # blocks that are trained, the head being the first
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -25,6 +26,8 @@ class CT(LoopSettings):
     Source: fifth of the NeurIPS 2023 unlearning competition, as described by Cadet et al., 2024, arXiv:2410.01276.
     Deviation: optimiser settings are ours where the description gives none.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("retain", "retain_labels")
 
     lr: float = 1e-3
     epochs: int = 3

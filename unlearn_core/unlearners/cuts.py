@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -27,6 +28,8 @@ class CUTS(LoopSettings):
     Deviations: written from the formula, with the forget set as their proxy set; c is a setting, where the authors
     calibrate it.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels")
 
     lr: float = 1e-3
     epochs: int = 5  # passes over the forget set

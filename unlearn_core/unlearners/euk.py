@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn_core.models.initialise import initialise
 from unlearn_core.registry import UNLEARNERS
@@ -21,6 +22,8 @@ class EUk(CFk):
     the number of blocks and the recipe's settings this is retraining bit for bit (same streams).
     Source: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("retain", "retain_labels", "initialisation")
 
     lr: float = 0.05
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core import checks
-from unlearn_core.fisher import Sums, squared_gradient_sums
+from unlearn_core.fisher import Loss, Sums, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
 from unlearn_core.training import split_rows
 from unlearn_core.types import Task, Update
-from unlearn_core.unlearners.random_labels import count_classes, sample
+from unlearn_core.unlearners.random_labels import sample
 
 
 @UNLEARNERS.register("fisher_forgetting")
@@ -25,13 +25,15 @@ class FisherForgetting:
     """Fisher forgetting: θ_i ← θ_i + N(0, α / (F_i + ε)), where F is the Fisher information on the retain set.
 
     F_i = mean over retain rows of Σ_c p_c(x) (∂ℓ(x, c)/∂θ_i)², with gradients of single rows in evaluation mode:
-    `expected` sums over all C classes (C passes per row), `sampled` draws one class from p(x) per row. Nothing is
-    trained and the forget set is never read: noise goes where the retain set does not mind, the poison or not.
+    `expected` sums over all C classes (one forward and C backward passes per row), `sampled` draws one class from p(x)
+    per row. Nothing is trained and the forget set is never read: noise goes where the retain set does not mind, the
+    poison or not.
     Source: Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933.
     Deviations: their code changes the variance further; `cap`, `row_mean` and `boost` restore that (1e3, true, 10),
     but not its lower cap of 1e2 for tensors with C rows, nor the erased row of a forgotten class.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("retain",)
     anytime: ClassVar[bool] = True
 
     alpha: float = 1e-7  # scale of the variance
@@ -74,15 +76,12 @@ class FisherForgetting:
     def _fisher(self, task: Task) -> Generator[Update, None, Sums]:
         """Mean over retain rows, by parameter name; announced chunk by chunk."""
         retain = sample(task.retain, self.retain_share, task.rng("sample"), least=1)
-        passes = range(count_classes(task.model, retain.inputs)) if self.estimate == "expected" else range(1)
-        random = task.rng("labels")
+        loss = expected_losses if self.estimate == "expected" else SampledLoss(task.rng("labels"))
         totals: Sums = {}
         for rows in split_rows(torch.arange(len(retain), device=retain.targets.device), self.chunk):
-            for c in passes:
-                yield Update("fisher", len(rows))
-                loss = ExpectedLoss(c) if self.estimate == "expected" else SampledLoss(random)
-                part = squares(task.model, retain.inputs[rows], retain.targets[rows], loss)
-                totals = {k: totals[k] + v if totals else v for k, v in part.items()}
+            yield Update("fisher", len(rows))
+            part = squares(task.model, retain.inputs[rows], retain.targets[rows], loss)
+            totals = {k: totals[k] + v if totals else v for k, v in part.items()}
         return {k: v / len(retain) for k, v in totals.items()}
 
     @classmethod
@@ -94,15 +93,10 @@ class FisherForgetting:
         }
 
 
-@dataclass(frozen=True)
-class ExpectedLoss:
-    """Σ over rows of √p_c(x) ℓ(x, c), p held constant: its squared row gradients are class c's part of F."""
-
-    label: int
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        log_p = functional.log_softmax(logits.float(), 1)[:, self.label]
-        return -(log_p.detach().exp().sqrt() * log_p).sum()
+def expected_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """(C,) sums over rows of √p_c(x) ℓ(x, c), p held constant: the squared row gradients of all classes make up F."""
+    log_p = functional.log_softmax(logits.float(), 1)
+    return -(log_p.detach().exp().sqrt() * log_p).sum(0)
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ class SampledLoss:
         return functional.cross_entropy(logits, labels, reduction="sum")
 
 
-def squares(model: nn.Module, inputs: Tensor, targets: Tensor, loss: ExpectedLoss | SampledLoss) -> Sums:
+def squares(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -> Sums:
     """Sums of squared per-row gradients, in full precision."""
     with torch.autocast(inputs.device.type, enabled=False):
         return squared_gradient_sums(model, inputs, targets, loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class GA(LoopSettings):
     by default: a batch of poisons alone would overwrite the running statistics.
     Source: Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933; Thudi et al., EuroS&P 2022, arXiv:2109.13398.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels")
 
     lr: float = 1e-3
     epochs: int = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Float, Int, Range
@@ -19,6 +20,8 @@ class GD(LoopSettings):
     θ ← θ − η ∇L_retain(θ), with momentum and weight decay. Never reads the forget set.
     Source: Neel, Roth, Sharifi-Malvajerdi, ALT 2021, arXiv:2007.02923; Warnecke et al. for the baseline.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("retain", "retain_labels")
 
     def updates(self, task: Task) -> Iterator[Update]:
         return self.fine_tune(task)

@@ -35,6 +35,7 @@ class Influence:
     row), so its numbers are those of a scaled gradient step; ours are of the formula above.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels")
     anytime: ClassVar[bool] = True
 
     alpha: float = 1.0  # 1 is the Newton step

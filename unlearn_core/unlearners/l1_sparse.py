@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class L1Sparse(LoopSettings):
     Deviations: the authors offer `down` and `subgradient` only; their γ has no default of its own (they share one of
     0.2 with other methods), ours is one that moves small weights without erasing the model.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("retain", "retain_labels")
 
     gamma: float = 1e-4  # strength of the penalty
     gamma_schedule: str = "down"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class MSG(LoopSettings):
     Source: second of the NeurIPS 2023 unlearning competition, as described by Cadet et al., 2024, arXiv:2410.01276.
     Deviations: gradients in evaluation mode; optimiser settings are ours where the description gives none.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels", "initialisation")
 
     lr: float = 1e-3
     epochs: int = 5

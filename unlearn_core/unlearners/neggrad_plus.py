@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -28,6 +29,8 @@ class NegGradPlus(LoopSettings):
     Source: Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880.
     Deviation: weight decay and momentum follow the settings (the authors' notebook has neither); optional loss cap.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels")
 
     beta: float = 0.95  # weight of the retain term, in [0, 1]
     forget_batch_size: int = 64

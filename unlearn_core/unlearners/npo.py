@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class NPO(LoopSettings):
     forward pass is charged. Forget rows are run in evaluation mode, so `bn` concerns retain batches only.
     Source: Zhang, Lin, Bai, Mei, COLM 2024, arXiv:2404.05868. Deviation: their p(y|x) is of a text, ours of a class.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels")
 
     lr: float = 1e-3
     epochs: int = 10  # passes over the forget set

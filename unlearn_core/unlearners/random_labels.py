@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class RandomLabels(LoopSettings):
     Source: Graves, Nagisetty, Ganesh, AAAI 2021, arXiv:2010.10981; Golatkar, Achille, Soatto, CVPR 2020,
     arXiv:1911.04933. Deviation: Graves et al. relabel in one pass and then fine-tune; later code has both orders.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels")
 
     exclude_true: bool = True
     redraw: bool = True

@@ -23,6 +23,7 @@ class Retrain:
     steps: the retain set is smaller).
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("retain", "retain_labels", "initialisation")
     anytime: ClassVar[bool] = True
 
     def updates(self, task: Task) -> Iterator[Update]:
@@ -42,6 +43,7 @@ class RetrainAtBudget:
     The baseline that an unlearner must beat to be worth anything. Its settings are the recipe's, not tuned.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("retain", "retain_labels", "initialisation")
     anytime: ClassVar[bool] = False
 
     def updates(self, task: Task) -> Iterator[Update]:

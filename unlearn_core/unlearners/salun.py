@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,41 +13,64 @@ from torch import Tensor, nn
 from unlearn_core import checks
 from unlearn_core.fisher import summed_cross_entropy
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.space import Float, Range
-from unlearn_core.training import evaluating, split_rows
+from unlearn_core.space import Choice, Float, Range
+from unlearn_core.training import evaluating, split_rows, steps_per_epoch
 from unlearn_core.types import Examples, Task, Update
-from unlearn_core.unlearners.random_labels import RandomLabels
+from unlearn_core.unlearners.random_labels import RandomLabels, sample
 
 
 @UNLEARNERS.register("salun")
 @dataclass(frozen=True, kw_only=True)
 class SalUn(RandomLabels):
-    """SalUn: random labels, but only the weights of largest |Σ_forget ∇ℓ(θ0)| are trained.
+    """SalUn: random labels, but only part of the weights may leave θ0.
 
-    The mask M holds the ⌊share · P⌋ largest of all P parameters pooled (ties by position), from one pass over the
-    forget set in evaluation mode; θ = M ⊙ θ_trained + (1 − M) ⊙ θ0 after every step, so neither weight decay nor
-    momentum moves a masked weight. BatchNorm statistics are no parameters and follow `bn`. share = 1 is random labels
-    bit for bit.
-    Source: Fan, Liu, Zhang, Wong, Wei, Liu, ICLR 2024, arXiv:2310.12508. Deviations: the sum over rows, where the
-    authors add batch means (the same for equal batches); the variant with a soft mask (a proximal step) is left out.
+    `hard`: those of largest |Σ_forget ∇ℓ(θ0)|. The mask M holds the ⌊share · P⌋ largest of all P parameters pooled
+    (ties by position), from one pass over the forget set in evaluation mode; θ = M ⊙ θ_trained + (1 − M) ⊙ θ0 after
+    every step, so neither weight decay nor momentum moves a masked weight.
+    `soft`: those that training moves furthest. Each step t = 1 .. T is followed by the proximal step of τ ‖θ − θ0‖₁,
+    θ ← θ0 + sign(θ − θ0) max(|θ − θ0| − τ, 0), where τ is the k-th smallest |θ − θ0| with
+    k = ⌊(1 − share) (1 − t/T) P⌋: so at least k weights are θ0 exactly, and ever fewer. T is the method's own number of
+    steps, so a run stopped early keeps more of θ0. No pass over the forget set precedes it.
+    BatchNorm statistics are no parameters and follow `bn`. share = 1 is random labels bit for bit, with either mask.
+    Source: Fan, Liu, Zhang, Wong, Wei, Liu, ICLR 2024, arXiv:2310.12508. Deviations: `hard` sums over rows, where the
+    authors add batch means (the same for equal batches). `soft` anneals with every step and keeps θ0 as its anchor,
+    where their code anneals by epochs and starts each from the weights that the last one left; labels are redrawn and
+    sets are mixed as in random labels.
     """
 
-    share: float = 0.5  # of the parameters, that is trained
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels")
+
+    share: float = 0.5  # of the parameters, that may leave θ0 (`soft`: at the start)
+    mask: str = "hard"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.in_range("share", self.share, 0, 1)
+        checks.one_of("mask", self.mask, ("hard", "soft"))
 
     def updates(self, task: Task) -> Iterator[Update]:
-        gradients = yield from gradient_sums(task.model, task.forget, chunk=self.batch_size, phase="saliency")
-        masks = largest([g.abs() for g in gradients], self.share)
-        optimizer = self.optimizer_for(task.model)
-        keep_masked(optimizer, list(task.model.parameters()), masks)
+        optimizer, parameters = self.optimizer_for(task.model), list(task.model.parameters())
+        if self.mask == "soft":
+            keep_nearest(optimizer, parameters, self._kept(task, sum(p.numel() for p in parameters)))
+        else:
+            gradients = yield from gradient_sums(task.model, task.forget, chunk=self.batch_size, phase="saliency")
+            keep_masked(optimizer, parameters, largest([g.abs() for g in gradients], self.share))
         yield from self.tune(task, optimizer)
+
+    def _kept(self, task: Task, size: int) -> Iterator[int]:
+        """How many of `size` parameters the soft mask keeps at θ0, step by step."""
+        retain = sample(task.retain, self.retain_share, task.rng("sample"))
+        passes = self._passes(retain, task.forget).values()
+        steps = self.epochs * sum(steps_per_epoch(len(part), self.batch_size) for part in passes)
+        return (math.floor((1 - self.share) * (1 - step / steps) * size) for step in range(1, steps + 1))
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:
-        return super().search_space() | {"lr": Float(1e-3, 0.1, log=True), "share": Float(0.05, 1.0)}
+        return super().search_space() | {
+            "lr": Float(1e-3, 0.1, log=True),
+            "share": Float(0.05, 1.0),
+            "mask": Choice(("hard", "soft")),
+        }
 
 
 def gradient_sums(
@@ -89,3 +113,20 @@ def keep_masked(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
             parameter.copy_(torch.where(mask, parameter, value))
 
     optimizer.register_step_post_hook(restore)
+
+
+def keep_nearest(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], counts: Iterator[int]) -> None:
+    """Follow each step of `optimizer` by the proximal step that leaves the next of `counts` coordinates as they are
+    now; a count of 0 leaves the step as it was."""
+    start = [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def shrink(*_: object) -> None:
+        count = next(counts)
+        if count:
+            moved = [p - s for p, s in zip(parameters, start, strict=True)]
+            threshold = torch.cat([m.abs().flatten() for m in moved]).kthvalue(count).values
+            for parameter, s, m in zip(parameters, start, moved, strict=True):
+                parameter.copy_(s + m.sign() * (m.abs() - threshold).clamp(min=0))
+
+    optimizer.register_step_post_hook(shrink)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,8 +33,10 @@ class SCRUB(StepSettings):
     At the start student = teacher, where d and its gradient are zero: without BatchNorm or dropout the first max pass
     does nothing but decay weights. order="min_first" (not the authors' order) breaks that symmetry.
     Source: Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880.
-    Deviation: without rewinding (that is SCRUB+R).
+    Deviation: without rewinding (that is `scrub_r`).
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("forget", "retain", "retain_labels")
 
     lr: float = 5e-4
     epochs: int = 3  # passes over the retain set
@@ -51,6 +55,10 @@ class SCRUB(StepSettings):
         checks.one_of("order", self.order, ("max_first", "min_first"))
 
     def updates(self, task: Task) -> Iterator[Update]:
+        return itertools.chain.from_iterable(self.epoch_updates(task))
+
+    def epoch_updates(self, task: Task) -> Iterator[Iterator[Update]]:
+        """The updates of each epoch; an epoch must be used up before the next is asked for."""
         teacher = copy.deepcopy(task.model).eval().requires_grad_(False)
         self.set_mode(task.model)
         optimizer = self.optimizer_for(task.model)
@@ -68,12 +76,14 @@ class SCRUB(StepSettings):
             distance, logits = distances(batch)
             return self.alpha * distance + self.gamma * functional.cross_entropy(logits, batch[1])
 
-        for epoch in range(self.epochs):
+        def passes(epoch: int) -> Iterator[Update]:
             lr = self.lr * 0.1 ** sum(epoch + 1 > e for e in self.decay_epochs)
             for phase in self._phases(epoch):
                 stream = self._one_pass(task, phase, epoch)
                 loss = away if phase == "max" else stay
                 yield from descend(stream, loss, optimizer, phase=phase, size=rows_of, lr=constant(lr))
+
+        return map(passes, range(self.epochs))
 
     def _phases(self, epoch: int) -> tuple[str, ...]:
         if epoch >= self.max_epochs:

@@ -22,37 +22,46 @@ from unlearn_core.types import Examples, Task, Update
 class SSD:
     """Selective synaptic dampening: shrinks parameters that are far more important to the forget set than to all data.
 
-    With F_S the mean squared per-sample gradient over S: where F_forget > α F_D, θ ← θ min(λ F_D / F_forget, 1).
-    No training; model in evaluation mode. λ ≥ α is the same method as SSD(λ, λ). With D all data and per-sample
-    gradients, F_forget ≤ (n / n_forget) F_D, so α ≥ n / n_forget changes nothing: that bound is the method's.
+    With F_S the mean squared per-sample gradient over S: where F_forget > α F_D, θ ← θ min(λ F_D / F_forget, 1), with
+    λ = ratio · α. No training; model in evaluation mode. A ratio above 1 would be redundant: what lies between α and λ
+    keeps its value, so it is the method with threshold λ and ratio 1. With D all data and per-sample gradients,
+    F_forget ≤ (n / n_forget) F_D, so α ≥ n / n_forget changes nothing: that bound is the method's.
     F_D is put together from the retain and forget sums, so no row is read twice (the authors read forget rows twice).
-    Source: Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707. Deviation: true per-sample gradients by default;
-    the authors square the mean gradient of a batch, which `fisher_batch` restores (their 128, say).
+    Source: Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707. Deviations: true per-sample gradients by default;
+    the authors square the mean gradient of a batch, which `fisher_batch` restores (their 128, say). They set λ itself;
+    their default λ = 1 at α = 10 is the ratio 0.1.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels")
     anytime: ClassVar[bool] = True
 
     alpha: float = 10.0  # selection threshold
-    dampening: float = 1.0  # λ
+    ratio: float = 0.1  # λ / α, at most 1
     data: str = "all"  # D: all rows, or retain rows only
     retain_share: float = 1.0  # share of the retain rows used to estimate F_D; < 1 fits small budgets
     fisher_batch: int = 1  # rows whose mean gradient is squared
     chunk: int = 128  # rows per update
 
     def __post_init__(self) -> None:
-        checks.positive(alpha=self.alpha, dampening=self.dampening, fisher_batch=self.fisher_batch, chunk=self.chunk)
+        checks.positive(alpha=self.alpha, ratio=self.ratio, fisher_batch=self.fisher_batch, chunk=self.chunk)
+        checks.in_range("ratio", self.ratio, 0, 1)
         checks.in_range("retain_share", self.retain_share, 1e-6, 1)
         checks.one_of("data", self.data, ("all", "retain"))
 
     def updates(self, task: Task) -> Iterator[Update]:
+        forget_mean, data_mean = yield from self.importances(task)
+        yield Update("dampen", 0)
+        dampen(task.model, forget_mean, data_mean, alpha=self.alpha, dampening=self.ratio * self.alpha)
+
+    def importances(self, task: Task) -> Generator[Update, None, tuple[Sums, Sums]]:
+        """F_forget and F_D by parameter name; announced chunk by chunk."""
         retain = task.retain.rows(self._sample(task))
         forget_mean = yield from self._fisher(task, task.forget)
         data_mean = yield from self._fisher(task, retain)
         if self.data == "all":
             share = len(task.forget) / (len(task.forget) + len(task.retain))
             data_mean = {k: share * forget_mean[k] + (1 - share) * data_mean[k] for k in data_mean}
-        yield Update("dampen", 0)
-        dampen(task.model, forget_mean, data_mean, alpha=self.alpha, dampening=self.dampening)
+        return forget_mean, data_mean
 
     def _sample(self, task: Task) -> Tensor:
         wanted = max(1, round(self.retain_share * len(task.retain)))
@@ -79,8 +88,9 @@ class SSD:
     @classmethod
     def search_space(cls) -> dict[str, Range]:
         return {
-            "alpha": Float(0.1, 1e3, log=True),
-            "dampening": Float(0.01, 1.0, log=True),
+            "alpha": Float(0.1, 1e4, log=True),
+            "ratio": Float(0.01, 1.0, log=True),
+            "data": Choice(("all", "retain")),
             "retain_share": Choice((0.25, 0.5, 1.0)),
         }
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.contracts.tiny import CLASSES, MODELS, RETAIN, Forbidden, model, run, same_state, task, weights
+from tests.contracts.tiny import CLASSES, MODELS, RETAIN, Forbidden, examples, model, run, same_state, task, weights
 from tests.core.unlearners.test_salun import collected
 from unlearn_core.checks import InputError
+from unlearn_core.models import Mlp, build_model
 from unlearn_core.scenario import Split
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import GD, FisherForgetting
@@ -121,12 +122,22 @@ def test_a_share_of_the_rows_is_a_mean_over_that_share():
     torch.testing.assert_close(half, whole)
 
 
-def test_cost_is_a_training_pass_for_each_row_and_class():
-    row = run(GD(epochs=1, batch_size=10)).rungs[0].flops / len(RETAIN)
+def test_cost_is_one_forward_pass_for_each_row_and_a_backward_pass_for_each_class():
+    forward = 2 * (192 * 6 + 6 * 4)
+    backward = run(GD(epochs=1, batch_size=10)).rungs[0].flops / len(RETAIN) - forward
     for share, rows in ((1.0, 41), (0.5, 20)):
         for estimate, passes in (("sampled", 1), ("expected", CLASSES)):
             method = FisherForgetting(retain_share=share, estimate=estimate, chunk=10)
-            assert run(method, data=DATA).rungs[0].flops == rows * passes * row
+            assert run(method, data=DATA).rungs[0].flops == rows * (forward + passes * backward)
+
+
+def test_expected_information_costs_one_unit_and_two_for_each_class():
+    """In forward passes; the first layer, whose backward pass is half as dear, hardly counts in this model."""
+    few = examples(10, shape=(4,))
+    net = build_model(Mlp(hidden=(400, 400, 400)), input_shape=(4,), classes=CLASSES, seed=0)
+    unit = 2 * (4 * 400 + 2 * 400 * 400 + 400 * CLASSES)
+    spent = run(FisherForgetting(estimate="expected", chunk=5), net, Split(few, Forbidden())).rungs[0].flops
+    assert spent / (len(few) * unit) == pytest.approx(1 + 2 * CLASSES, rel=0.01)
 
 
 def test_a_budget_that_does_not_reach_the_end_changes_nothing():

@@ -101,3 +101,25 @@ def test_projected_descent_finds_the_nearest_point_of_the_ball(quadratic_loss):
     step = theta - 0.1 * H[0] @ (theta - A[0])
     assert theta.norm().item() == pytest.approx(0.5, rel=1e-5)
     torch.testing.assert_close(theta, 0.5 * step / step.norm(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "noisy"), [(30, 27), (25, 23), (9, 9)])
+def test_burn_down_leaves_the_last_tenth_of_the_steps_without_noise(steps, noisy):
+    """No other step is touched: without momentum, the end is that of a run of so many steps fewer, bit for bit."""
+    eta, sigma = 0.05, 0.3
+    values = spread(steps, lr=eta, sigma=sigma, momentum=0.0, burn_down=True)
+    assert torch.equal(values, spread(noisy, lr=eta, sigma=sigma, momentum=0.0))
+    assert values.var().item() == pytest.approx(noisy * eta**2 * sigma**2, rel=5 * math.sqrt(2 / SIZE))
+    assert torch.equal(values, spread(steps, lr=eta, sigma=sigma, momentum=0.0)) == (noisy == steps)
+
+
+def test_a_run_stopped_before_its_last_tenth_knows_no_burn_down():
+    """The tenth is of the method's own steps, so that any budget gives a state of one and the same run."""
+    settings = dict(lr=0.05, sigma=0.3, epochs=10, batch_size=4)
+    full = run(NGD(**settings), model("mlp"), Split(RETAIN, Forbidden())).rungs[0].flops
+    for share, same in ((0.85, True), (1.0, False)):
+        ends = [
+            run(NGD(**settings, burn_down=quiet), model("mlp"), Split(RETAIN, Forbidden()), budgets=[share * full])
+            for quiet in (False, True)
+        ]
+        assert same_state(*(end.final for end in ends)) == same

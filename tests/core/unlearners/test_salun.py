@@ -1,4 +1,4 @@
-"""SalUn: the mask, what it freezes, and the limits of its share."""
+"""SalUn: the masks, what they freeze, and the limits of their share."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from tests.contracts.tiny import CLASSES, FORGET, MODELS, RETAIN, model, run, same_parameters, same_state, task, weights
+from unlearn_core.checks import InputError
 from unlearn_core.unlearners import GD, RandomLabels, SalUn
 from unlearn_core.unlearners.salun import gradient_sums, largest
 
@@ -82,10 +83,36 @@ def test_neither_momentum_nor_weight_decay_leaks_through_the_mask(net, optimizer
 
 @every_model
 @pytest.mark.parametrize("order", ["mixed", "forget_first"])
-def test_everything_is_random_labels_bit_for_bit(net, order):
+@pytest.mark.parametrize("mask", ["hard", "soft"])
+def test_everything_is_random_labels_bit_for_bit(net, order, mask):
     settings = dict(**SETTINGS, order=order, retain_share=0.5, schedule="cosine")
-    assert same_state(run(SalUn(**settings, share=1.0), model(net)).final,
+    assert same_state(run(SalUn(**settings, share=1.0, mask=mask), model(net)).final,
                       run(RandomLabels(**settings), model(net)).final)  # fmt: skip
+
+
+@every_model
+def test_the_hard_mask_is_random_labels_with_masked_weights_put_back(net):
+    """After every step, bit for bit."""
+    tried, start = model(net), [p.detach().clone() for p in model(net).parameters()]
+    kept = (
+        sums(model(net), chunk=16)
+        .abs()
+        .argsort(descending=True, stable=True)[math.floor(0.4 * weights(tried).numel()) :]
+    )
+    mask = torch.zeros(weights(tried).numel(), dtype=torch.bool)
+    mask[kept] = True
+    masks = mask.split([p.numel() for p in start])
+    updates = RandomLabels(**SETTINGS).updates(task(tried))
+    while next(updates, None) is not None:
+        put_back(tried, start, masks)
+    put_back(tried, start, masks)
+    assert same_state(tried, run(SalUn(**SETTINGS, share=0.4), model(net)).final)
+
+
+@torch.no_grad()
+def put_back(net, start, masks):
+    for p, value, mask in zip(net.parameters(), start, masks, strict=True):
+        p.view(-1)[mask] = value.view(-1)[mask]
 
 
 @every_model
@@ -112,3 +139,60 @@ def test_relabelled_rows_lose_their_label():
     end = run(SalUn(lr=0.05, epochs=20, batch_size=16)).final.eval()
     likelihood = end(FORGET.inputs).softmax(1).gather(1, FORGET.targets[:, None]).mean().item()
     assert likelihood < 0.5 / CLASSES
+
+
+SOFT = dict(**SETTINGS, mask="soft")
+
+
+def after_steps(net, method, steps):
+    """Weights after so many updates."""
+    net = model(net)
+    updates = method.updates(task(net))
+    for _ in range(steps + 1):
+        next(updates, None)
+    return weights(net)
+
+
+@every_model
+def test_one_soft_step_is_the_proximal_step_of_the_free_one(net):
+    """argmin_x ½ ‖x − free‖² + τ ‖x − θ0‖₁, coordinate by coordinate; τ the k-th smallest |free − θ0|."""
+    start, free = weights(model(net)).double(), after_steps(net, RandomLabels(**SETTINGS), 1).double()
+    total = len(list(RandomLabels(**SETTINGS).updates(task(model(net)))))
+    k = math.floor(0.7 * (1 - 1 / total) * len(start))
+    threshold = (free - start).abs().sort().values[k - 1]
+    moved = free - start
+    slow = [d - threshold if d > threshold else d + threshold if d < -threshold else 0.0 for d in moved]
+    found = after_steps(net, SalUn(**SOFT, share=0.3), 1).double()
+    torch.testing.assert_close(found, start + torch.stack([torch.as_tensor(d) for d in slow]), rtol=1e-6, atol=1e-7)
+
+    def objective(x):
+        return 0.5 * (x - free).square() + threshold * (x - start).abs()
+
+    for shift in (-1e-3, -1e-5, 1e-5, 1e-3):
+        assert (objective(found) <= objective(found + shift) + 1e-10).all()
+
+
+@every_model
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.9])
+def test_ever_fewer_weights_are_kept_exactly(net, share):
+    """At least ⌊(1 − share) (1 − t/T) P⌋ after step t: none need be kept at the end."""
+    start, tried = weights(model(net)), model(net)
+    updates = SalUn(**SOFT, share=share, momentum=0.9, weight_decay=0.1).updates(task(tried))
+    total = len(list(RandomLabels(**SETTINGS).updates(task(model(net)))))
+    next(updates)
+    for step in range(1, total + 1):
+        next(updates, None)
+        kept = (weights(tried) == start).sum().item()
+        assert kept >= math.floor((1 - share) * (1 - step / total) * len(start))
+        assert kept < len(start) or share == 0.0
+    assert kept < 0.5 * len(start)
+
+
+def test_the_soft_mask_needs_no_saliency_pass():
+    row = run(GD(epochs=1)).rungs[0].flops / len(RETAIN)
+    assert run(SalUn(**SOFT)).rungs[0].flops == 2 * 50 * row
+
+
+def test_an_unknown_mask_is_refused():
+    with pytest.raises(InputError, match="mask"):
+        SalUn(mask="firm")

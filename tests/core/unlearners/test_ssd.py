@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tests.contracts.tiny import DATA, FORGET, MODELS, RETAIN, model, run, same_parameters, same_state, task, weights
+from unlearn_core.checks import InputError
 from unlearn_core.fisher import squared_gradient_sums
 from unlearn_core.scenario import Split
 from unlearn_core.types import Examples
@@ -27,7 +28,7 @@ def test_a_huge_threshold_changes_nothing(net):
 
 @every_model
 def test_what_changes_shrinks_towards_zero_and_keeps_its_sign(net):
-    before, after = weights(model(net)), weights(dampened(net, alpha=1.1, dampening=0.5))
+    before, after = weights(model(net)), weights(dampened(net, alpha=1.1, ratio=0.5))
     assert (after.abs() <= before.abs()).all()
     assert (after * before >= 0).all()
     assert 0 < (after != before).float().mean() < 1
@@ -36,11 +37,11 @@ def test_what_changes_shrinks_towards_zero_and_keeps_its_sign(net):
 
 
 @every_model
-@pytest.mark.parametrize("dampening", [0.1, 1.0])
-def test_no_threshold_above_rows_per_forget_row_selects_anything(net, dampening):
+@pytest.mark.parametrize("ratio", [0.1, 1.0])
+def test_no_threshold_above_rows_per_forget_row_selects_anything(net, ratio):
     """D holds the forget rows, so F_forget <= (n / n_forget) F_D; without them in D there is no such bound."""
     bound = (len(RETAIN) + len(FORGET)) / len(FORGET)
-    assert same_state(dampened(net, alpha=bound * (1 + 1e-5), dampening=dampening), model(net))
+    assert same_state(dampened(net, alpha=bound * (1 + 1e-5), ratio=ratio), model(net))
 
 
 def test_the_bound_is_attained_where_retain_rows_have_no_gradient():
@@ -49,7 +50,7 @@ def test_the_bound_is_attained_where_retain_rows_have_no_gradient():
     inputs[:, 0] = 0
     data, bound = Split(Examples(inputs, RETAIN.targets, RETAIN.ids), FORGET), 50 / 9
     before = model("linear")[0][1].weight.detach()
-    after = dampened("linear", data, alpha=bound * 0.999, dampening=0.9)[0][1].weight.detach()
+    after = dampened("linear", data, alpha=bound * 0.999, ratio=0.9 / (bound * 0.999))[0][1].weight.detach()
     torch.testing.assert_close(after[:, :64], before[:, :64] * 0.9 / bound)
     zeroed = dampened("linear", data, alpha=1e6, data="retain")[0][1].weight.detach()
     assert zeroed[:, :64].eq(0).all()
@@ -58,10 +59,19 @@ def test_the_bound_is_attained_where_retain_rows_have_no_gradient():
 
 @every_model
 @pytest.mark.parametrize("alpha", [0.3, 1.0])
-def test_more_dampening_than_threshold_is_the_threshold_raised(net, alpha):
-    first, second = (weights(dampened(net, alpha=a, dampening=1.2)) for a in (alpha, 1.2))
-    torch.testing.assert_close(first, second, rtol=1e-6, atol=0)
-    assert not torch.equal(second, weights(model(net)))
+def test_a_ratio_above_one_is_redundant(net, alpha):
+    """λ > α is the method with threshold λ and ratio 1: in between, the factor min(λ F_D / F_forget, 1) is 1."""
+    forget, data = (squared_gradient_sums(model(net), rows.inputs, rows.targets) for rows in (FORGET, RETAIN))
+    ends = []
+    for threshold in (alpha, 1.2):
+        end = model(net)
+        dampen(end, forget, data, alpha=threshold, dampening=1.2)
+        ends.append(weights(end))
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=0)
+    between = torch.cat([((f > alpha * data[k]) & (f < 1.2 * data[k])).flatten() for k, f in forget.items()])
+    assert between.any()
+    with pytest.raises(InputError, match="ratio"):
+        SSD(alpha=alpha, ratio=1.2 / alpha)
 
 
 def test_only_ratios_matter():
@@ -98,11 +108,11 @@ def test_two_weights_by_hand():
     w = [1e-4, -2e-4]
     forget = Examples(torch.tensor([[2.0, 1.0]]), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
     retain = Examples(torch.ones(3, 2), torch.zeros(3, dtype=torch.long), torch.arange(3))
-    end = weights(run(SSD(alpha=1.5, dampening=1.0), TwoWeights(w), Split(retain, forget)).final)
+    end = weights(run(SSD(alpha=1.5, ratio=1 / 1.5), TwoWeights(w), Split(retain, forget)).final)
     torch.testing.assert_close(end, torch.tensor([w[0] * 7 / 16, w[1]]), rtol=1e-3, atol=0)
-    end = weights(run(SSD(alpha=0.5, dampening=0.5), TwoWeights(w), Split(retain, forget)).final)
+    end = weights(run(SSD(alpha=0.5, ratio=1.0), TwoWeights(w), Split(retain, forget)).final)
     torch.testing.assert_close(end, torch.tensor([w[0] * 7 / 32, w[1] / 2]), rtol=1e-3, atol=0)
-    end = weights(run(SSD(alpha=3.9, dampening=1.0, data="retain"), TwoWeights(w), Split(retain, forget)).final)
+    end = weights(run(SSD(alpha=3.9, ratio=1 / 3.9, data="retain"), TwoWeights(w), Split(retain, forget)).final)
     torch.testing.assert_close(end, torch.tensor([w[0] / 4, w[1]]), rtol=1e-3, atol=0)
 
 
@@ -131,7 +141,7 @@ def test_the_whole_method_written_out(net, batch, retain_share, read):
         for p, f, r in zip(by_hand.parameters(), forget_mean, retain_mean, strict=True):
             d = (9 * f + 39 * r) / 48
             p.mul_(torch.where(f > 1.3 * d, (0.7 * d / f).clamp(max=1), 1.0))
-    settings = dict(alpha=1.3, dampening=0.7, fisher_batch=batch, chunk=7, retain_share=retain_share)
+    settings = dict(alpha=1.3, ratio=0.7 / 1.3, fisher_batch=batch, chunk=7, retain_share=retain_share)
     end = run(SSD(**settings), model(net), Split(retain, FORGET)).final
     assert not same_parameters(end, model(net))
     torch.testing.assert_close(weights(end), weights(by_hand), rtol=1e-4, atol=1e-6)
