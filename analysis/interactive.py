@@ -18,22 +18,25 @@ from analysis.verdict import display, percent
 
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#222"}
 LAYOUT: dict[str, Any] = {
-    "font": FONT, "margin": {"l": 56, "r": 12, "t": 30, "b": 48}, "height": 400, "plot_bgcolor": "#fff",
+    "font": FONT, "margin": {"l": 56, "r": 12, "t": 30, "b": 48}, "height": 440, "plot_bgcolor": "#fff",
     "paper_bgcolor": "#fff", "hovermode": "closest", "legend": {"orientation": "h", "y": -0.26, "x": 0},
     "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"size": 12}},
 }  # fmt: skip
 Spec = dict[str, Any]
+OTHERS = "others"
 
 
 def front_spec(results: Results, attack: str, axis: str) -> Spec:
     """`{"data": [...], "layout": {...}}` of one attack's front against one budget axis."""
     shown = front.curve(results, attack, AXES[axis])
-    looks = style.looks(results.methods)
+    looks = style.looks(results.methods, results.highlighted)
     data = [_cloud(shown), _outline(shown)]
     if len(shown.retrain):
         data.append(_trace(shown.retrain, looks[RETRAIN_AT_BUDGET], dash=True))
     order = [m for m in results.methods if m in set(shown.points["method"])]
+    order.sort(key=lambda m: not looks[m].faint)  # faint ones below the others
     data += [_trace(shown.points[shown.points["method"] == m], looks[m]) for m in order]
+    _share_legend(data, style.others(looks))
     lowest = float(pd.concat([shown.points, shown.retrain])["efficacy"].min())
     layout = _layout(shown.axis.label, lowest, shown.band)
     layout["xaxis"] |= {"tickformat": ".3~%" if shown.axis.is_share else "~s", "rangemode": "tozero"}
@@ -43,16 +46,18 @@ def front_spec(results: Results, attack: str, axis: str) -> Spec:
 def tradeoff_spec(results: Results, attack: str) -> Spec:
     """Efficacy against utility gap with the budget as marker size."""
     shown = tradeoff.curve(results, attack)
-    looks = style.looks(results.methods)
+    looks = style.looks(results.methods, results.highlighted)
     data = []
-    for method in (RETRAIN_AT_BUDGET, *results.methods):
+    for method in (RETRAIN_AT_BUDGET, *sorted(results.methods, key=lambda m: not looks[m].faint)):
         own = shown.points[shown.points["method"] == method]
         if len(own):
             trace = _trace(own.assign(x=own["utility_gap"]), looks[method])
-            size = (own["size"] ** 0.5 * 1.6).round(1).tolist()
+            scale = 0.8 if looks[method].faint else 1.6
+            size = (own["size"] ** 0.5 * scale).round(1).tolist()
             faint = [1.0 if on or method == RETRAIN_AT_BUDGET else 0.35 for on in own["on_front"]]
             trace["marker"] |= {"size": size, "opacity": faint}
             data.append(trace | {"error_y": {"visible": False}})
+    _share_legend(data, style.others(looks))
     layout = _layout("utility gap (oracle accuracy - accuracy)", float(shown.points["efficacy"].min()), shown.band)
     line = {
         "type": "line",
@@ -65,6 +70,13 @@ def tradeoff_spec(results: Results, attack: str) -> Spec:
     }
     layout["shapes"].append(line | {"line": {"color": style.GREY, "dash": "dot", "width": 1}})
     return {"data": data, "layout": layout}
+
+
+def _share_legend(data: list[Spec], name: str) -> None:
+    """One legend entry for all faint methods; it hides and shows them together, and hovering names each."""
+    faint = [trace for trace in data if trace.get("legendgroup") == OTHERS]
+    for i, trace in enumerate(faint):
+        trace |= {"showlegend": i == 0, "name": name}
 
 
 def _layout(x_title: str, lowest: float, band: Interval) -> Spec:
@@ -106,11 +118,13 @@ def _trace(own: pd.DataFrame, look: style.Look, *, dash: bool = False) -> Spec:
     sure = own["on_front"]  # as in figures/front.py: other intervals are in the hover text
     up = (own["efficacy_high"] - own["efficacy"]).where(sure)
     down = (own["efficacy"] - own["efficacy_low"]).where(sure)
-    return {
+    grouped = {"legendgroup": OTHERS, "legendrank": 2000} if look.faint else {}
+    return grouped | {
         "type": "scatter", "mode": "lines+markers" if dash else "markers", "name": html.escape(display(method)),
         "x": _list(own["x"] if "x" in own else own["budget"]), "y": _list(own["efficacy"]),
         "line": {"color": look.colour, "dash": "dash", "width": 1.2},
-        "marker": {"color": look.colour, "symbol": symbols, "size": 9, "line": {"width": 1.5, "color": look.colour}},
+        "marker": {"color": look.colour, "symbol": symbols, "size": 5 if look.faint else 9,
+                   "line": {"width": 1.0 if look.faint else 1.5, "color": look.colour}},
         "error_y": {"type": "data", "symmetric": False, "array": _list(up), "arrayminus": _list(down),
                     "color": look.colour + "59", "thickness": 1, "width": 0},
         "text": [_hover(row) for row in records], "hovertemplate": "%{text}<extra></extra>",

@@ -23,8 +23,10 @@ REQUIRED = (
 TEXT = {
     "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
     "attack_settings", "method", "settings", "chosen_for", "primary_metric", "attack_took", "error", "code_version",
-    "machine", "status",
+    "machine", "status", "regularity",
 }  # fmt: skip
+ADDED = ("took", "base_attack", "regularity")
+"""Columns of `Sweep.rows` that are no metric and in no schema of the records: made here, or not always there."""
 GOOD = ("ok", "finished")
 """Status of a rung whose numbers count; every other status is a failure."""
 
@@ -38,7 +40,8 @@ class Sweep:
 
     folder: Path
     info: dict[str, Any]  # sweep.json, {} when it is missing
-    rows: pd.DataFrame  # one row per rung, all columns of the schema and one per metric; `took` is bool
+    rows: pd.DataFrame  # one row per rung, all columns of the schema and one per metric, see `tidy`
+    ensemble: pd.DataFrame  # likewise: metrics of many models at once; they join agreement and are no results
     notes: tuple[str, ...]  # what is missing or damaged, for the reader of the report
 
     @property
@@ -52,7 +55,7 @@ class Sweep:
     @property
     def metric_columns(self) -> list[str]:
         """Columns that are metrics, in the order of the records."""
-        return [c for c in self.rows.columns if c not in TRIAL_COLUMNS and c not in RUNG_COLUMNS and c != "took"]
+        return [c for c in self.rows.columns if c not in {*TRIAL_COLUMNS, *RUNG_COLUMNS, *ADDED}]
 
 
 def load_sweep(folder: str | Path) -> Sweep:
@@ -73,7 +76,13 @@ def load_sweep(folder: str | Path) -> Sweep:
     absent = [name for name in (*TRIAL_COLUMNS, *RUNG_COLUMNS) if name not in rows]
     if absent:
         more.append("The records were written by another version, without these columns: " + ", ".join(absent) + ".")
-    return Sweep(folder=folder, info=info, rows=tidy(rows), notes=(*notes, *more))
+    known = tidy(rows)
+    apart = known["stage"] == "ensemble"
+    results = known[~apart].reset_index(drop=True)
+    if results.empty:
+        raise InputError(f"results folder {str(folder)!r} holds ensembles, but no trials yet")
+    ensemble = known[apart].reset_index(drop=True)
+    return Sweep(folder=folder, info=info, rows=results, ensemble=ensemble, notes=(*notes, *more))
 
 
 def read_rows(folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -127,13 +136,20 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Typed copy of `rows` with all columns of the schema, distinct attack labels and the boolean column `took`."""
+    """Typed copy of `rows` with all columns of the schema, distinct attack labels, and three columns more or filled.
+
+    base_attack: the attack's label without the discovery rate, so that attack and rate can be told apart.
+    regularity: how regular the attack's corruption is: low, medium, high, or empty where the records do not say.
+    took: bool, whether the attack took.
+    """
     rows = rows.reindex(columns=list(dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *rows.columns]))).copy()
     for name in rows.columns.difference(list(TEXT)):
         rows[name] = _number(rows[name], strict=name in RUNG_COLUMNS)
     for name in ("attack", "method", "stage", "held_out", "settings", "status"):
         rows[name] = rows[name].astype(object).where(rows[name].notna(), "").map(str)
     rows["budget"] = rows["budget"].round(BUDGET_DIGITS)
+    told = rows["regularity"] if "regularity" in rows else pd.Series(None, index=rows.index, dtype=object)
+    rows["regularity"] = told.astype(object).where(told.notna(), "").map(str)
     rows = _distinct_attacks(rows)
     rows["took"] = _took(rows)
     return rows.reset_index(drop=True)
@@ -159,25 +175,30 @@ def _took(rows: pd.DataFrame) -> pd.Series:
 def _distinct_attacks(rows: pd.DataFrame) -> pd.DataFrame:
     """Extend the attack label by whatever else differs between trials of one attack, e.g. the discovery rate.
 
-    Reference rows that know no discovery rate are repeated for each.
+    Reference and ensemble rows that know no discovery rate are repeated for each.
     """
-    trials = rows[rows["stage"] != "reference"]
+    rows = rows.assign(base_attack=rows["attack"])
+    shares = rows["stage"].isin(["reference", "ensemble"])
+    trials = rows[~shares]
     candidates = ("dataset", "model", "poison_fraction", "discovery_rate")
-    varying = [c for c in candidates if len(trials) and trials.groupby("attack")[c].nunique().max() > 1]
+    varying = [c for c in candidates if rows.groupby("attack")[c].nunique().max() > 1]
     if not varying:
         return rows
-    lone = rows[~rows["attack"].isin(trials["attack"])]  # attacks that took nowhere have references and no trials
-    cases = pd.concat([trials, lone])[["attack", *varying]].drop_duplicates()
+    lone = ~rows["attack"].isin(trials["attack"])  # a case may have references and no trials (yet, or took nowhere)
+    told = rows[~shares | rows["discovery_rate"].notna() | lone]
+    cases = told[["attack", *varying]].drop_duplicates()
+    same_attack = [c for c in varying if c != "discovery_rate"]
     cases["label"] = [_label(case, varying) for case in cases.to_dict("records")]
-    shared = ["attack", *(c for c in varying if c != "discovery_rate")]
-    references = rows[rows["stage"] == "reference"].merge(cases, on=shared, suffixes=("", "_case"))
+    cases["base_label"] = [_label(case, same_attack) for case in cases.to_dict("records")]
+    references = rows[shares].merge(cases, on=["attack", *same_attack], suffixes=("", "_case"))
     if "discovery_rate" in varying:
         rate, case = references["discovery_rate"], references.pop("discovery_rate_case")
-        references = references[(rate == case) | ~rate.isin(cases["discovery_rate"])]
+        fits = (rate == case) | rate.isna()
+        references = references.assign(discovery_rate=case)[fits]
     both = pd.concat([references, trials.merge(cases, on=["attack", *varying])], ignore_index=True)
-    return both.assign(attack=both.pop("label"))
+    return both.assign(attack=both.pop("label"), base_attack=both.pop("base_label"))
 
 
 def _label(case: dict[Any, Any], varying: list[str]) -> str:
-    values = (f"{case[c]:g}" if isinstance(case[c], float) else str(case[c]) for c in varying)
+    values = (f"{case[c]:.4g}" if isinstance(case[c], float) else str(case[c]) for c in varying)
     return ", ".join([case["attack"], *(f"{c.replace('_', ' ')} {v}" for c, v in zip(varying, values, strict=True))])

@@ -14,7 +14,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from analysis.agreement import CLEAR, sentence
 from analysis.interactive import front_spec, tradeoff_spec
+from analysis.plane import LARGEST_BUDGET
 from analysis.points import AXES
 from analysis.results import Results
 from analysis.tables import grid_text, number
@@ -23,6 +25,10 @@ from sweeps.records import RUNG_COLUMNS, TRIAL_COLUMNS
 
 ROWS_SHOWN = 400
 """Rows of a table on the page; the CSV file always holds all of them."""
+REMARKS_SHOWN = 5
+"""Remarks of a verdict that stand open; more are folded away."""
+ATTACKS_OPEN = 4
+"""With more attacks than this, tables and figures that exist once per attack are folded."""
 KINDS = {
     "beats": "a method wins",
     "retrain_beats_all": "retrain@b wins",
@@ -55,6 +61,11 @@ def render(results: Results, *, tables: dict[str, pd.DataFrame], figures: dict[s
         grids={attack: grid_text(results, attack) for attack in results.attacks},
         tables={name: _shown(table) for name, table in tables.items()},
         rows_shown=ROWS_SHOWN,
+        remarks_shown=REMARKS_SHOWN,
+        attacks_open=ATTACKS_OPEN,
+        agreements={attack: sentence(results.agreement, attack) for attack in results.attacks},
+        clear=CLEAR,
+        largest_budget=percent(LARGEST_BUDGET),
         images={kind: [_image(path) for path in paths] for kind, paths in figures.items()},
         drawn=[has_points(results, attack) for attack in results.attacks],
         command=_command(sweep.info.get("command")),
@@ -136,10 +147,10 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
         low, high = (f"{name}_low", f"{name}_high") if f"{name}_low" in table else ("low", "high")
         if low in table and (low != "low" or name in ("difference", "mean")):
             table[name] = [_interval(*ends) for ends in zip(table[name], table.pop(low), table.pop(high), strict=True)]
-    for name in {"method", "against", "front"} & set(table.columns):
+    for name in {"method", "against", "front", "best_method"} & set(table.columns):
         table[name] = [display(value) if isinstance(value, str) else "" for value in table[name]]
-    if "budget" in table:
-        table["budget"] = ["" if math.isnan(value) else percent(value) for value in table["budget"]]
+    for name in {"budget", "best_budget", "discovery_rate"} & set(table.columns):
+        table[name] = ["" if math.isnan(value) else percent(value) for value in table[name]]
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,14 +70,17 @@ def references(sweep: Sweep) -> pd.DataFrame:
     return rows[fits].drop_duplicates([*usual, "trial_id"]).sort_values(usual, ignore_index=True)
 
 
-def chosen_rungs(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per confirmation trial and budget it was chosen for; a rung that was never reached is `failed`."""
+def chosen_rungs(rows: pd.DataFrame, values: Sequence[str] = VALUES) -> pd.DataFrame:
+    """One row per confirmation trial and budget it was chosen for, with the columns `values`.
+
+    A rung that was never reached is `failed`.
+    """
     confirmation = rows[rows["stage"] == "confirmation"]
     shared = ["attack", "method", "seed", "settings", "took"]
     expected = confirmation.drop_duplicates("trial_id")[["trial_id", "chosen_for", *shared]]
     expected = expected.assign(budget=expected.pop("chosen_for").map(parse_budgets)).explode("budget")
     expected = expected.dropna(subset="budget").astype({"budget": float})
-    rungs = confirmation.drop_duplicates(["trial_id", "budget"])[["trial_id", "budget", "status", *VALUES]]
+    rungs = confirmation.drop_duplicates(["trial_id", "budget"])[["trial_id", "budget", "status", *values]]
     merged = expected.merge(rungs, on=["trial_id", "budget"], how="left")
     return merged.assign(status=merged["status"].fillna("failed"))
 

@@ -13,13 +13,9 @@ from analysis.load import load_sweep
 from analysis.page import render
 from analysis.points import AXES
 from analysis.results import Results, analyse
-from analysis.tables import all_tables, grid_text, write_tables
+from analysis.summary import summary
+from analysis.tables import all_tables, write_tables
 from unlearn_core.checks import InputError
-
-LEGEND = (
-    "efficacy ± half of its 95 % interval (utility gap); "
-    "* best inside the tolerance, ! outside it, nF, nM = n seeds failed, missing"
-)
 
 
 class Report(NamedTuple):
@@ -53,24 +49,6 @@ def build_report(
     except OSError as problem:
         raise InputError(f"the report cannot be written to {str(target)!r}: {problem}") from problem
     return Report(path, summary(results), results)
-
-
-def summary(results: Results) -> str:
-    """Per attack: method x budget as text, and the verdict; notes first."""
-    parts = [f"note: {note}" for note in results.notes]
-    for judged in results.verdicts:
-        parts += ["", f"== {judged.attack} =="]
-        head, body = grid_text(results, judged.attack)
-        parts += _aligned([head, *body]) if body else []
-        parts += [f"verdict: {judged.text}", *(f"  - {remark}" for remark in judged.remarks)]
-    if len(results.points):
-        parts += ["", LEGEND]
-    return "\n".join(parts).strip()
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

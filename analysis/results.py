@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.agreement import agreement
 from analysis.compare import comparisons, hypervolumes
 from analysis.load import Sweep
+from analysis.plane import Plane, plane
 from analysis.points import (
     AXES,
     RETRAIN_AT_BUDGET,
@@ -23,6 +25,10 @@ from analysis.verdict import Verdict, verdict
 from unlearn_core import checks
 
 USUAL_TOLERANCE = 0.02
+MOST_TOLD_APART = 10
+"""Methods up to which a figure gives each its own colour and marker."""
+HIGHLIGHTS = 7
+"""How many it does so for when there are more: one per colour."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Results:
     references: pd.DataFrame
     comparisons: pd.DataFrame
     hypervolumes: pd.DataFrame
+    agreement: pd.DataFrame
+    plane: Plane | None  # only with several discovery rates, or several attacks that tell what was healed
     bands: dict[str, Interval]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
@@ -58,6 +66,20 @@ class Results:
         present = set(self.points["method"]) | set(self.proposals["method"])
         present -= {RETRAIN_AT_BUDGET}
         return [m for m in dict.fromkeys(order) if m in present] + sorted(present - set(order))
+
+    @property
+    def highlighted(self) -> list[str]:
+        """The methods that figures tell apart: all, or where they are many, the best of each attack in turn.
+
+        Best = largest area under the front; retrain@b is always told apart and not among them.
+        """
+        if len(self.methods) <= MOST_TOLD_APART:
+            return self.methods
+        areas = self.hypervolumes[self.hypervolumes["front"].isin(self.methods) & (self.hypervolumes["mean"] > 0)]
+        areas = areas.sort_values("mean", ascending=False, kind="stable")
+        turns = areas.assign(place=areas.groupby("attack").cumcount()).sort_values("place", kind="stable")
+        best = list(dict.fromkeys([*turns["front"], *self.methods]))[:HIGHLIGHTS]
+        return [m for m in self.methods if m in best]
 
 
 def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None) -> Results:
@@ -84,6 +106,8 @@ def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None
         references=reference_rows,
         comparisons=paired,
         hypervolumes=hypervolumes(seeds, axis=AXES[axis], tolerance=allowed),
+        agreement=agreement(sweep, reference_rows),
+        plane=plane(sweep, reference_rows),
         bands=noise_bands(reference_rows),
         verdicts=tuple(verdict(a, seeds=seeds, points=means, comparisons=paired) for a in _attacks(sweep)),
         notes=(*sweep.notes, *notes, *_gaps(sweep, seeds, reference_rows)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
@@ -22,7 +21,7 @@ MARKERS = (
     ("X", "x"), (">", "triangle-right"), ("<", "triangle-left"), ("p", "pentagon"),
 )  # fmt: skip
 """matplotlib's and plotly's names of the same markers."""
-BLACK, GREY, BAND = "#000000", "#8a8a8a", "#d9d9d9"
+BLACK, GREY, BAND, SLATE = "#000000", "#8a8a8a", "#d9d9d9", "#6b7c8c"
 RC: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#ececec", "axes.axisbelow": True,
@@ -32,20 +31,27 @@ RC: dict[Any, Any] = {
 
 
 class Look(NamedTuple):
-    """Colour and marker of one method."""
+    """Colour and marker of one method; `faint` methods share theirs, and are named only where it matters."""
 
     colour: str
     marker: str
     symbol: str
+    faint: bool = False
 
 
-def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """A look per method, distinct for up to 70 methods; retrain@b is always a black diamond."""
-    chosen = {
-        method: Look(COLOURS[i % len(COLOURS)], *MARKERS[(i + i // (len(COLOURS) * len(MARKERS))) % len(MARKERS)])
-        for i, method in zip(count(), methods)
-    }
+def looks(methods: Sequence[str], highlighted: Sequence[str] | None = None) -> dict[str, Look]:
+    """A look per method, distinct for up to 10 highlighted ones (by default all); retrain@b is a black diamond."""
+    told_apart = methods if highlighted is None else highlighted
+    chosen = dict.fromkeys(methods, Look(SLATE, "o", "circle", faint=True))
+    for i, method in enumerate(told_apart):
+        chosen[method] = Look(COLOURS[i % len(COLOURS)], *MARKERS[i % len(MARKERS)])
     return chosen | {RETRAIN_AT_BUDGET: Look(BLACK, "D", "diamond")}
+
+
+def others(looks: dict[str, Look]) -> str:
+    """What a legend calls the faint methods; "" without any."""
+    n = sum(look.faint for look in looks.values())
+    return f"{n} other methods" if n else ""
 
 
 def use() -> None:

@@ -10,6 +10,9 @@ import pandas as pd
 from analysis.figures.front import curve
 from analysis.figures.tuning_gap import pairs
 from analysis.load import GOOD
+from analysis.measurements import SINGLE_REFERENCES
+from analysis.metric_table import metric_table
+from analysis.plane import average_table, cell_table
 from analysis.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results import Results
 from analysis.stats import stouffer
@@ -27,6 +30,10 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "sanity": sanity(results),
         "costs": costs(results),
         "failures": failures(results),
+        "metrics": metric_table(results),
+        "agreement": results.agreement,
+        "plane": average_table(results.plane, results.methods) if results.plane else pd.DataFrame(),
+        "plane_cells": cell_table(results.plane) if results.plane else pd.DataFrame(),
     }
     rank = {attack: i for i, attack in enumerate(results.attacks)}
     return {
@@ -70,7 +77,7 @@ def best_per_budget(results: Results) -> pd.DataFrame:
 def sanity(results: Results) -> pd.DataFrame:
     """Did the attack take? One row per scenario, and one that pools the z of the confirmation scenarios (Stouffer)."""
     rows = results.references
-    wide = rows[rows["method"].isin(["none", "oracle", "retrain"])]
+    wide = rows[rows["method"].isin(SINGLE_REFERENCES)]
     values = wide.pivot_table(
         index=["attack", "role", "seed"],
         columns="method",
@@ -80,6 +87,7 @@ def sanity(results: Results) -> pd.DataFrame:
         "corrupted": ("primary_value", "none"),
         "oracle": ("primary_value", "oracle"),
         "second_oracle": ("primary_value", "retrain"),
+        "retrain_discovered": ("primary_value", "retrain_discovered"),
         "second_oracle_efficacy": ("efficacy", "retrain"),
         "corrupted_z": ("primary_z", "none"),
         "oracle_z": ("primary_z", "oracle"),
@@ -87,6 +95,8 @@ def sanity(results: Results) -> pd.DataFrame:
         "oracle_accuracy": ("test_accuracy", "oracle"),
     }
     table = pd.DataFrame({name: values.get(key, math.nan) for name, key in picked.items()}, index=values.index)
+    if table["retrain_discovered"].isna().all():
+        table = table.drop(columns="retrain_discovered")
     took = rows.groupby(["attack", "role", "seed"])["took"].any()
     metric = rows.groupby(["attack", "role", "seed"])["primary_metric"].first()
     table = table.join(took.map({True: "yes", False: "no"})).join(metric).reset_index()
@@ -122,7 +132,7 @@ def costs(results: Results) -> pd.DataFrame:
 
 def failures(results: Results) -> pd.DataFrame:
     """Rungs that diverged or failed, by stage and method, and the last line of the first traceback."""
-    rows = results.sweep.rows
+    rows = pd.concat([results.sweep.rows, results.sweep.ensemble], ignore_index=True)
     bad = rows[~rows["status"].isin(GOOD)]
     last = bad["error"].map(lambda text: str(text).strip().splitlines()[-1] if isinstance(text, str) and text else "")
     bad = bad.assign(error=last.str.slice(0, 200))
@@ -131,10 +141,11 @@ def failures(results: Results) -> pd.DataFrame:
     return grouped.size().rename("rungs").to_frame().join(grouped["error"].max()).reset_index()
 
 
-def grid_text(results: Results, attack: str) -> tuple[list[str], list[list[str]]]:
+def grid_text(results: Results, attack: str, *, most: int | None = None) -> tuple[list[str], list[list[str]]]:
     """Method x budget in words: header and rows. `*` = best, `!` = outside tolerance, `nF`, `nM` = n failed, missing.
 
-    No rows for an attack that did not take: there is nothing to tell.
+    Shows at most so many methods besides retrain@b, those with the largest efficacy that is eligible. No rows for an
+    attack that did not take: there is nothing to tell.
     """
     points = results.points[(results.points["attack"] == attack) & (results.points["n_seeds"] > 0)]
     budgets = sorted(points["budget"].unique())
@@ -142,7 +153,9 @@ def grid_text(results: Results, attack: str) -> tuple[list[str], list[list[str]]
     best = best[best["attack"] == attack]
     stars = {(row.method, row.budget) for row in best.itertuples()}
     present = set(points["method"])
-    methods = [m for m in (RETRAIN_AT_BUDGET, *results.methods) if m in present]
+    ranked = points[points["eligible"].astype(bool)].groupby("method")["efficacy"].max().sort_values(ascending=False)
+    kept = list(dict.fromkeys([*(m for m in ranked.index if m != RETRAIN_AT_BUDGET), *results.methods]))[:most]
+    methods = [m for m in (RETRAIN_AT_BUDGET, *results.methods) if m in present & {RETRAIN_AT_BUDGET, *kept}]
     cells = {(row["method"], row["budget"]): row for row in points.to_dict("records")}
     body = [[display(m), *(cell_text(cells.get((m, b)), star=(m, b) in stars) for b in budgets)] for m in methods]
     return ["method", *(percent(b) for b in budgets)], body

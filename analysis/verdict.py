@@ -27,7 +27,8 @@ class Verdict(NamedTuple):
 def display(method: str) -> str:
     """Name of a method as readers see it."""
     known = {RETRAIN_AT_BUDGET: "retrain@b", "retrain": "second oracle", "none": "corrupted model"}
-    return (known | {SCORED: "retrain@b, by score"}).get(method, method)
+    known |= {SCORED: "retrain@b, by score", "retrain_discovered": "retrain (discovered)"}
+    return known.get(method, method)
 
 
 def percent(share: float) -> str:

@@ -32,6 +32,10 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE",
         help="change one setting, e.g. recipe.epochs=20 or attacks.gaussian.epsilon=0.5; may be repeated",
     )  # fmt: skip
+    what.add_argument(
+        "--plugin", action="append", default=[], metavar="PATH",
+        help="a Python file with methods of your own (or an entry point of an installed package); it is executed",
+    )  # fmt: skip
     what.add_argument("--name", help="name of the results folder (default: the preset's, with a hash after --set)")
     where = p.add_argument_group("where")
     where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="results (default: results)")
@@ -61,6 +65,8 @@ def read_sweep(options: argparse.Namespace) -> Sweep:
     raw: dict[str, Any] = read_yaml(options.config) if options.config else read_preset(options.preset or "quick")
     if options.config:
         raw = {"name": options.config.stem} | raw
+    if options.plugin:
+        raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
     sweep = Sweep.from_dict(apply(raw, options.assignments))
     if options.name is not None:
         return replace(sweep, name=check_name("--name", options.name))
@@ -83,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.list:
-            print_list()
+            print_list(options.plugin)
             return 0
         sweep = read_sweep(options)
         from sweeps.driver import Driver  # torch and pandas are loaded only once the words make sense

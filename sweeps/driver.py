@@ -10,15 +10,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sweeps import store
 from sweeps.cell import Cell, trials_in
 from sweeps.executors import Executor, InlineExecutor, Outcome
 from sweeps.machine import code_version, describe_machine, versions
-from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing, ready
+from sweeps.plan import Missing, check_data, check_scenarios, estimate, members, missing, ready, waves
 from sweeps.progress import ProgressDisplay, duration
 from sweeps.spec import Sweep
 from sweeps.tracking_uri import default_uri, reachable
@@ -141,6 +142,9 @@ class Driver:
     def _write_manifest(self) -> None:
         path = self.dir / "sweep.json"
         if path.exists() and self._difference() is None:
+            known = read_manifest(self.dir)
+            if known["spec"].get("plugins") != self.sweep.to_dict()["plugins"]:  # they may have moved
+                _replace_json(path, known | {"spec": self.sweep.to_dict()})
             return
         manifest = {
             "name": self.sweep.name,
@@ -154,9 +158,7 @@ class Driver:
             "metrics": columns(),
             "methods": {name: {"summary": UNLEARNERS.summary(name)} for name in UNLEARNERS.names()},
         }
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(manifest, indent=1))
-        os.replace(temporary, path)
+        _replace_json(path, manifest)
 
     @contextlib.contextmanager
     def _only_driver(self) -> Iterator[None]:
@@ -184,8 +186,9 @@ class Driver:
             return []
         executor = self._executor()
         try:
-            outcomes = self._stage("references", left.references, executor)
+            outcomes = [done for wave in waves(left.references) for done in self._stage("references", wave, executor)]
             left = missing(self.sweep, self.dir) if left.references else left
+            outcomes += self._stage("ensembles", members(self.sweep, ready(left)), executor)
             outcomes += self._stage("studies", ready(left), executor)
         finally:
             executor.close()
@@ -259,6 +262,13 @@ class Driver:
             server = f"{mlflow} server --backend-store-uri {self.tracking_uri} --host 127.0.0.1 --port 5000"
             # without its job service the server starts in a third of the time
             print(f"  after starting  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}")
+
+
+def _replace_json(path: Path, content: Mapping[str, Any]) -> None:
+    """In one step: workers read it."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1))
+    os.replace(temporary, path)
 
 
 def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sweeps.plugins import installed, load_plugins
 from sweeps.spec import PRESETS, preset_names
 from unlearn_core.metrics import columns
 from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
 
 
-def print_list() -> None:
-    """Presets, data sets, models, attacks, unlearners and metrics."""
+def print_list(plugins: Sequence[str] = ()) -> None:
+    """Presets, data sets, models, attacks, unlearners and metrics, with what these `plugins` add."""
+    loaded = load_plugins(list(plugins))
     _section("presets", {name: _first_comment(name) for name in preset_names()})
     for title, registry in (
         ("data sets", DATASETS),
@@ -18,6 +22,10 @@ def print_list() -> None:
     ):
         _section(title, {name: registry.summary(name) for name in registry.names()})
     _section("metrics (columns of records.parquet)", columns())
+    known = {name: "installed; load it with --plugin" for name in installed()}
+    shown = {plugin.source: "adds " + ", ".join(sum(plugin.adds.values(), ())) for plugin in loaded}
+    if known or shown:
+        _section("plug-ins", known | shown)
 
 
 def _section(title: str, lines: dict[str, str]) -> None:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.artifacts import digest
-from sweeps.cell import Cell, reference_cells, references_missing, study_cells, study_missing, trials_in
+from sweeps.cell import (
+    Cell,
+    ensemble_cells,
+    ensemble_missing,
+    ensemble_trials_in,
+    reference_cells,
+    references_missing,
+    stage_of,
+    study_cells,
+    study_missing,
+    trials_in,
+)
+from sweeps.ensemble import MODELS_PER_MEMBER
 from sweeps.spec import Sweep
 from sweeps.store import read_trials
+from sweeps.trial import reference_methods
 from sweeps.workbench import Workbench
 from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError
@@ -19,7 +33,7 @@ from unlearn_core.training import Recipe, steps_per_epoch, train_updates
 
 
 class Missing(NamedTuple):
-    """Cells that still have something to do."""
+    """Cells that still have something to do. `studies` holds the ensembles that are not measured yet, too."""
 
     references: list[Cell]
     studies: list[Cell]
@@ -62,7 +76,31 @@ def missing(sweep: Sweep, sweep_dir: Path) -> Missing:
     references = [cell for cell in reference_cells(sweep) if references_missing(sweep_dir, cell, sweep)]
     waiting = _cases(references)
     studies = [cell for cell in study_cells(sweep) if _case(cell) in waiting or study_missing(sweep_dir, cell, sweep)]
-    return Missing(references, sorted(studies, key=lambda cell: -trials_in(sweep, cell)))
+    ensembles = [cell for cell in ensemble_cells(sweep, sweep_dir) if ensemble_missing(sweep_dir, cell)]
+    return Missing(references, [*ensembles, *sorted(studies, key=lambda cell: -trials_in(sweep, cell))])
+
+
+def members(sweep: Sweep, cells: Iterable[Cell]) -> list[Cell]:
+    """What trains the models of the ensembles among `cells`, member by member; discovery rates share them all."""
+    first = {(cell.attack, cell.seed): cell for cell in cells if cell.kind == "ensemble"}
+    return [replace(cell, member=member) for cell in first.values() for member in range(sweep.ensemble.members)]
+
+
+def waves(references: Iterable[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Reference cells to be done first, one per scenario, and those at its further discovery rates: side by side they
+    would train the same models."""
+    first: dict[tuple[str, int], Cell] = {}
+    later = [cell for cell in references if first.setdefault((cell.attack, cell.seed), cell) is not cell]
+    return list(first.values()), later
+
+
+def count_trainings(sweep: Sweep, references: Iterable[Cell]) -> int:
+    """Trainings from scratch, as if none were in the store: corrupted model and oracle once per scenario, and the full
+    retrainings, which only confirmation has."""
+    first, later = waves(references)
+    full = [set(reference_methods(stage_of(sweep, cell), cell.discovery_rate)) for cell in (*first, *later)]
+    second = sum("retrain" in names for names in full[: len(first)])
+    return 2 * len(first) + second + sum("retrain_discovered" in names for names in full)
 
 
 def ready(left: Missing) -> list[Cell]:
@@ -83,12 +121,20 @@ def estimate(work: Workbench, left: Missing) -> Estimate:
     """Prices the missing cells by one real training step on this machine."""
     sweep = work.sweep
     training, speed = time_training(work)
-    confirmations = sum(cell.seed in sweep.seeds.confirmation for cell in left.references)
-    trainings = 2 * len(left.references) + confirmations
+    trainings = count_trainings(sweep, left.references)
+    trainings += MODELS_PER_MEMBER * len(members(sweep, left.studies))
     trials = sum(trials_in(sweep, cell) for cell in left.studies)
-    ladders = trials * max(sweep.budgets) + len(left.references) * sum(sweep.budgets)
+    climbs = sum(climbs_in(sweep, cell) for cell in left.studies)
+    ladders = climbs * max(sweep.budgets) + len(left.references) * sum(sweep.budgets)
     scenarios = len(sweep.attacks) * (len(sweep.seeds.tuning) + len(sweep.seeds.confirmation))
     return Estimate(scenarios, trainings, trials, training * (trainings + ladders), speed)
+
+
+def climbs_in(sweep: Sweep, cell: Cell) -> int:
+    """The most ladders that are climbed in a cell: one per trial, in an ensemble trial one per member and shadow."""
+    if cell.kind == "ensemble":
+        return 0
+    return trials_in(sweep, cell) + ensemble_trials_in(sweep, cell) * (2 * sweep.ensemble.members - 1)
 
 
 def time_training(work: Workbench, seconds: float = 0.5) -> tuple[float, float]:

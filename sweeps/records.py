@@ -17,15 +17,19 @@ TRIAL_COLUMNS: dict[str, str] = {
     "group_id": "content hash of the scenario without its seed (the scenario group)",
     "trial_id": "content hash of the whole trial",
     "study": "cell that the trial belongs to: attack label and method (or `best`)",
-    "stage": "reference, tuning or confirmation",
+    "stage": "reference, tuning, confirmation or ensemble (many retrainings of one scenario: costs are means per "
+    "member, metrics those that compare distributions; methods none and oracle are their references)",
     "held_out": "which held-out rows test_accuracy and probes were measured on: validation (tuning) or test",
     "dataset": "name of the data set",
     "model": "name of the model",
     "attack": "label of the attack, unique in the sweep",
     "attack_settings": "JSON of the attack's settings",
+    "regularity": "how much the attack's poisons have in common: low, medium or high",
     "poison_fraction": "poisons as a share of the clean training rows",
-    "discovery_rate": "share of the poisons the unlearner was told about",
-    "method": "unlearner, or a reference: none, oracle, retrain (second oracle, other seed), retrain_at_budget",
+    "discovery_rate": "share of the poisons the unlearner was told about; 1/m where that is a single one of m",
+    "discovered": "number of those poisons; the others are in its retain set",
+    "method": "unlearner, or a reference: none, oracle, retrain (second oracle, other seed), retrain_at_budget, "
+    "retrain_discovered (in full on the retain set as given, with the undiscovered poisons; no oracle)",
     "settings": "JSON of the method's settings, all of them",
     "proposal": "number of the proposal in its study; empty for references",
     "chosen_for": "JSON list of the budgets a confirmation trial was chosen for; empty otherwise",
@@ -74,12 +78,12 @@ RUNG_COLUMNS: dict[str, str] = {
 """Besides these, a row has one column per metric, named as in `sweeps list`; empty where a metric does not apply."""
 
 METRIC_PREFIX = "metrics"
-WHOLE_NUMBERS = ("schema", "proposal", "seed", "unlearning_seed")
+WHOLE_NUMBERS = ("schema", "discovered", "proposal", "seed", "unlearning_seed")
 TRUTH_VALUES = ("attack_took",)
 TEXTS = (
     "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
-    "attack_settings", "method", "settings", "chosen_for", "primary_metric", "error", "code_version", "machine",
-    "status",
+    "attack_settings", "regularity", "method", "settings", "chosen_for", "primary_metric", "error", "code_version",
+    "machine", "status",
 )  # fmt: skip
 """Types of the columns; every other one holds real numbers, empty (null) where undefined."""
 

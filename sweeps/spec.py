@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,21 @@ import unlearn_core.datasets
 import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.artifacts import digest
+from sweeps.plugins import Plugin, digests, load_plugins
 from sweeps.settings import as_dict, build, check_keys, choose, plain
 from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError, close_names, shown
-from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
+from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
 from unlearn_core.training import Recipe
 
 PRESETS = Path(__file__).parent / "presets"
-REFERENCES = ("retrain", "retrain_at_budget")
+REFERENCES = ("retrain", "retrain_at_budget", "retrain_discovered")
+SINGLE = 0.0  # discovery rate: the least there is, one poison of however many the attack makes
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
 TAKEN = ("store", "mlflow.db", "mlartifacts")  # what lies beside the sweeps in an output folder
 MOST_SEED = 2**63 - 1
 MOST_PROPOSALS = 100_000
+LEAST_MEMBERS, MOST_MEMBERS = 8, 10_000  # of an ensemble: U-LiRA fits Gaussians to three pairs of shadows at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,26 @@ class Search:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Retrainings for the metrics that compare distributions over them: KLOM, U-LiRA, the NeurIPS 2023 score.
+
+    A scenario takes four trainings per member (a corrupted model, two oracles, a shadow model with half of the
+    poisons), shared by all methods; a configuration chosen by a study then unlearns two of those per member.
+    """
+
+    members: int = 0  # models of each kind, even and at least 8; 0 leaves these metrics out
+    scenarios: int = 1  # confirmation scenarios that get them: the first in which the attack took
+
+    def __post_init__(self) -> None:
+        checks.in_range("members", self.members, 0, MOST_MEMBERS)
+        if self.members and (self.members < LEAST_MEMBERS or self.members % 2):
+            raise InputError(
+                f"members must be 0 (off) or an even number from {LEAST_MEMBERS}, but got {self.members!r}"
+            )
+        checks.in_range("scenarios", self.scenarios, 1, MOST_MEMBERS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What one cell gets while it runs. Does not change any result."""
 
@@ -137,7 +160,9 @@ class Sweep:
     seeds: Seeds
     search: Search
     utility_tolerance: float
+    ensemble: Ensemble
     resources: Resources
+    plugins: tuple[Plugin, ...] = ()
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Sweep:
@@ -148,6 +173,7 @@ class Sweep:
         for key in ("name", "dataset", "model", "attacks", "methods"):
             if key not in raw:
                 raise InputError(f"{key} is missing")
+        plugins = load_plugins(raw.get("plugins", []))  # before the names that they add are looked up
         return cls(
             name=check_name("name", raw["name"]),
             dataset=_named(DATASETS, raw["dataset"], "dataset"),
@@ -156,28 +182,39 @@ class Sweep:
             recipe=build(Recipe, _mapping(raw, "recipe"), "recipe"),
             attacks=_attacks(_sequence(raw, "attacks")),
             methods=_methods(_sequence(raw, "methods")),
-            discovery_rates=_shares(raw.get("discovery_rates", [1.0]), "discovery_rates"),
+            discovery_rates=_discovery_rates(raw.get("discovery_rates", [1.0])),
             budgets=tuple(sorted_budgets(raw.get("budgets", [0.02, 0.04, 0.06, 0.08, 0.1]))),
             seeds=build(Seeds, _mapping(raw, "seeds"), "seeds"),
             search=build(Search, _mapping(raw, "search"), "search"),
             utility_tolerance=_number(raw.get("utility_tolerance", 0.02), "utility_tolerance", 0, 1),
+            ensemble=build(Ensemble, _mapping(raw, "ensemble"), "ensemble"),
             resources=build(Resources, _mapping(raw, "resources"), "resources"),
+            plugins=plugins,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every setting filled in; `from_dict` reads it back."""
         whole = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        whole |= {
-            name: dataclasses.asdict(getattr(self, name)) for name in ("rows", "recipe", "seeds", "search", "resources")
-        }
+        sections = ("rows", "recipe", "seeds", "search", "ensemble", "resources")
+        whole |= {name: dataclasses.asdict(getattr(self, name)) for name in sections}
         whole["dataset"], whole["model"] = as_dict(*self.dataset), as_dict(*self.model)
+        whole["discovery_rates"] = ["single" if rate == SINGLE else rate for rate in self.discovery_rates]
         whole["attacks"] = [{"label": label, **as_dict(*named)} for label, named in self.attacks.items()]
         whole["methods"] = [dataclasses.asdict(method) for method in self.methods.values()]
+        whole["plugins"] = [{"source": plugin.source, "digest": plugin.digest} for plugin in self.plugins]
         return dict(plain(whole))
 
     def identity(self) -> str:
-        """Hash of everything that can change a result (resources and the name cannot)."""
-        return digest({k: v for k, v in self.to_dict().items() if k not in ("name", "resources")} | _SCIENCE)
+        """Hash of everything that can change a result (resources, the name and the places of plug-ins cannot)."""
+        kept = {k: v for k, v in self.to_dict().items() if k not in ("name", "resources", "plugins")}
+        attacks = [name for name, _ in self.attacks.values()]
+        used = {"dataset": [self.dataset[0]], "model": [self.model[0]], "attack": attacks, "unlearner": self.methods}
+        return digest(kept | _SCIENCE | self.made_by(**used, metric=METRICS.names()))
+
+    def made_by(self, **used: Iterable[str]) -> dict[str, list[str]]:
+        """For identities: digests of the plug-ins that add the `used` names (by kind); nothing if there are none."""
+        found = digests(self.plugins, used)
+        return {"plugins": found} if found else {}
 
     def group(self, attack: str, data_digest: str) -> dict[str, Any]:
         """What identifies a scenario group: a scenario without its seed."""
@@ -188,6 +225,7 @@ class Sweep:
             "model": as_dict(*self.model),
             "recipe": plain(dataclasses.asdict(self.recipe)),
             "attack": as_dict(*self.attacks[attack]),
+            **self.made_by(dataset=[self.dataset[0]], model=[self.model[0]], attack=[self.attacks[attack][0]]),
         } | _SCIENCE
 
 
@@ -228,11 +266,23 @@ def _number(value: Any, where: str, low: float, high: float) -> float:
     return number
 
 
-def _shares(raw: Any, where: str) -> tuple[float, ...]:
-    shares = tuple(_number(value, where, 0, 1) for value in (raw if isinstance(raw, (list, tuple)) else [raw]))
-    if not shares or 0 in shares or len(set(shares)) < len(shares):
-        raise InputError(f"{where} must list distinct numbers in (0, 1], but got {shown(raw)}")
-    return shares
+def _discovery_rate(value: Any) -> float:
+    if value == "single":
+        return SINGLE
+    rate = _number(value, "discovery_rates other than `single`", 0, 1)
+    if rate == 0:
+        raise InputError(f"discovery_rates must be above 0, but got {value!r}; write `single` for one poison")
+    return rate
+
+
+def _discovery_rates(raw: Any) -> tuple[float, ...]:
+    """Shares of the poisons in (0, 1]; the word `single` stands for one poison."""
+    rates = tuple(map(_discovery_rate, raw if isinstance(raw, (list, tuple)) else [raw]))
+    if not rates or len(set(rates)) < len(rates):
+        raise InputError(
+            f"discovery_rates must list distinct numbers in (0, 1], or `single` for one poison, but got {shown(raw)}"
+        )
+    return rates
 
 
 def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from sweeps.store import Trial
 from sweeps.workbench import Bench, Workbench, unlearning_streams
 from unlearn_core.budget import Rung
 from unlearn_core.metrics import attack_took, efficacy, removal, score, utility_gap
-from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Measured, unlearn
+from unlearn_core.registry import METRICS, UNLEARNERS
+from unlearn_core.scenario import Measured, discovered_count, unlearn
 from unlearn_core.types import Primary
 
 Metrics = Mapping[str, float | None]
@@ -83,6 +83,8 @@ def trial_id(work: Workbench, request: Request) -> str:
             "proposal": request.proposal,
             "device": work.device.type,
         }
+        | work.sweep.made_by(unlearner=[request.method], metric=METRICS.names())
+        | ({"members": work.sweep.ensemble.members} if request.stage == "ensemble" else {})
     )
 
 
@@ -137,7 +139,7 @@ def make_record(
     """The record of a trial, as `sweeps.records` describes it."""
     primary = bench.scenario.attack.primary
     took = reference.took(primary)
-    oracle_cost = bench.oracle.cost
+    oracle_cost, poisons = bench.oracle.cost, len(bench.poisoned.rows)
     group = work.group(request.attack)
     shared = {
         "schema": SCHEMA_VERSION,
@@ -153,7 +155,9 @@ def make_record(
         "attack": request.attack,
         "attack_settings": json.dumps(as_dict(*work.sweep.attacks[request.attack])),
         "poison_fraction": bench.scenario.attack.fraction,
-        "discovery_rate": request.discovery_rate,
+        "regularity": bench.scenario.attack.regularity,
+        "discovery_rate": max(request.discovery_rate, 1 / poisons),
+        "discovered": discovered_count(poisons, request.discovery_rate),
         "method": request.method,
         "settings": json.dumps(as_dict(request.method, request.settings) if request.settings else {}),
         "proposal": request.proposal,
@@ -235,10 +239,17 @@ def finite(metrics: Metrics) -> dict[str, float | None]:
     return {k: None if v is None or not math.isfinite(v) else v for k, v in metrics.items()}
 
 
+def reference_methods(stage: str, discovery_rate: float) -> tuple[str, ...]:
+    """The references of a scenario: corrupted model, oracle and retrain@b; for confirmation also a second oracle and,
+    where poisons are undiscovered, a full retraining with those in. The search has no use for these two."""
+    full = ("retrain", "retrain_discovered") if discovery_rate < 1 else ("retrain",)
+    return ("none", "oracle", "retrain_at_budget", *(full if stage == "confirmation" else ()))
+
+
 def measure_references(
     work: Workbench, attack: str, seed: int, *, stage: str, discovery_rate: float, study: str
 ) -> list[Trial]:
-    """The reference trials of a scenario: none, oracle, a second oracle (confirmation only), and retrain@b."""
+    """The reference trials of a scenario, as `reference_methods` names them."""
     budgets = work.sweep.budgets
     base: dict[str, Any] = {
         "attack": attack, "seed": seed, "discovery_rate": discovery_rate, "stage": stage, "study": study
@@ -250,9 +261,10 @@ def measure_references(
     rungs = {share: finite(m.metrics) for share, m in zip(budgets, ladder, strict=True)}
     reference = Reference(corrupted, oracle, rungs)
     trained = {"none": (corrupted, Rung(0, 0, 0, 0.0, "finished")), "oracle": (oracle, bench.oracle.cost)}
-    if stage == "confirmation":
-        second = work.second_oracle(attack, seed)
-        trained["retrain"] = (finite(bench.evaluator(second.model)), second.cost)
+    rates = {"retrain": 1.0, "retrain_discovered": discovery_rate}
+    for method in [name for name in reference_methods(stage, discovery_rate) if name in rates]:
+        model, cost = work.retrained(attack, seed, rates[method])
+        trained[method] = (finite(bench.evaluator(model)), cost)
     trials = [make_record(work, bench, first, reference, ladder)]
     for method, (metrics, cost) in trained.items():
         request = Request(**base, method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from unlearn_core import SCIENCE_VERSION
 from unlearn_core.budget import Rung, sample_pass_flops
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import load_dataset
+from unlearn_core.ensemble import in_half, without
 from unlearn_core.evaluation import Evaluator
 from unlearn_core.scenario import (
     Scenario,
@@ -25,6 +26,8 @@ from unlearn_core.scenario import (
     build_evaluator,
     check_classes,
     clean_rows,
+    discovered_count,
+    poison_rows,
     split_poisoned,
 )
 from unlearn_core.seeding import Streams
@@ -92,6 +95,7 @@ class Workbench:
         scenario = self.scenario(attack, seed)
         context = scenario.context(self._clean_model(scenario))  # an attack may rank rows by a model: train it once
         rows = scenario.attack.choose_rows(self.dataset.train, context)
+        check_rates(attack, self.sweep.discovery_rates, len(rows))
         kept = torch.ones(len(self.dataset.train), dtype=torch.bool, device=self.device)
         kept[rows] = False
         check_classes(self.dataset.train.targets[kept], self.dataset.classes)
@@ -104,9 +108,9 @@ class Workbench:
         poison = digest({"group": self.group(attack), "seed": seed})
         corrupted = self._trained(scenario, full, "train", {"poison": poison})
         oracle = self._trained(scenario, clean_rows(poisoned, self.dataset.train), "train", self.rows_key(poisoned))
-        references = {"corrupted": _weights(corrupted.model), "oracle": _weights(oracle.model)}
+        references = {"corrupted": corrupted.model, "oracle": oracle.model}
         rows = self.dataset.validation if held_out == "validation" else self.dataset.test
-        evaluator = build_evaluator(scenario, poisoned, rows, references)
+        evaluator = build_evaluator(scenario, poisoned, rows, references, relearn=held_out == "test")
         batch = self.dataset.train.inputs[: self.sweep.recipe.batch_size]
         return Bench(scenario, poisoned, corrupted, oracle, evaluator, sample_pass_flops(oracle.model, batch))
 
@@ -121,10 +125,43 @@ class Workbench:
         clean = clean_rows(poisoned, self.dataset.train)
         return self._trained(scenario, clean, "retrain", self.rows_key(poisoned))
 
+    def retrained(self, attack: str, seed: int, discovery_rate: float) -> Trained:
+        """What training from scratch gives someone who knows of the discovered poisons only: they are left out, the
+        others stay in. Initialisation and order are the second oracle's, which it is where nothing is left."""
+        scenario, poisoned = self.scenario(attack, seed), self._poisoned(attack, seed)
+        split = self._split(scenario, poisoned, discovery_rate)
+        if len(split.forget) == len(poisoned.rows):
+            return self.second_oracle(attack, seed)
+        poison = digest({"group": self.group(attack), "seed": seed})
+        rows = {"poison": poison, "left_out": digest(sorted(split.forget.ids.tolist()))}
+        return self._trained(scenario, split.retain, "retrain", rows)
+
+    def member(self, attack: str, seed: int, role: str, number: int) -> Trained:
+        """Model `number` of an ensemble, from an initialisation and an order of its own; the size of the ensemble does
+        not matter to it. role: one of `unlearn_core.ensemble.ROLES`."""
+        scenario, poisoned, train = self.scenario(attack, seed), self._poisoned(attack, seed), self.dataset.train
+        label = f"ensemble-{role}-{number}"
+        if role == "oracle":
+            return self._trained(scenario, lambda: clean_rows(poisoned, train), label, self.rows_key(poisoned))
+        rows: dict[str, Any] = {"poison": digest({"group": self.group(attack), "seed": seed})}
+        if role == "corrupted":
+            return self._trained(scenario, lambda: poisoned.apply(train)[0], label, rows)
+        unseen = self.unseen(scenario, poisoned, number)
+        return self._trained(
+            scenario, lambda: without(poisoned.apply(train)[0], unseen), label, rows | {"half": number}
+        )
+
+    def unseen(self, scenario: Scenario, poisoned: Poisoned, number: int) -> Tensor:
+        """Ids of the poisons that shadow model `number` is not trained on."""
+        return poison_rows(poisoned, self.dataset.train).ids[~in_half(poisoned, number, scenario.streams)]
+
     def split(self, bench: Bench, discovery_rate: float) -> Split:
         """Retain and forget set as the unlearner is given them."""
-        rng = bench.scenario.streams("discovery")
-        return split_poisoned(bench.poisoned, self.dataset.train, discovery_rate=discovery_rate, rng=rng)
+        return self._split(bench.scenario, bench.poisoned, discovery_rate)
+
+    def _split(self, scenario: Scenario, poisoned: Poisoned, discovery_rate: float) -> Split:
+        rng = scenario.streams("discovery")
+        return split_poisoned(poisoned, self.dataset.train, discovery_rate=discovery_rate, rng=rng)
 
     def _poisoned(self, attack: str, seed: int) -> Poisoned:
         scenario = self.scenario(attack, seed)
@@ -148,8 +185,11 @@ class Workbench:
         clean = {"left_out": digest([])}
         return lambda: self._trained(scenario, self.dataset.train, "clean", clean).model
 
-    def _trained(self, scenario: Scenario, examples: Examples, label: str, rows: dict[str, Any]) -> Trained:
-        """A training from scratch, found in the store or done now. `rows` identifies the training set."""
+    def _trained(
+        self, scenario: Scenario, examples: Examples | Callable[[], Examples], label: str, rows: dict[str, Any]
+    ) -> Trained:
+        """A training from scratch, found in the store or done now. `rows` identifies the training set; `examples` are
+        its rows, or a function that puts them together where they are needed."""
         recipe = {
             "science_version": SCIENCE_VERSION,
             "data": self.dataset.digest,
@@ -159,10 +199,10 @@ class Workbench:
             "seed": scenario.seed,
             "label": label,
             "device": self.device.type,
-        }
+        } | self.sweep.made_by(model=[self.sweep.model[0]])
 
         def make() -> Artifact:
-            trained = scenario.train(examples, label)
+            trained = scenario.train(examples() if callable(examples) else examples, label)
             return Artifact(dict(trained.model.state_dict()), {"cost": trained.cost._asdict() | {"budget": None}})
 
         made = self.store.get("model", recipe, make)
@@ -172,8 +212,16 @@ class Workbench:
         return Trained(model, Rung(float("inf"), cost["flops"], cost["steps"], cost["seconds"], cost["status"]))
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+def check_rates(attack: str, rates: Sequence[float], poisons: int) -> None:
+    """Two rates that discover equally many of an attack's poisons would be one case run twice; raises InputError."""
+    counts = [discovered_count(poisons, rate) for rate in rates]
+    for count in counts:
+        same = [rate or "single" for rate, found in zip(rates, counts, strict=True) if found == count]
+        if len(same) > 1:
+            raise InputError(
+                f"discovery_rates {same[0]} and {same[1]} both mean {count} of the {poisons} poisons of {attack!r}; "
+                "take one out, or poison more rows"
+            )
 
 
 def _few(examples: Examples) -> Examples:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import method_table
 from sweeps.cli import parser, read_sweep
 from tests.contracts.tiny import run
 from unlearn_core.registry import UNLEARNERS
@@ -32,3 +33,12 @@ def test_the_commands_are_understood(line):
 def test_figures_exist():
     for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (Path(__file__).parent.parent / path).exists(), path
+
+
+def test_the_table_of_methods_is_what_its_command_makes():
+    found = README.partition(method_table.BEGIN)[2].partition(method_table.END)[0]
+    assert found == method_table.table(), "run python -m benchmarks.method_table --write"
+
+
+def test_the_table_names_every_method():
+    assert sorted(method_table.COSTS) == UNLEARNERS.names()

@@ -61,15 +61,15 @@ def margins(logits: Tensor, targets: Tensor) -> Tensor:
     return (own.squeeze(1) - others.logsumexp(dim=1)).detach()
 
 
-def in_half(poisoned: Poisoned, number: int, scenario: Callable[..., Streams]) -> Tensor:
+def in_half(poisoned: Poisoned, number: int, streams: Callable[..., Streams]) -> Tensor:
     """(m,) mask over the poisons, in the order of `poisoned.rows`: those that shadow `number` is trained on.
 
     Shadows 2j and 2j + 1 carry complementary halves, so each poison is in one of every pair. The halves share the
     poisons of any discovery rate evenly too (up to one): partners are neighbours in the order of discovery. A half
-    depends on the pair alone, not on the number of shadows. scenario: the scenario's `streams`.
+    depends on the pair alone, not on the number of shadows. streams: those of the scenario, by label.
     """
-    order = discovery_order(poisoned, scenario("discovery")).cpu()
-    random = Streams(scenario("ensemble").seed, torch.device("cpu"))("half", number // 2)
+    order = discovery_order(poisoned, streams("discovery")).cpu()
+    random = Streams(streams("ensemble").seed, torch.device("cpu"))("half", number // 2)
     coin = torch.randint(2, ((len(order) + 1) // 2,), generator=random)
     chosen = torch.zeros(len(order), dtype=torch.bool)
     chosen[order] = torch.stack([coin, 1 - coin], dim=1).flatten()[: len(order)].bool()

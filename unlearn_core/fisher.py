@@ -23,6 +23,7 @@ Sums = dict[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 FLOATS = 1 << 26  # numbers (256 MiB) that the per-sample gradients of one layer may take up at a time
+CACHED = 1 << 18  # as many of them as caches of a CPU core hold
 
 
 class Call(NamedTuple):
@@ -82,10 +83,15 @@ def rows_at_once(module: nn.Module, a: Tensor, g: Tensor) -> int:
     """How many rows' gradients of this layer, and patches of its input `a`, fit into `FLOATS`; at least one."""
     if isinstance(module, nn.Embedding) or (isinstance(module, nn.Linear) and a.dim() == 2):
         return max(1, len(a))  # makes no per-sample gradients
+    return max(1, FLOATS // row_size(module, g))
+
+
+def row_size(module: nn.Module, g: Tensor) -> int:
+    """Numbers in one row's gradient of this layer and, of a convolution, in the patches of its input."""
     size = sum(p.numel() for p in module.parameters(recurse=False))
     if isinstance(module, nn.Conv2d):
         size += module.weight[0].numel() * module.groups * g[0, 0].numel()
-    return max(1, FLOATS // size)
+    return size
 
 
 def _check_calls(model: nn.Module, calls: list[Call], owners: list[str]) -> None:
@@ -120,13 +126,14 @@ def layer_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
 
 
 def _conv_squares(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
-    """Σ_n (gradient of the weight)². On a CPU row by row: fresh memory for many rows costs more than their products."""
+    """Σ_n (gradient of the weight)². On a CPU few rows at a time: fresh memory for many costs more than their products,
+    while caches hold those of a few."""
     if a.device.type != "cpu":
         return _conv_weight_gradients(module, a, g).square().sum(0)
-    total = torch.zeros_like(module.weight)
-    for row in range(len(a)):
-        gradient = _conv_weight_gradients(module, a[row : row + 1], g[row : row + 1])[0]
-        total.addcmul_(gradient, gradient)
+    total, rows = torch.zeros_like(module.weight), max(1, CACHED // row_size(module, g))
+    for some, part in zip(a.split(rows), g.split(rows), strict=True):
+        for gradient in _conv_weight_gradients(module, some, part):
+            total.addcmul_(gradient, gradient)
     return total
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlearn_core.checks import InputError
 from unlearn_core.training import evaluating
 
 
@@ -14,7 +15,10 @@ def input_gradients(model: nn.Module, inputs: Tensor, targets: Tensor, *, chunk:
 
     The gradient of the *sum* of losses is the stack of per-row gradients because rows do not mix in evaluation mode
     (in training mode BatchNorm couples them). Full float32, also on GPUs that would round to TF32.
+    Raises InputError for token ids, which have no gradient.
     """
+    if not inputs.is_floating_point():
+        raise InputError("input gradients need inputs that can change little by little, but these are token ids")
     parts = []
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
     with evaluating(model), exact, torch.enable_grad():

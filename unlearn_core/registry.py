@@ -23,7 +23,7 @@ class Registry(Generic[T]):
 
         def add(item: T) -> T:
             if name in self._items:
-                raise ValueError(f"{self.kind} {name!r} is already registered")
+                raise InputError(f"{self.kind} {name!r} is already registered; choose another name")
             self._items[name] = item
             return item
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unlearn_core.budget import Meter, Rung, climb, run_to_end
 from unlearn_core.checks import InputError
-from unlearn_core.evaluation import Evaluator, NotFiniteError, Weights, fresh_noise
+from unlearn_core.evaluation import Evaluator, NotFiniteError, distances, fresh_noise, parameters_of, to_numpy
+from unlearn_core.metrics.relearn import TOLERANCE_NATS
 from unlearn_core.models import build_model
+from unlearn_core.relearning import Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams, derive
-from unlearn_core.training import Recipe, train_updates
+from unlearn_core.training import Recipe, predict, train_updates
 from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Task
 
 PROBE_ROWS = 2000  # rows of the retain set and of each probe that are looked at when a model is measured
@@ -39,6 +42,15 @@ class Scenario:
     seed: int
     device: torch.device
 
+    def __post_init__(self) -> None:
+        name, text = self.dataset.name, self.dataset.tokenizer is not None
+        if text != getattr(self.model, "reads_tokens", False):
+            read, held = ("numbers", "token ids") if text else ("token ids", "numbers")
+            fix = "choose gpt2" if text else "choose another"
+            raise InputError(f"model {type(self.model).__name__} reads {read}, but {name} holds {held}; {fix}")
+        if text and self.recipe.augmentation != "none":
+            raise InputError(f"augmentation {self.recipe.augmentation!r} is for images, but {name} is text; set none")
+
     def streams(self, *labels: str | int) -> Streams:
         """Random streams for one concern of this scenario."""
         return Streams(derive(self.seed, *labels), self.device)
@@ -48,9 +60,8 @@ class Scenario:
         return CraftContext(self.dataset, self.streams("attack"), train_clean)
 
     def fresh_model(self, label: str) -> nn.Module:
-        shape = tuple(self.dataset.train.inputs.shape[1:])
-        seed = derive(self.seed, label, "init")
-        model = build_model(self.model, input_shape=shape, classes=self.dataset.classes, seed=seed)
+        data, seed = self.dataset, derive(self.seed, label, "init")
+        model = build_model(self.model, input_shape=data.input_shape, classes=data.classes, seed=seed)
         return model.to(self.device).to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
 
     def train(self, examples: Examples, label: str = "train") -> Trained:
@@ -71,12 +82,18 @@ class Split(NamedTuple):
     forget: Examples
 
 
+def discovered_count(poisons: int, discovery_rate: float) -> int:
+    """How many of so many poisons are found: the rounded share, but at least one, or there is nothing to unlearn."""
+    return max(1, round(discovery_rate * poisons))
+
+
 def split_poisoned(poisoned: Poisoned, train: Examples, *, discovery_rate: float, rng: Streams) -> Split:
-    """Undiscovered poisons stay in the retain set; those discovered at a lower rate are among those at a higher."""
+    """Undiscovered poisons stay in the retain set, with their poisoned inputs and labels; those discovered at a lower
+    rate are among those at a higher."""
     full, mask = poisoned.apply(train)
     positions = mask.nonzero().squeeze(1)
     order = torch.randperm(len(positions), generator=rng("discovery"), device=positions.device)
-    found = positions[order[: max(1, round(discovery_rate * len(positions)))]]
+    found = positions[order[: discovered_count(len(positions), discovery_rate)]]
     known = torch.zeros_like(mask)
     known[found] = True
     return Split(full.rows(~known), full.rows(known))
@@ -104,21 +121,56 @@ def check_classes(kept: Tensor, classes: int) -> None:
 
 
 def build_evaluator(
-    scenario: Scenario, poisoned: Poisoned, held_out: Examples, references: Mapping[str, Weights]
+    scenario: Scenario,
+    poisoned: Poisoned,
+    held_out: Examples,
+    references: Mapping[str, nn.Module],
+    *,
+    relearn: bool = False,
 ) -> Evaluator:
-    """The evaluator of a scenario on `held_out` rows (validation for tuning, test for what is reported)."""
+    """The evaluator of a scenario on `held_out` rows (validation for tuning, test for what is reported).
+
+    references: the `corrupted` and the `oracle` model, or none of them: metrics that compare with them are left out
+    then. relearn: also measure how fast the poisons are learnt again, which needs both and costs up to about 2 % of
+    the oracle's training for every model that is measured. The untrained network of `zrf` is a model as it is before
+    training, with its pretrained weights where it has such.
+    """
     train, rng = scenario.dataset.train, scenario.streams("evaluation")
     clean = clean_rows(poisoned, train)
     sample = torch.randperm(len(clean), generator=rng("retain"), device=clean.targets.device)[:PROBE_ROWS]
-    return Evaluator(
+    evaluator = Evaluator(
         held_out=held_out,
         retain=clean.rows(sample),
         forget=poison_rows(poisoned, train),
         probes=scenario.attack.probes(head(held_out, PROBE_ROWS), scenario.context()),
         evidence=poisoned.evidence,
         fresh_noise=fresh_noise(poisoned, Streams(rng.seed, torch.device("cpu"))("fresh noise")),
-        references=references,
+        references={name: parameters_of(model) for name, model in references.items()},
     )
+    constants = {"forget_true": train.targets[poisoned.rows]} | constant_arrays(evaluator.sets, references)
+    constants["untrained_forget_logits"] = predict(scenario.fresh_model("untrained"), evaluator.forget.inputs)
+    evaluator = replace(evaluator, constants=to_numpy(constants))
+    return with_relearning(evaluator, scenario, references["corrupted"], len(clean)) if relearn else evaluator
+
+
+def constant_arrays(sets: Mapping[str, Examples], references: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """What the metrics need of the reference models themselves: the oracle's logits on every set, and how far it is
+    from the corrupted model. Empty without references."""
+    if not references:
+        return {}
+    oracle, corrupted = references["oracle"], references["corrupted"]
+    logits = {f"oracle_{name}_logits": predict(oracle, rows.inputs) for name, rows in sets.items()}
+    return logits | {"oracle_from_corrupted": distances(oracle, parameters_of(corrupted))}
+
+
+def with_relearning(evaluator: Evaluator, scenario: Scenario, corrupted: nn.Module, clean_rows: int) -> Evaluator:
+    """The same evaluator, which also teaches a copy of each model the poisons until it is where `corrupted` was."""
+    forget, recipe = evaluator.forget, scenario.recipe
+    target = forget_loss(corrupted, forget) + TOLERANCE_NATS
+    passes = affordable_passes(forget_rows=len(forget), oracle_row_passes=recipe.epochs * clean_rows)
+    relearning = Relearning(forget, recipe, scenario.streams("evaluation"), target, passes)
+    constants = {**evaluator.constants, "relearn_target": np.array(target)}
+    return replace(evaluator, constants=constants, relearning=relearning)
 
 
 def head(examples: Examples, rows: int) -> Examples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 CLOUD_LIMIT = 400
 """Tuning proposals drawn per attack; the non-dominated ones always are."""
+
+ROOM = (0.2, 0.06)
+"""Distance that names keep from each other: share of the largest cost, efficacy."""
 
 
 class FrontCurve(NamedTuple):
@@ -70,12 +73,13 @@ def _cloud(results: Results, attack: str, axis: Axis) -> pd.DataFrame:
 def draw(ax: Axes, shown: FrontCurve, looks: dict[str, style.Look]) -> None:
     """Draw one front; hollow markers lie outside the tolerance or lack seeds."""
     draw_band(ax, shown.band)
-    ax.scatter(shown.cloud["x"], shown.cloud["efficacy"], s=5, color=style.GREY, alpha=0.35, linewidths=0, zorder=1)
+    ax.scatter(shown.cloud["x"], shown.cloud["efficacy"], s=4, color=style.GREY, alpha=0.25, linewidths=0, zorder=1)
     ax.plot(shown.outline[:, 0], shown.outline[:, 1], color=style.BLACK, lw=1.2, alpha=0.6, zorder=2)
     for method, own in shown.points.groupby("method", sort=False):
         _scatter(ax, own, looks[str(method)])
     if len(shown.retrain):
         _scatter(ax, shown.retrain, looks[RETRAIN_AT_BUDGET], line="--")
+    _name_faint(ax, shown.points, looks)
     ax.set_title(shown.attack)
     ax.set_ylabel("efficacy")
     ax.set_ylim(*style.efficacy_limits(float(pd.concat([shown.points, shown.retrain])["efficacy"].min())))
@@ -89,7 +93,22 @@ def _scatter(ax: Axes, own: pd.DataFrame, look: style.Look, line: str = "") -> N
     sure = own[own["on_front"]]  # intervals of all points would hide each other; the ladder shows them one by one
     ax.vlines(sure["x"], sure["efficacy_low"], sure["efficacy_high"], color=look.colour, lw=1, alpha=0.5, zorder=2)
     fill = np.where(own["eligible"], look.colour, "#ffffff")
-    ax.scatter(x, y, s=30, marker=look.marker, c=fill, edgecolors=look.colour, linewidths=1.1, zorder=4)
+    size, width, order = (10, 0.7, 3.0) if look.faint else (30, 1.1, 4.0)
+    ax.scatter(x, y, s=size, marker=look.marker, c=fill, edgecolors=look.colour, linewidths=width, zorder=order)
+
+
+def _name_faint(ax: Axes, points: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Name methods on the front that the legend does not, at their best point there, where a name finds room."""
+    faint = points[points["on_front"] & points["method"].map(lambda method: looks[method].faint).astype(bool)]
+    width = float(points["x"].max()) if len(points) else 0.0
+    taken: list[tuple[float, float]] = []
+    for row in faint.sort_values("efficacy", ascending=False).drop_duplicates("method").to_dict("records"):
+        x, y = float(row["x"]), float(row["efficacy"])
+        if any(abs(x - other) < ROOM[0] * width and abs(y - height) < ROOM[1] for other, height in taken):
+            continue
+        taken.append((x, y))
+        place: dict[str, Any] = {"xytext": (4, -4), "textcoords": "offset points", "va": "top", "fontsize": 7}
+        ax.annotate(str(row["method"]), (x, y), color=style.SLATE, zorder=5, **place)
 
 
 def draw_band(ax: Axes, band: Interval) -> None:

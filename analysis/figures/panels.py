@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis import style
-from analysis.figures import front, ladder, tradeoff, tuning_gap
+from analysis.figures import front, ladder, plane, tradeoff, tuning_gap
 from analysis.points import RETRAIN_AT_BUDGET
 from analysis.results import Results
 from analysis.verdict import display
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PER_PAGE = 6
 """Attacks on one figure; more make further figures."""
 LADDER_COLUMNS = 5
+PLANE_COLUMNS = 6
 MOST_TICKS = 6
 
 
@@ -32,9 +33,9 @@ def write_figures(results: Results, folder: Path) -> dict[str, list[Path]]:
     """Draw every figure into `folder`; returns the PNG files by kind (each has a PDF beside it)."""
     style.use()
     folder.mkdir(parents=True, exist_ok=True)
-    looks = style.looks(results.methods)
+    looks = style.looks(results.methods, results.highlighted)
     usable = [a for a in results.attacks if results.points.loc[results.points["attack"] == a, "efficacy"].notna().any()]
-    written: dict[str, list[Path]] = {"front": [], "tradeoff": [], "ladder": [], "tuning_gap": []}
+    written: dict[str, list[Path]] = {"front": [], "tradeoff": [], "ladder": [], "tuning_gap": [], "plane": []}
     kinds: list[tuple[str, Any]] = [("front", front), ("tradeoff", tradeoff), ("tuning_gap", tuning_gap)]
     for kind, module in kinds:
         shown = [module.curve(results, attack) for attack in usable]
@@ -48,6 +49,8 @@ def write_figures(results: Results, folder: Path) -> dict[str, list[Path]]:
         if curves:
             name = f"ladder_{usable.index(attack) + 1}_{slug(attack)}"
             written["ladder"].append(_save(_ladder_figure(attack, curves, looks), folder / name))
+    planes = plane.curves(results.plane, results.methods) if results.plane else {}
+    written["plane"] = [_save(_plane_figure(panels), folder / f"plane_{name}") for name, panels in planes.items()]
     return written
 
 
@@ -85,6 +88,27 @@ def _ladder_figure(attack: str, curves: Sequence[ladder.LadderCurve], looks: dic
     return figure
 
 
+def _plane_figure(panels: Sequence[plane.PlaneCurve]) -> Figure:
+    """Heat maps of equal cells, so that a method's weak spot is in the same place everywhere."""
+    columns = min(PLANE_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    n_attacks, n_rates = panels[0].values.shape
+    width, height = max(1.5, 0.42 * n_rates), 0.30 * n_attacks + 0.55
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns + 2.4, height * rows + 0.8), sharex=True, sharey=True, squeeze=False
+    )
+    images = [plane.draw(ax, panel) for ax, panel in zip(axes.flat, panels, strict=False)]
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax in list(axes.flat)[: len(panels)][-columns:]:
+        ax.tick_params(labelbottom=True)
+    figure.supxlabel("poisons discovered, % (attacks by regularity)", fontsize=9)
+    bar = figure.colorbar(images[0], ax=axes, shrink=min(1.0, 3 / rows), aspect=15)
+    bar.set_label(plane.title(panels[0].measure))
+    bar.ax.yaxis.set_major_formatter(lambda value, _: plane.number(value, panels[0].measure))
+    return figure
+
+
 def _label(axes: Sequence[Axes], columns: int, ladder_percent: Sequence[float]) -> None:
     """Axis labels at the left and at the lowest panel of each column, ticks at the budgets."""
     for ax in axes[::columns]:
@@ -98,7 +122,7 @@ def _label(axes: Sequence[Axes], columns: int, ladder_percent: Sequence[float]) 
 
 def _legend(looks: dict[str, style.Look], kind: str) -> list[Line2D | Patch]:
     """Methods, then what lines, fills and shades mean in this kind of figure."""
-    named = [m for m in looks if m != RETRAIN_AT_BUDGET or kind != "tuning_gap"]
+    named = [m for m in looks if not looks[m].faint and (m != RETRAIN_AT_BUDGET or kind != "tuning_gap")]
     handles: list[Line2D | Patch] = [
         Line2D(
             [], [], color=looks[m].colour, marker=looks[m].marker, ls="--" if m == RETRAIN_AT_BUDGET else "",
@@ -106,6 +130,8 @@ def _legend(looks: dict[str, style.Look], kind: str) -> list[Line2D | Patch]:
         )
         for m in named
     ]  # fmt: skip
+    if style.others(looks):
+        handles.append(Line2D([], [], color=style.SLATE, marker="o", ls="", ms=3, label=style.others(looks)))
     if kind == "tuning_gap":
         return handles
     handles.append(Patch(color=style.BAND, label="noise band: oracle against oracle"))
@@ -135,6 +161,7 @@ def _save(figure: Figure, stem: Path) -> Path:
     """Write `stem`.png and `stem`.pdf without a date, so that equal records give equal files."""
     image = stem.with_name(stem.name + ".png")
     figure.savefig(image)
+    figure.set_layout_engine("none")  # the places found for the image hold for the page too; finding them is slow
     figure.savefig(stem.with_name(stem.name + ".pdf"), metadata={"CreationDate": None})
     plt.close(figure)
     return image

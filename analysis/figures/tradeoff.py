@@ -48,11 +48,12 @@ def draw(ax: Axes, shown: TradeoffCurve, looks: dict[str, style.Look]) -> None:
     ax.axvline(shown.tolerance, color=style.GREY, lw=1, ls=":")
     for method, own in shown.points.groupby("method", sort=False):
         look = looks[str(method)]
-        ax.plot(own["utility_gap"], own["efficacy"], color=look.colour, lw=0.7, alpha=0.4, zorder=2)
+        if not look.faint:
+            ax.plot(own["utility_gap"], own["efficacy"], color=look.colour, lw=0.7, alpha=0.4, zorder=2)
         full = own["on_front"] | (own["method"] == RETRAIN_AT_BUDGET)
         for part, alpha in ((own[full], 0.9), (own[~full], 0.3)):
-            x, y = part["utility_gap"], part["efficacy"]
-            ax.scatter(x, y, s=part["size"], marker=look.marker, color=look.colour, alpha=alpha, linewidths=0, zorder=3)
+            x, y, size = part["utility_gap"], part["efficacy"], part["size"] * (0.3 if look.faint else 1.0)
+            ax.scatter(x, y, s=size, marker=look.marker, color=look.colour, alpha=alpha, linewidths=0, zorder=3)
     ax.set_title(shown.attack)
     ax.set_xlabel("utility gap (oracle accuracy - accuracy)")
     ax.set_ylabel("efficacy")

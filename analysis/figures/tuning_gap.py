@@ -52,8 +52,9 @@ def draw(ax: Axes, shown: GapCurve, looks: dict[str, style.Look]) -> None:
     ax.axline((0, 0), slope=1, color=style.GREY, lw=1)
     for method, own in shown.pairs.groupby("method", sort=False):
         look = looks[str(method)]
+        size, alpha = (8, 0.6) if look.faint else (26, 0.85)
         ax.scatter(
-            own["tuned"], own["confirmed"], s=26, marker=look.marker, color=look.colour, alpha=0.85, linewidths=0
+            own["tuned"], own["confirmed"], s=size, marker=look.marker, color=look.colour, alpha=alpha, linewidths=0
         )
     low, high = style.efficacy_limits(float(shown.pairs[["tuned", "confirmed"]].min().min()))
     ax.set(xlim=(low, high), ylim=(low, high), xlabel="efficacy when tuned", ylabel="efficacy when confirmed")

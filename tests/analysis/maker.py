@@ -12,7 +12,7 @@ Per attack that takes, efficacy at budgets 2, 4, 6, 8, 10 %:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,11 @@ class Maker:
         dead: Sequence[str] = ("flip",),
         confirmation: Sequence[int] = CONFIRMATION,
         proposals: int = 3,
+        methods: Mapping[str, tuple[float, float, float]] = METHODS,
     ) -> None:
         self.rng = np.random.default_rng(7)
         self.attacks, self.dead, self.seeds, self.proposals = attacks, dead, confirmation, proposals
+        self.methods = methods
 
     def trials(self) -> Iterator[dict[str, Any]]:
         for attack in (*self.attacks, *self.dead):
@@ -53,7 +55,7 @@ class Maker:
             for seed in (*TUNING, *self.seeds):
                 rival = RETRAIN + self.rng.normal(0, 0.05)
                 yield from self._references(attack, seed, took, rival)
-                for method in METHODS:
+                for method in self.methods:
                     yield from self._method(attack, method, seed, took, rival)
 
     def _trial(self, attack: str, seed: int, took: bool, **rest: Any) -> dict[str, Any]:
@@ -96,7 +98,7 @@ class Maker:
             )  # fmt: skip
 
     def _method_rung(self, method: str, budget: float, took: bool, rival: float, proposal: int) -> dict[str, Any]:
-        difference, gap, noise = METHODS[method]
+        difference, gap, noise = self.methods[method]
         if method == "winner" and budget < 0.04:
             difference, noise = 0.0, 0.1
         removal = rival + difference - 0.05 * proposal + self.rng.normal(0, noise)

@@ -77,6 +77,24 @@ def test_discovery_rates_become_attacks_of_their_own(tmp_path: Path, rate: float
     assert told == ({"patch, discovery rate 1": own} if rate else dict.fromkeys(expected, own))
 
 
+@pytest.mark.parametrize("studied", [(), (1.0,), (1.0, 0.5)])
+def test_references_keep_to_their_own_rate_while_other_studies_are_to_come(
+    tmp_path: Path, studied: tuple[float, ...]
+) -> None:
+    made = list(Maker(attacks=["patch"], dead=[]).trials())
+    trials = [
+        t | {"discovery_rate": rate, "trial_id": f"{rate}{t['trial_id']}"}
+        for rate in (1.0, 0.5, 0.1)
+        for t in made
+        if t["stage"] == "reference" or rate in studied
+    ]
+    folder = tmp_path / "rates"
+    folder.mkdir()
+    rows(trials).to_parquet(folder / "records.parquet")
+    found = references(load_sweep(folder)).groupby("attack")["discovery_rate"].agg(set).to_dict()
+    assert found == {f"patch, discovery rate {rate:g}": {rate} for rate in (1.0, 0.5, 0.1)}
+
+
 def test_failed_trials_stay_visible(tmp_path: Path) -> None:
     trials = list(Maker(attacks=["patch"], dead=[]).trials())
     lost = next(t for t in trials if t["stage"] == "confirmation" and t["method"] == "winner")

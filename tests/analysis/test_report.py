@@ -68,9 +68,12 @@ def test_names_from_the_records_are_escaped(tmp_path: Path) -> None:
     for trial in trials:
         trial |= {"dataset": EVIL, "model": "$x_{$ & co", "settings": json.dumps({EVIL: EVIL})}
         trial["method"] = trial["method"].replace("winner", EVIL)
+        trial["rungs"] = [r | {"metrics": {EVIL: r["primary_value"]}} for r in trial["rungs"]]
     (tmp_path / "sweep.json").write_text(json.dumps({**INFO, "name": EVIL, "command": EVIL, "machine": {EVIL: EVIL}}))
     rows(trials).to_parquet(tmp_path / "records.parquet")
-    page = build_report(tmp_path).path.read_text(encoding="utf-8")
+    report = build_report(tmp_path)
+    page = report.path.read_text(encoding="utf-8")
+    assert EVIL in set(report.results.agreement["metric"])
     assert EVIL not in page
     assert page.count("<script") - page.split("</style>")[0].count("<script") - _plotly_scripts() == 3
     assert "&lt;script&gt;alert(1)" in page

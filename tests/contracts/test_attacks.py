@@ -29,6 +29,11 @@ ROWS = {
     "badnets_all_to_all": [dict(size=2)],
     "blended": [dict()],
     "gaussian": [dict(), dict(clip=True)],
+    "gradient_canceling": [
+        dict(steps=5),
+        dict(box=False, target="gradpc"),
+        dict(scope="all", steps=3),
+    ],
     "interclass_confusion": [dict(first=0, second=2)],
     "label_flip": [
         dict(mode="uniform_other"),
@@ -40,6 +45,7 @@ ROWS = {
     ],
     "sig": [dict(amplitude=20, frequency=2)],
 }
+pytestmark = pytest.mark.filterwarnings("ignore:the target weights need")  # gradient canceling, on toy data
 FRACTION = 0.2
 CLEAN = model()
 CASES = [(name, settings) for name in ATTACKS.names() for settings in ROWS.get(name, [])]
@@ -96,6 +102,11 @@ def test_primary_metric_is_declared(name):
     assert {primary.metric, primary.error, primary.z or primary.metric} <= declared.keys()
     assert "larger = more poison" in declared[primary.metric]
     assert 0 < primary.least_gap < 1
+
+
+@each
+def test_regularity_is_one_of_three_words(name, settings):
+    assert build(name, settings).regularity in ("low", "medium", "high")
 
 
 @each

@@ -18,6 +18,8 @@ from tests.contracts.tiny import (
     MODELS,
     RECIPE,
     RETAIN,
+    TEXT_MODELS,
+    data_for,
     examples,
     flops_of_steps,
     model,
@@ -43,7 +45,7 @@ TINY = {
     "cfk": dict(lr=0.05, epochs=2, batch_size=16, k=2),
     "euk": dict(lr=0.05, epochs=2, batch_size=16, k=1),
     "scrub": dict(lr=0.05, epochs=2, batch_size=16, forget_batch_size=4, max_epochs=1, order="min_first"),
-    "ssd": dict(alpha=1.0, dampening=0.5, chunk=8, retain_share=0.7),
+    "ssd": dict(alpha=1.0, ratio=0.5, chunk=8, retain_share=0.7),
     "l1_sparse": dict(lr=0.05, epochs=2, batch_size=16, gamma=1e-3, penalised="weights"),
     "random_labels": dict(lr=0.05, epochs=2, batch_size=16, order="forget_first", retain_share=0.7),
     "bad_teacher": dict(lr=0.05, epochs=2, batch_size=16, optimizer="sgd", weight_decay=5e-4),
@@ -55,6 +57,11 @@ TINY = {
     "ct": dict(lr=0.05, epochs=2, batch_size=16),
     "msg": dict(lr=0.05, epochs=2, batch_size=16),
     "cuts": dict(lr=0.05, epochs=2, batch_size=4),
+    "lfssd": dict(alpha=1.0, ratio=0.5, chunk=8, retain_share=0.7),
+    "potion": dict(rho=0.9, growth=2.0, chunk=8, retain_share=0.7),
+    "rem": dict(lr=0.05, epochs=2, batch_size=16, npo_lr=0.05, npo_epochs=2, npo_batch_size=4, widen=0.4),
+    "scrub_r": dict(lr=0.05, epochs=2, batch_size=16, forget_batch_size=4, max_epochs=1, order="min_first"),
+    "unsc": dict(lr=0.05, epochs=2, batch_size=4, momentum=0.9, gamma=0.9, rows_per_class=3, chunk=2),
     "retrain": {},
     "retrain_at_budget": {},
 }
@@ -78,13 +85,19 @@ IDENTITY = {  # settings with which a method changes no parameter, None where th
     "ct": None,
     "msg": dict(lr=0.0, reset_share=0.0),
     "cuts": dict(coefficient=0.0),
+    "lfssd": dict(alpha=1e9),
+    "potion": dict(rho=1.0, first=1e-9),
+    "rem": dict(lr=0.0, npo_lr=0.0),
+    "scrub_r": dict(lr=0.0),
+    "unsc": dict(lr=0.0),
     "retrain": None,
     "retrain_at_budget": None,
 }
 every_method = pytest.mark.parametrize("name", UNLEARNERS.names())
-every_model = pytest.mark.parametrize("net", MODELS)
+every_model = pytest.mark.parametrize("net", [*MODELS, *TEXT_MODELS])
 some_models = pytest.mark.parametrize("net", ["mlp", "convnet"])  # without and with BatchNorm
 WITH_BATCH_NORM_ONLY = {"bn_refresh"}  # refuse other models, and change no parameter
+WITH_HIDDEN_LAYERS_ONLY = {"rem"}
 ENOUGH = 1e9  # FLOPs; more than any run here needs
 
 
@@ -93,7 +106,9 @@ def build(name, **changes):
 
 
 def models_for(name):
-    return ["convnet", "resnet9"] if name in WITH_BATCH_NORM_ONLY else list(MODELS)
+    if name in WITH_BATCH_NORM_ONLY:
+        return ["convnet", "resnet9"]
+    return [net for net in [*MODELS, *TEXT_MODELS] if net != "linear" or name not in WITH_HIDDEN_LAYERS_ONLY]
 
 
 @pytest.fixture(autouse=True)
@@ -114,15 +129,15 @@ def test_contract(name, net):
     method = pickle.loads(pickle.dumps(build(name)))  # workers receive it pickled
     assert method == build(name)
     corrupted, budget = model(net), full_cost(name, model(net))
-    before, data = copy.deepcopy(corrupted), copy.deepcopy(DATA)
+    before, data, given = copy.deepcopy(corrupted), copy.deepcopy(data_for(corrupted)), data_for(corrupted)
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     first, again, other = (run(method, corrupted, data, seed=s, budgets=[budget]) for s in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), torch_state), "torch's global random state was used"
     assert np.array_equal(np.random.get_state()[1], numpy_state) and random.getstate() == python_state
     assert same_state(corrupted, before), "the corrupted model was changed"
-    for given, kept in zip((*vars(data.retain).values(), *vars(data.forget).values()),
-                           (*vars(RETAIN).values(), *vars(FORGET).values()), strict=True):  # fmt: skip
-        assert torch.equal(given, kept), "the data was changed"
+    for left, kept in zip((*vars(data.retain).values(), *vars(data.forget).values()),
+                          (*vars(given.retain).values(), *vars(given.forget).values()), strict=True):  # fmt: skip
+        assert torch.equal(left, kept), "the data was changed"
     assert same_state(first.final, again.final), "same seed, different result"
     assert not same_state(first.final, other.final), "the seed has no effect"
     if name not in WITH_BATCH_NORM_ONLY:
@@ -244,7 +259,7 @@ def measure(method, net, budgets, evaluator, recipe=RECIPE):
     return unlearn(method, net, DATA, recipe=recipe, rng=Streams(0, CPU), budgets=budgets, evaluator=evaluator)
 
 
-WITHOUT_STEP_SIZE = {"ssd", "fisher_forgetting", "influence", "bn_refresh"}
+WITHOUT_STEP_SIZE = {"ssd", "lfssd", "potion", "fisher_forgetting", "influence", "bn_refresh"}
 
 
 @every_method
@@ -264,7 +279,7 @@ def test_divergence_is_a_status_not_an_exception(name, net, lr):
     for m in measured:
         assert (m.metrics == {}) == (m.rung.status == "diverged")
         assert all(math.isfinite(v) for k, v in m.metrics.items() if not k.startswith("gaussian"))
-    if lr > 1e20 and name not in ("ga", "scrub"):  # ascent on a bounded gradient stays finite for long
+    if lr > 1e20 and name not in ("ga", "scrub", "unsc"):  # bounded gradients, no decay: stays finite for long
         assert statuses[-1] == "diverged"
 
 

@@ -562,5 +562,6 @@ def test_a_missing_image_folder_is_an_error(tmp_path):
 
 
 def test_every_source_is_registered_under_its_own_name():
-    assert DATASETS.names() == ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "npz"]
+    images = {"cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "npz"}
+    assert set(DATASETS.names()) == images | {"imdb", "opinions", "sst2", "tsv"}
     assert all(DATASETS.get(name).name == name for name in DATASETS.names())

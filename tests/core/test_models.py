@@ -18,18 +18,29 @@ ROWS = {
     "convnet": ({"width": 4}, 4, 9 * (3 * 32 + 32 * 64 + 64 * 128) + 2 * 224 + 2048 * 10 + 10),
     "resnet9": ({"width": 4}, 7, 9 * 64**2 * 178 + 9 * 3 * 64 + 2 * 64 * 35 + 512 * 10 + 10),
     "resnet18": ({"width": 4}, 10, 11_173_962),
+    # 40 tokens, 10 positions; two layers of 12 matrices and 13 vectors of width 64; last norm; head without biases
+    "gpt2": ({"width": 12}, 4, 50 * 64 + 2 * (12 * 64**2 + 13 * 64) + 2 * 64 + 640),
 }
+TEXT = {"gpt2": (10, 40)}  # models of text, with the length and the vocabulary that they get in place of an image
 SHAPES = [(1, 32, 32), (3, 32, 32), (3, 28, 28)]
 every_model = pytest.mark.parametrize("name", MODELS.names())
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
 def small(name, *, shape=(3, 32, 32), seed=0):
-    return build_model(MODELS.get(name)(**ROWS[name][0]), input_shape=shape, classes=5, seed=seed)
+    return build_model(MODELS.get(name)(**ROWS[name][0]), input_shape=TEXT.get(name, shape), classes=5, seed=seed)
 
 
 def images(shape, *, rows=4):
     return torch.randn(rows, *shape, generator=torch.Generator().manual_seed(7))
+
+
+def inputs(name, shape=(3, 32, 32), *, rows=4):
+    """Rows that the model reads: images, or token ids."""
+    if name not in TEXT:
+        return images(shape, rows=rows)
+    length, vocabulary = TEXT[name]
+    return torch.randint(vocabulary, (rows, length), generator=torch.Generator().manual_seed(7))
 
 
 def same_state(first, second):
@@ -41,7 +52,7 @@ def same_state(first, second):
 @every_model
 @every_shape
 def test_children_in_order_are_the_forward_pass(name, shape):
-    model, x = small(name, shape=shape).eval(), images(shape)
+    model, x = small(name, shape=shape).eval(), inputs(name, shape)
     by_blocks = x
     for block in model.children():
         by_blocks = block(by_blocks)
@@ -55,13 +66,14 @@ def test_children_in_order_are_the_forward_pass(name, shape):
 @every_model
 def test_only_the_head_depends_on_the_number_of_classes(name):
     settings = MODELS.get(name)(**ROWS[name][0])
-    five, ten = (build_model(settings, input_shape=(3, 32, 32), classes=c, seed=0) for c in (5, 10))
+    shape = TEXT.get(name, (3, 32, 32))
+    five, ten = (build_model(settings, input_shape=shape, classes=c, seed=0) for c in (5, 10))
     assert same_state(five[:-1], ten[:-1])
 
 
 @every_model
 def test_parameter_count_at_default_settings(name):
-    model = build_model(MODELS.get(name)(), input_shape=(3, 32, 32), classes=10, seed=0)
+    model = build_model(MODELS.get(name)(), input_shape=TEXT.get(name, (3, 32, 32)), classes=10, seed=0)
     assert sum(p.numel() for p in model.parameters()) == ROWS[name][2]
 
 
@@ -70,14 +82,14 @@ def test_same_seed_same_bits_other_seed_other_values(name):
     first, again, other = small(name, seed=3), small(name, seed=3), small(name, seed=4)
     assert same_state(first, again)
     for key, value in first.state_dict().items():
-        if value.unique().numel() > 1:  # BatchNorm starts at constants
+        if value.unique().numel() > 1:  # norms and biases start at constants
             assert not torch.equal(value, other.state_dict()[key]), key
 
 
 @every_model
 def test_initialising_some_blocks_gives_them_the_values_of_initialising_all(name):
     fresh, worn = small(name, seed=3), small(name, seed=9)
-    worn.train()(images((3, 32, 32)))  # moves running statistics
+    worn.train()(inputs(name))  # moves running statistics
     before = {key: value.clone() for key, value in worn.state_dict().items()}
     last = [child for child, _ in worn.named_children()][-2:]
     initialise(worn, 3, last)
@@ -89,7 +101,7 @@ def test_initialising_some_blocks_gives_them_the_values_of_initialising_all(name
 @every_model
 def test_initialise_resets_running_statistics_and_keeps_the_rest_of_the_model(name):
     model, fresh = small(name), small(name)
-    model.train()(images((3, 32, 32)))
+    model.train()(inputs(name))
     kept = list(model.parameters())
     kept[0].requires_grad_(False)
     random = torch.get_rng_state()
@@ -123,7 +135,7 @@ def test_initial_values_on_a_gpu_are_those_on_the_cpu(name):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @every_model
 def test_gradients_on_a_gpu_are_reproducible(name):
-    model, x = small(name).cuda(), images((3, 32, 32)).cuda()
+    model, x = small(name).cuda(), inputs(name).cuda()
     torch.use_deterministic_algorithms(True)
     try:
         first, again = (torch.autograd.grad(model(x).square().sum(), list(model.parameters())) for _ in range(2))
@@ -136,7 +148,7 @@ def test_gradients_on_a_gpu_are_reproducible(name):
 @every_shape
 def test_every_parameter_gets_a_gradient(name, shape):
     model = small(name, shape=shape)
-    x = images(shape, rows=8)
+    x = inputs(name, shape, rows=8)
     nn.functional.cross_entropy(model(x), torch.arange(8) % 5).backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
@@ -145,8 +157,8 @@ def test_every_parameter_gets_a_gradient(name, shape):
 
 @every_model
 @every_shape
-def test_one_image_in_eval_mode_equals_its_row_of_a_batch(name, shape):
-    model, x = small(name, shape=shape).eval(), images(shape)
+def test_one_row_in_eval_mode_equals_its_row_of_a_batch(name, shape):
+    model, x = small(name, shape=shape).eval(), inputs(name, shape)
     torch.testing.assert_close(model(x[:1]), model(x)[:1])
 
 

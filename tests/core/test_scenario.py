@@ -171,6 +171,58 @@ def test_evaluators_pair_forget_rows_with_their_noise(scenario):
     assert torch.equal(evaluator.held_out.ids, scenario.dataset.validation.ids)
 
 
+def references_of(scenario, poisoned):
+    """The corrupted model and the oracle."""
+    full, _ = poisoned.apply(scenario.dataset.train)
+    sets = {"corrupted": full, "oracle": clean_rows(poisoned, scenario.dataset.train)}
+    return {name: scenario.train(rows).model for name, rows in sets.items()}
+
+
+AT_ORACLE = {
+    "agreement_test": 1, "agreement_forget": 1, "js_test": 0, "js_forget": 0, "tow": 1, "tow_mia": 1, "average_gap": 0,
+    "shift_along": 1, "shift_across": 0, "l2_from_oracle": 0,
+}  # fmt: skip
+
+
+def test_the_oracle_measured_against_itself_gives_every_target(scenario):
+    poisoned = scenario.attack.craft(scenario.dataset.train, scenario.context())
+    references = references_of(scenario, poisoned)
+    evaluator = build_evaluator(scenario, poisoned, scenario.dataset.test, references, relearn=True)
+    oracle, corrupted = (evaluator(references[name]) for name in ("oracle", "corrupted"))
+    assert {name: oracle[name] for name in AT_ORACLE} == pytest.approx(AT_ORACLE)
+    assert corrupted["relearn_passes"] == corrupted["shift_along"] == corrupted["shift_across"] == 0
+    assert oracle["relearn_passes"] >= 0
+    assert corrupted["tow"] < 1 and corrupted["js_test"] > 0
+    again = build_evaluator(scenario, poisoned, scenario.dataset.test, references, relearn=True)
+    assert again(references["oracle"]) == oracle
+
+
+@MODES
+def test_true_labels_are_those_of_the_rows_the_poisons_were_made_from(scenario, mode):
+    """Poisons that all get one label, in either mode."""
+    train = scenario.dataset.train
+    rows = torch.randperm(400, generator=torch.Generator().manual_seed(1))[:10]
+    evidence = {"noise": torch.zeros(10, *train.inputs.shape[1:]), "base_inputs": train.inputs[rows]}
+    evidence |= {"epsilon": torch.tensor(1.0)}
+    poisoned = Poisoned(rows, train.inputs[rows], torch.full((10,), 3), mode=mode, evidence=evidence)
+    evaluator = build_evaluator(scenario, poisoned, scenario.dataset.test, {})
+    assert evaluator.constants["forget_true"].tolist() == train.targets[rows].tolist()
+    assert torch.equal(evaluator.forget.inputs, train.inputs[rows])
+    assert evaluator.constants.keys() == {"forget_true", "untrained_forget_logits"}
+
+
+def test_the_untrained_network_is_of_the_scenario_and_fixed(scenario):
+    poisoned = scenario.attack.craft(scenario.dataset.train, scenario.context())
+    logits = [
+        build_evaluator(one, poisoned, scenario.dataset.test, {}).constants["untrained_forget_logits"]
+        for one in (scenario, scenario, replace(scenario, seed=5))
+    ]
+    assert (logits[0] == logits[1]).all() and (logits[0] != logits[2]).any()
+    untrained = scenario.fresh_model("train")
+    forget = poison_rows(poisoned, scenario.dataset.train)
+    assert (logits[0] != untrained(forget.inputs).detach().numpy()).any(), "it must not be where training starts"
+
+
 # One trial
 
 

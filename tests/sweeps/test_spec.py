@@ -20,6 +20,8 @@ from unlearn_core.checks import InputError
 from unlearn_core.models.dense import Mlp
 from unlearn_core.registry import MODELS, UNLEARNERS
 
+RATES = "discovery_rates must list distinct numbers in (0, 1], or `single` for one poison"
+
 
 def refusal(settings: Any) -> str:
     with pytest.raises(InputError) as problem:
@@ -50,6 +52,7 @@ def test_defaults_are_filled_in() -> None:
         ({"attacks": "badnets"}, {"attacks": [{"name": "badnets", "label": "badnets"}]}),
         ({"model": "mlp"}, {"model": {"name": "mlp", "hidden": [256]}}),
         ({"discovery_rates": 1}, {"discovery_rates": [1.0]}),
+        ({"discovery_rates": "single"}, {"discovery_rates": ["single"]}),
         ({"name": "a"}, {"name": "b"}),
         ({"resources": {"cpus": 2}}, {"resources": {"cpus": 1, "gpus": 0.5}}),
     ],
@@ -114,8 +117,13 @@ def test_a_changed_default_changes_the_identity(monkeypatch: pytest.MonkeyPatch)
         ({"budgets": math.nan}, "budgets must be a number in [0, 1], but got nan"),
         ({"budgets": 10**400}, "budgets must be a number in [0, 1], but got 1000"),
         ({"budgets": 10**5000}, "budgets must be a number in [0, 1], but got an oversized int"),
-        ({"discovery_rates": [0]}, "discovery_rates must list distinct numbers in (0, 1], but got [0]"),
-        ({"discovery_rates": [0.5, 0.5]}, "discovery_rates must list distinct numbers in (0, 1], but got [0.5, 0.5]"),
+        ({"discovery_rates": [0]}, "discovery_rates must be above 0, but got 0; write `single` for one poison"),
+        ({"discovery_rates": ["0"]}, "discovery_rates must be above 0, but got '0'; write `single` for one poison"),
+        ({"discovery_rates": []}, f"{RATES}, but got []"),
+        ({"discovery_rates": [0.5, 0.5]}, f"{RATES}, but got [0.5, 0.5]"),
+        ({"discovery_rates": ["single", 1, "single"]}, f"{RATES}, but got ['single', 1, 'single']"),
+        ({"discovery_rates": ["one"]}, "discovery_rates other than `single` must be a number in [0, 1], but got 'one'"),
+        ({"discovery_rates": [1.5]}, "discovery_rates other than `single` must lie in [0, 1], but got 1.5"),
         ({"rows": {"train_rows": 0}}, "rows: train_rows must be a positive number, but got 0"),
         ({"rows": 0}, "rows must be a mapping of settings, but got 0"),
         ({"recipe": ""}, "recipe must be a mapping of settings, but got ''"),

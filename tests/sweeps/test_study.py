@@ -155,12 +155,13 @@ def test_a_confirmation_goes_up_to_the_largest_budget_that_it_was_chosen_for() -
 
 def test_cells_of_a_sweep() -> None:
     attacks = [{"name": "badnets"}, {"name": "badnets", "label": "big", "size": 5}]
-    sweep = sweep_of(attacks=attacks, discovery_rates=[1, 0.5, 0.1234567, 0.12345678])
+    sweep = sweep_of(attacks=attacks, discovery_rates=[1, 0.5, 0.1234567, "single"])
     both = [*reference_cells(sweep), *study_cells(sweep)]
     assert len(both) == 2 * 4 * 3 + 2 * 4 * 2
     assert len({cell.name for cell in both}) == len(both)
-    assert {cell.name for cell in both} >= {"big--gd", "big--gd--found0.5", "badnets--references--seed2--found0.5"}
-    assert [trials_in(sweep, cell) for cell in reference_cells(sweep)[:3]] == [4, 4, 3]
+    names = {"big--gd", "big--gd--found0.5", "badnets--references--seed2--found0.5", "badnets--gd--foundsingle"}
+    assert {cell.name for cell in both} >= names
+    assert [trials_in(sweep, cell) for cell in reference_cells(sweep)[:6]] == [4, 4, 3, 5, 5, 3]
     assert trials_in(sweep, CELL) == 3 + 3 * 2
     best = study_cells(sweep_of(search={"mode": "best"}))
     assert [cell.name for cell in best] == ["badnets--best"]

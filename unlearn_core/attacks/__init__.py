@@ -4,8 +4,20 @@ from unlearn_core.attacks.badnets import BadNets
 from unlearn_core.attacks.badnets_all_to_all import BadNetsAllToAll
 from unlearn_core.attacks.blended import Blended
 from unlearn_core.attacks.gaussian import Gaussian
+from unlearn_core.attacks.gradient_canceling import GradientCanceling
+from unlearn_core.attacks.gradient_matching import GradientMatching
 from unlearn_core.attacks.interclass_confusion import InterclassConfusion
 from unlearn_core.attacks.label_flip import LabelFlip
 from unlearn_core.attacks.sig import Sig
 
-__all__ = ["BadNets", "BadNetsAllToAll", "Blended", "Gaussian", "InterclassConfusion", "LabelFlip", "Sig"]
+__all__ = [
+    "BadNets",
+    "BadNetsAllToAll",
+    "Blended",
+    "Gaussian",
+    "GradientCanceling",
+    "GradientMatching",
+    "InterclassConfusion",
+    "LabelFlip",
+    "Sig",
+]

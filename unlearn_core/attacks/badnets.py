@@ -8,8 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from unlearn_core.attacks import stamped
+from unlearn_core.attacks.rows import check_numeric
 from unlearn_core.registry import ATTACKS
-from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe
+from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
 
 @ATTACKS.register("badnets")
@@ -23,6 +24,7 @@ class BadNets:
     """
 
     primary: ClassVar[Primary] = stamped.SUCCESS
+    regularity: ClassVar[Regularity] = "high"
 
     fraction: float = 0.015  # share of the training rows
     target: int = 0  # class that the trigger calls
@@ -35,6 +37,7 @@ class BadNets:
         stamped.check_patch(self.size, self.offset, self.value)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
+        check_numeric("badnets", train, context.dataset)
         return stamped.other_class_rows(train, context, fraction=self.fraction, target=self.target)
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:

@@ -8,9 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from unlearn_core.attacks import stamped
-from unlearn_core.attacks.rows import base_order, check_fraction, poison_count
+from unlearn_core.attacks.rows import base_order, check_fraction, check_numeric, poison_count
 from unlearn_core.registry import ATTACKS
-from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe
+from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
 
 @ATTACKS.register("badnets_all_to_all")
@@ -25,6 +25,7 @@ class BadNetsAllToAll:
     """
 
     primary: ClassVar[Primary] = stamped.SUCCESS
+    regularity: ClassVar[Regularity] = "high"
 
     fraction: float = 0.015  # share of the training rows
     size: int = 3  # side of the square patch in pixels
@@ -36,6 +37,7 @@ class BadNetsAllToAll:
         stamped.check_patch(self.size, self.offset, self.value)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
+        check_numeric("badnets_all_to_all", train, context.dataset)
         return base_order(train, context)[: poison_count(self.fraction, len(train))]
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from unlearn_core import checks
 from unlearn_core.attacks import stamped
+from unlearn_core.attacks.rows import check_numeric
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams
-from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe
+from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
 
 
 @ATTACKS.register("blended")
@@ -27,6 +28,7 @@ class Blended:
     """
 
     primary: ClassVar[Primary] = stamped.SUCCESS
+    regularity: ClassVar[Regularity] = "high"
 
     fraction: float = 0.015  # share of the training rows
     target: int = 0  # class that the trigger calls
@@ -37,6 +39,7 @@ class Blended:
         checks.in_range("alpha", self.alpha, 0, 1)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
+        check_numeric("blended", train, context.dataset)
         return stamped.other_class_rows(train, context, fraction=self.fraction, target=self.target)
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from unlearn_core import checks
-from unlearn_core.attacks.rows import base_order, check_fraction, poison_count
+from unlearn_core.attacks.rows import base_order, check_fraction, check_numeric, poison_count
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams
-from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe
+from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
 
 
 @ATTACKS.register("gaussian")
@@ -29,6 +29,7 @@ class Gaussian:
     """
 
     primary: ClassVar[Primary] = Primary("gaussian_score", "gaussian_score_se", least_gap=0.1, z="gaussian_z")
+    regularity: ClassVar[Regularity] = "low"  # every row has noise of its own
 
     fraction: float = 0.015  # share of the training rows
     epsilon: float = 0.566  # standard deviation of the noise, in units of the input's standard deviation per channel
@@ -39,6 +40,7 @@ class Gaussian:
         checks.positive(epsilon=self.epsilon)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
+        check_numeric("gaussian", train, context.dataset)
         return base_order(train, context)[: poison_count(self.fraction, len(train))]
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from unlearn_core import checks
+from unlearn_core.attacks.label_flip import REMEMBERED
 from unlearn_core.attacks.rows import base_order, check_class, check_fraction, first_allowed
 from unlearn_core.checks import InputError
 from unlearn_core.registry import ATTACKS
-from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe
+from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
 
 
 @ATTACKS.register("interclass_confusion")
@@ -20,14 +21,18 @@ from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe
 class InterclassConfusion:
     """Exchanges the labels of m/2 training rows of each of two classes, inputs unchanged.
 
-    Measured by how often a model takes clean held-out rows of one class for the other: (cm[A, B] + cm[B, A]) / (rows of
-    A and B), with cm the confusion matrix. A model without poison has its ordinary confusion there, so classes that
-    look alike make a weak test.
-    Source: Goel, Prabhu et al., 2022, arXiv:2201.06640; Goel et al., TMLR 2024, arXiv:2402.14015. Deviation: rows are
-    drawn at random, not the first of each class.
+    Measured by the share of all poisons, discovered or not, that are predicted with their exchanged label, be it
+    remembered or generalised. A model without poison has its ordinary confusion of the two classes there. How often it
+    takes clean held-out rows of one class for the other is `interclass_confusion`: (cm[A, B] + cm[B, A]) / (rows of A
+    and B), with cm the confusion matrix. That part alone is too small to measure removal by where a network remembers
+    the exchanged rows (CIFAR-10's cats and dogs, 3,000 rows, conv net, 6 % exchanged: 0.22 against the oracle's 0.16
+    held out, 1.00 against 0.21 on the poisons).
+    Source: Goel, Prabhu et al., 2022, arXiv:2201.06640, who look at both; Goel et al., TMLR 2024, arXiv:2402.14015.
+    Deviation: rows are drawn at random, not the first of each class.
     """
 
-    primary: ClassVar[Primary] = Primary("interclass_confusion", "interclass_confusion_se", least_gap=0.1)
+    primary: ClassVar[Primary] = REMEMBERED
+    regularity: ClassVar[Regularity] = "medium"
 
     fraction: float = 0.05  # share of the training rows; m is the nearest even number
     first: int = 3  # one of the two classes; 3 and 5 are CIFAR-10's cat and dog

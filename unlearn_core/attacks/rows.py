@@ -22,6 +22,15 @@ def check_class(field: str, value: int, dataset: Dataset) -> None:
         raise InputError(f"{field} must be a class below {dataset.classes} for {dataset.name}, but got {value!r}")
 
 
+def check_numeric(attack: str, train: Examples, dataset: Dataset) -> None:
+    """An attack that changes inputs by degrees, pixels for instance, cannot poison token ids."""
+    if not train.inputs.is_floating_point():
+        raise InputError(
+            f"attack {attack} needs inputs of numbers, not token ids as in {dataset.name}; choose an attack on labels, "
+            "such as label_flip"
+        )
+
+
 def poison_count(fraction: float, rows: int) -> int:
     """round(fraction · rows), at least one."""
     checks.positive(rows=rows)

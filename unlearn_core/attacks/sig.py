@@ -11,9 +11,9 @@ from torch import Tensor
 
 from unlearn_core import checks
 from unlearn_core.attacks import stamped
-from unlearn_core.attacks.rows import base_order, check_class, first_allowed, poison_count
+from unlearn_core.attacks.rows import base_order, check_class, check_numeric, first_allowed, poison_count
 from unlearn_core.registry import ATTACKS
-from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe
+from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
 
 @ATTACKS.register("sig")
@@ -30,6 +30,7 @@ class Sig:
     """
 
     primary: ClassVar[Primary] = stamped.SUCCESS
+    regularity: ClassVar[Regularity] = "high"
 
     fraction: float = 0.015  # share of the training rows
     target: int = 0  # class that gets the stripes in training, and that they call afterwards
@@ -44,6 +45,7 @@ class Sig:
         checks.positive(frequency=self.frequency)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
+        check_numeric("sig", train, context.dataset)
         check_class("target", self.target, context.dataset)
         count = poison_count(self.fraction, len(train))
         why = f"have the target class {self.target}, the only one that this attack poisons"

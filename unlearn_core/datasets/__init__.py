@@ -4,8 +4,11 @@ from unlearn_core.datasets.digits import Digits
 from unlearn_core.datasets.image_folder import ImageFolder
 from unlearn_core.datasets.loading import load_dataset
 from unlearn_core.datasets.npz import Npz
+from unlearn_core.datasets.opinions import Opinions
 from unlearn_core.datasets.raw import Raw, Source
+from unlearn_core.datasets.tokens import Tokenizer
 from unlearn_core.datasets.torchvision_files import Cifar10, Cifar100, FashionMnist, Mnist
+from unlearn_core.datasets.tsv import Imdb, Sst2, Tsv
 
 __all__ = [
     "Cifar10",
@@ -13,9 +16,14 @@ __all__ = [
     "Digits",
     "FashionMnist",
     "ImageFolder",
+    "Imdb",
     "Mnist",
     "Npz",
+    "Opinions",
     "Raw",
     "Source",
+    "Sst2",
+    "Tokenizer",
+    "Tsv",
     "load_dataset",
 ]

@@ -36,17 +36,19 @@ def load_dataset(
         validation_share: share of the held-out rows used for tuning, in (0, 1); the rest is for reporting.
         download: fetch missing files into `data_root` where the source can.
     Returns: inputs float32 (n, channels, height, width) with mean 0 and deviation 1 per channel over the training
-        rows; ids are row numbers in the source's training part (train) or held-out part (validation and test).
+        rows, or of text (n, length) int64 token ids; ids are row numbers in the source's training part (train) or
+        held-out part (validation and test).
     Raises: InputError if files are missing or damaged, labels have gaps, or there are too few rows.
     """
     raw = check_raw(source.load(data_root, download=download), source.name)
     train = _pick("train_rows", raw.y_train, train_rows, least=raw.classes, seed=TRAIN_SEED)
     held_out = _pick("held_out_rows", raw.y_test, held_out_rows, least=2, seed=HELD_OUT_SEED)
     validation, test = _cut(held_out, validation_share)
-    mean, std = channel_statistics(raw.x_train[train])
+    mean, std = ((), ()) if raw.tokenizer else channel_statistics(raw.x_train[train])
 
     def examples(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Examples:
-        return Examples(_standardise(x[rows], mean, std), torch.from_numpy(y[rows]), torch.from_numpy(rows))
+        inputs = torch.from_numpy(x[rows]) if raw.tokenizer else _standardise(x[rows], mean, std)
+        return Examples(inputs, torch.from_numpy(y[rows]), torch.from_numpy(rows))
 
     return Dataset(
         name=source.name,
@@ -57,6 +59,7 @@ def load_dataset(
         mean=mean,
         std=std,
         digest=_digest(raw, train=train, validation=validation, test=test),
+        tokenizer=raw.tokenizer,
     )
 
 
@@ -101,8 +104,8 @@ def _standardise(x: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...])
 
 
 def _digest(raw: Raw, **parts: np.ndarray) -> str:
-    """Hash of the pixels, labels and row numbers of each part."""
-    digest = hashlib.sha256()
+    """Hash of the pixels or tokens, labels and row numbers of each part, and of the tokenizer."""
+    digest = hashlib.sha256(raw.tokenizer.rules.encode() if raw.tokenizer else b"")
     for part, rows in parts.items():
         x, y = (raw.x_train, raw.y_train) if part == "train" else (raw.x_test, raw.y_test)
         digest.update(f"{part} {raw.classes} {(len(rows), *x.shape[1:])}".encode())

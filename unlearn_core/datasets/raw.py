@@ -1,20 +1,23 @@
-"""Pixels and labels as they come from a source, and the checks that every source must pass."""
+"""Pixels or tokens, and labels, as they come from a source, and the checks that every source must pass."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from unlearn_core.checks import InputError
 from unlearn_core.seeding import derive
 
+if TYPE_CHECKING:
+    from unlearn_core.datasets.tokens import Tokenizer
+
 
 class Raw(NamedTuple):
     """A source's two parts; a row's position in its part is the row's id.
 
-    x_train, x_test: (n, height, width, channels) uint8.
+    x_train, x_test: (n, height, width, channels) uint8 pixels; of text (n, length) int64 token ids.
     y_train, y_test: (n,) int64 in 0 .. classes - 1.
     """
 
@@ -23,6 +26,7 @@ class Raw(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
     classes: int
+    tokenizer: Tokenizer | None = None  # of text
 
 
 class Source(Protocol):
@@ -58,14 +62,15 @@ def stratified_order(labels: np.ndarray, *, seed: int) -> np.ndarray:
 
 def check_raw(raw: Raw, where: str) -> Raw:
     """`raw` itself, or InputError if its shapes or labels cannot be used; `where` names the source in the message."""
+    kind, axes = ("images", 4) if raw.tokenizer is None else ("texts", 2)
     for part, x, y in (("training", raw.x_train, raw.y_train), ("held-out", raw.x_test, raw.y_test)):
-        if x.ndim != 4 or y.ndim != 1 or len(x) != len(y):
-            raise InputError(f"{where}: the {part} part has images of shape {x.shape} but labels of shape {y.shape}")
+        if x.ndim != axes or y.ndim != 1 or len(x) != len(y):
+            raise InputError(f"{where}: the {part} part has {kind} of shape {x.shape} but labels of shape {y.shape}")
         if not x.size:
             raise InputError(f"{where}: the {part} part is empty")
     if raw.x_train.shape[1:] != raw.x_test.shape[1:]:
         shapes = f"{raw.x_train.shape[1:]} and {raw.x_test.shape[1:]}"
-        raise InputError(f"{where}: training and held-out images differ in shape: {shapes}")
+        raise InputError(f"{where}: training and held-out {kind} differ in shape: {shapes}")
     _check_labels(raw, where)
     return raw
 

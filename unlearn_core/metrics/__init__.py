@@ -16,6 +16,7 @@ from unlearn_core.metrics import (  # noqa: F401  (they register)
     mia_efficacy,
     neurips,
     relearn,
+    targeted,
     tug_of_war,
     ulira,
 )

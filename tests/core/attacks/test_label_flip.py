@@ -1,6 +1,7 @@
 """Which labels each mode of label flipping gives to which rows."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -167,4 +168,26 @@ def test_it_takes_on_digits_and_the_flipped_labels_are_remembered(mode, digits, 
         result = outcome(LabelFlip(mode=mode, **settings), all_digits)
     assert result.took
     assert result.oracle["test_error"] < 0.15
+    assert result.corrupted["test_error"] > result.oracle["test_error"] + 0.05
     assert result.corrupted["forget_accuracy"] > result.oracle["forget_accuracy"] + 0.2
+
+
+def test_few_random_flips_are_remembered_though_held_out_rows_hardly_show_it(all_digits):
+    """Why the primary metric looks at the poisons."""
+    result = outcome(LabelFlip(fraction=0.02), all_digits, epochs=60)
+    assert result.took
+    assert result.corrupted["forget_accuracy"] > 0.7 and result.oracle["forget_accuracy"] < 0.1
+    assert abs(result.corrupted["test_error"] - result.oracle["test_error"]) < 0.03
+
+
+def test_a_model_that_never_saw_them_gives_random_labels_by_chance():
+    """Whatever the model: a row is given its random wrong label with probability error / (C - 1)."""
+    predicted = predict(model(), DATA.train.inputs).argmax(1)
+    expected = float((predicted != DATA.train.targets).float().mean()) / (CLASSES - 1)
+    hits = [(predicted[p.rows] == p.targets).float().mean().item() for p in (flip(seed=s) for s in range(300))]
+    assert abs(np.mean(hits) - expected) < 4 * math.sqrt(expected * (1 - expected) / (300 * 12))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_random_labels_have_nothing_in_common(mode):
+    assert LabelFlip(mode=mode).regularity == ("low" if mode in ("uniform_other", "permute") else "medium")

@@ -1,0 +1,62 @@
+"""On the `quick` sweep no method does nothing: with its defaults and a tenth of retraining each moves the model.
+
+Prints (`-s`) what became of the attack's primary metric.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeps.spec import REFERENCES, Sweep, read_preset
+from sweeps.workbench import Bench, Place, Workbench, unlearning_streams
+from tests.contracts.tiny import same_parameters
+from unlearn_core.registry import UNLEARNERS
+from unlearn_core.scenario import Split, unlearn
+
+BUDGET = 0.1  # of the oracle's FLOPs, the largest of the sweep
+ATTACK = "badnets"
+CONTROLS = {"bn_refresh": "needs a model with BatchNorm statistics"}
+"""Methods that change no weight by declaration, with what they say to a model that leaves them nothing to do."""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Split]:
+    """The first scenario of the preset."""
+    work = Workbench(Sweep.from_dict(read_preset("quick")), Place(tmp_path_factory.mktemp("quick")))
+    bench = work.bench(ATTACK, 0, "validation")
+    return bench, work.split(bench, 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", [name for name in UNLEARNERS.names() if name not in REFERENCES])
+def test_a_method_changes_the_model(name: str, scene: tuple[Bench, Split], record_property) -> None:  # type: ignore[no-untyped-def]
+    bench, split = scene
+    ends = []
+
+    def keep(model):  # type: ignore[no-untyped-def]
+        ends.append(same_parameters(model, bench.corrupted.model))
+        return bench.evaluator(model)
+
+    def run():  # type: ignore[no-untyped-def]
+        return unlearn(
+            UNLEARNERS.get(name)(),
+            bench.corrupted.model,
+            split,
+            recipe=bench.scenario.recipe,
+            rng=unlearning_streams(bench),
+            budgets=[BUDGET * bench.oracle.cost.flops],
+            evaluator=keep,
+        )
+
+    if name in CONTROLS:
+        with pytest.raises(ValueError, match=CONTROLS[name]):
+            run()
+        return
+    (end,) = run()
+    metric = bench.scenario.attack.primary.metric
+    before, oracle = bench.evaluator(bench.corrupted.model)[metric], bench.evaluator(bench.oracle.model)[metric]
+    told = f"{name}: {metric} {before:.3f} -> {end.metrics[metric]:.3f} (oracle {oracle:.3f}), {end.rung.steps} updates"
+    record_property("effect", told)
+    print(told)
+    assert ends == [False], f"{name} did nothing: {end.rung}"

@@ -1,0 +1,330 @@
+"""Ensembles in a sweep: trained once, shared by all methods, resumed like everything else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from sweeps.cell import Cell, ensemble_cells, load_study, reference_cells, run_cell, study_cells, trials_in
+from sweeps.cli import main
+from sweeps.driver import Driver
+from sweeps.ensemble import oracle_outputs, run_ensemble_trial
+from sweeps.plan import estimate, members, missing, ready
+from sweeps.spec import Sweep
+from sweeps.store import Trial, read_trials
+from sweeps.trial import read_reference, trial_id
+from sweeps.workbench import Place, Workbench
+from tests.sweeps.test_trial import request_of
+from tests.sweeps.tiny import lines, science, tiny, write_config
+from unlearn_core.checks import InputError
+from unlearn_core.metrics import columns
+from unlearn_core.registry import UNLEARNERS
+from unlearn_core.scenario import Scenario
+from unlearn_core.types import Task, Update
+
+MEMBERS = 8
+NOISE = {"name": "gaussian", "fraction": 0.1, "epsilon": 3.0}  # remembered row by row, which U-LiRA sees
+CHANGES: dict[str, Any] = {
+    "attacks": [NOISE],
+    "methods": ["gd", "still"],
+    "recipe": {"epochs": 12, "batch_size": 50, "lr": 0.1},
+    "ensemble": {"members": MEMBERS},
+    "search": {"trials": 2, "startup": 1},
+    "seeds": {"tuning": [0], "confirmation": [1, 2]},
+}
+COLUMNS = {name for name in columns() if name.startswith(("klom_", "neurips_", "ulira_"))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Still:
+    """Changes nothing."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    anytime: ClassVar[bool] = True
+
+    def updates(self, task: Task) -> Iterator[Update]:
+        yield from ()
+
+    @classmethod
+    def search_space(cls) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken(Still):
+    """Works on a whole forget set, not on the half that a shadow has."""
+
+    rows: ClassVar[int] = 20
+    diverge: ClassVar[bool] = False
+
+    def updates(self, task: Task) -> Iterator[Update]:
+        yield Update("step", 1)
+        if len(task.forget) < self.rows:
+            if not self.diverge:
+                raise RuntimeError("out of luck")
+            with torch.no_grad():
+                next(task.model.parameters()).fill_(float("nan"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explosive(Broken):
+    """Leaves numbers that are none."""
+
+    diverge: ClassVar[bool] = True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _methods() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, method in (("still", Still), ("broken", Broken), ("explosive", Explosive)):
+            patch.setitem(UNLEARNERS._items, name, method)
+        yield
+
+
+def sweep_of(**changes: Any) -> Sweep:
+    return tiny(**(CHANGES | changes))
+
+
+def run_everything(sweep: Sweep, out: Path, sweep_dir: Path | None = None) -> int:
+    """All cells in the driver's order, in this process; returns the number of new trials."""
+    work, folder = Workbench(sweep, Place(out)), sweep_dir or out / sweep.name
+    new = sum(run_cell(work, folder, cell) for cell in reference_cells(sweep))
+    left = ready(missing(sweep, folder))
+    return new + sum(run_cell(work, folder, cell) for cell in (*members(sweep, left), *left))
+
+
+class Finished(NamedTuple):
+    sweep: Sweep
+    out: Path
+    trials: list[Trial]
+    trained: Counter[str]  # labels of all trainings
+
+    def compared(self, method: str) -> list[Trial]:
+        return [t for t in self.trials if t["stage"] == "ensemble" and t["method"] == method]
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Counts the trainings that really take place, by their label."""
+    trained: Counter[str] = Counter()
+    train = Scenario.train
+
+    def counted(self: Scenario, examples: Any, label: str = "train") -> Any:
+        trained[label] += 1
+        return train(self, examples, label)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scenario, "train", counted)
+        yield trained
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Read it, never write to it."""
+    sweep, out = sweep_of(), tmp_path_factory.mktemp("ensembles")
+    with counting() as trained:
+        run_everything(sweep, out)
+    return Finished(sweep, out, read_trials(out / sweep.name), trained)
+
+
+def test_corrupted_models_are_detected_and_oracles_are_at_the_floor(finished: Finished) -> None:
+    ((none,), (oracle,)) = (finished.compared(method) for method in ("none", "oracle"))
+    corrupted, clean = (trial["rungs"][0]["metrics"] for trial in (none, oracle))
+    assert corrupted.keys() == clean.keys() == COLUMNS
+    assert corrupted["klom_forget_excess"] > 10 * corrupted["klom_forget_excess_se"]
+    assert corrupted["klom_forget_excess"] > corrupted["klom_test_excess"]
+    assert clean["klom_forget_excess"] == clean["klom_retain_excess"] == clean["klom_test_excess"] == 0
+    assert corrupted["ulira_accuracy"] > 0.9 > corrupted["ulira_accuracy"] - 0.5 > 5 * corrupted["ulira_accuracy_se"]
+    assert abs(clean["ulira_accuracy"] - 0.5) < 3 * clean["ulira_accuracy_se"]
+    assert clean["neurips_score_normalised"] == 1 > 0.5 > corrupted["neurips_score_normalised"]
+    assert (none["rungs"][0]["flops"], oracle["rungs"][0]["budget_spent"]) == (0, 1)
+
+
+def test_full_retraining_is_at_the_floor_of_every_metric(finished: Finished) -> None:
+    """The exact method, from other initialisations than the oracles': nothing may tell it from them but chance."""
+    work, settings = Workbench(finished.sweep, Place(finished.out)), UNLEARNERS.get("retrain_at_budget")()
+    trials = [t for t in finished.trials if t["study"] == "gaussian--references--seed1"]
+    request = request_of(
+        attack="gaussian", stage="ensemble", method="retrain_at_budget", settings=settings, budgets=(1.0,)
+    )
+    (rung,) = run_ensemble_trial(work, request, read_reference(trials))["rungs"]
+    metrics = rung["metrics"]
+    for rows in ("forget", "retain", "test"):
+        assert abs(metrics[f"klom_{rows}_excess"]) < 4 * metrics[f"klom_{rows}_excess_se"] + 0.3
+    assert abs(metrics["ulira_accuracy"] - 0.5) < 3 * metrics["ulira_accuracy_se"]
+    assert metrics["neurips_utility"] == pytest.approx(1, abs=0.05)
+    assert 0.4 < metrics["neurips_score_normalised"] < 2.5
+    assert rung["budget_spent"] == pytest.approx(1, abs=0.05)
+
+
+def test_a_method_that_does_nothing_equals_no_method(finished: Finished) -> None:
+    ((none,), (still,)) = (finished.compared(method) for method in ("none", "still"))
+    for rung in still["rungs"]:
+        assert rung["metrics"] == none["rungs"][0]["metrics"]
+        assert (rung["flops"], rung["status"]) == (0, "finished")
+
+
+def test_there_is_a_trial_for_each_choice_with_the_settings_of_its_confirmation(finished: Finished) -> None:
+    confirmed = {t["trial_id"]: t for t in finished.trials if t["stage"] == "confirmation" and t["seed"] == 1}
+    compared = [t for t in finished.trials if t["stage"] == "ensemble" and t["proposal"] is not None]
+    shared = ("method", "settings", "proposal", "chosen_for", "study", "attack", "discovery_rate", "seed", "held_out")
+    assert sorted(str([t[key] for key in shared]) for t in compared) == sorted(
+        str([t[key] for key in shared]) for t in confirmed.values()
+    ), "the first confirmation scenario in which the attack took"
+    for trial in compared:
+        assert [rung["budget"] for rung in trial["rungs"]] == [0.1, 0.3]
+        for rung in trial["rungs"]:
+            assert rung["metrics"].keys() == COLUMNS
+            assert rung["budget_spent"] <= rung["budget"]
+            assert rung["primary_value"] is rung["removal"] is rung["score"] is rung["test_accuracy"] is None
+
+
+def test_models_are_trained_once_for_all_methods(finished: Finished) -> None:
+    ensemble = {label: times for label, times in finished.trained.items() if label.startswith("ensemble-")}
+    labels = {f"ensemble-{role}-{n}" for role in ("corrupted", "shadow") for n in range(MEMBERS)}
+    assert ensemble == dict.fromkeys(labels | {f"ensemble-oracle-{n}" for n in range(2 * MEMBERS)}, 1)
+
+
+def test_another_sweep_on_the_same_store_and_a_larger_ensemble_train_only_what_is_new(finished: Finished) -> None:
+    work = Workbench(sweep_of(name="other", methods=["ssd"]), Place(finished.out))
+    with counting() as trained:
+        oracle_outputs(work, "gaussian", 1)
+    assert trained == {}
+    larger = Workbench(sweep_of(ensemble={"members": MEMBERS + 2}), Place(finished.out))
+    with counting() as trained:
+        for number in range(MEMBERS + 2):
+            larger.member("gaussian", 1, "shadow", number)
+    assert trained == {f"ensemble-shadow-{MEMBERS}": 1, f"ensemble-shadow-{MEMBERS + 1}": 1}
+
+
+def test_members_differ(finished: Finished) -> None:
+    work = Workbench(finished.sweep, Place(finished.out))
+    weights = [_flat(work.member("gaussian", 1, role, n).model) for role in ("corrupted", "oracle") for n in range(3)]
+    for index, first in enumerate(weights):
+        assert all((first - other).norm() > 0.1 * first.norm() for other in weights[:index])
+
+
+def _flat(model: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_a_sweep_stopped_at_any_ensemble_record_goes_on(finished: Finished, tmp_path: Path) -> None:
+    whole = science(finished.trials)
+    ensembles = [t for t in finished.trials if t["stage"] == "ensemble"]
+    for index, gone in enumerate(ensembles):
+        folder = tmp_path / str(index)
+        kept = [line for line in lines(finished.out / "tiny") if gone["trial_id"] not in line]
+        for part in (finished.out / "tiny").glob("records/*/*.jsonl"):
+            copy = folder / part.relative_to(finished.out / "tiny")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text("".join(f"{line}\n" for line in part.read_text().splitlines() if line in kept))
+        with counting() as trained:
+            assert run_everything(finished.sweep, finished.out, folder) == 1
+        assert trained == {}
+        assert science(read_trials(folder)) == whole
+        assert run_everything(finished.sweep, finished.out, folder) == 0
+
+
+def test_cells_and_plan(finished: Finished, tmp_path: Path) -> None:
+    sweep = sweep_of(discovery_rates=[1, 0.5], ensemble={"members": MEMBERS, "scenarios": 5})
+    planned = ensemble_cells(sweep, tmp_path)
+    assert [(c.seed, c.discovery_rate) for c in planned] == [(1, 1), (2, 1), (1, 0.5), (2, 0.5)]
+    training = members(sweep, planned)
+    assert len(training) == len({(cell.seed, cell.member) for cell in training}) == 2 * MEMBERS
+    names = [c.name for c in (*planned, *training, *reference_cells(sweep), *study_cells(sweep))]
+    assert len(set(names)) == len(names)
+    assert {"gaussian--ensembles--seed1--found0.5", "gaussian--references--seed0", "gaussian--gd"} <= set(names)
+    study = Cell("study", "gaussian", 1.0, "gd")
+    assert [trials_in(sweep, cell) for cell in (planned[0], training[0], study)] == [2, 0, 2 + 2 * 2 + 2 * 2]
+    assert ensemble_cells(tiny(), tmp_path) == members(tiny(), study_cells(tiny())) == []
+
+
+def test_the_estimate_counts_ensembles(finished: Finished, tmp_path: Path) -> None:
+    work = Workbench(finished.sweep, Place(finished.out))
+    whole = estimate(work, missing(finished.sweep, tmp_path))
+    plain = estimate(Workbench(sweep_of(ensemble={}), Place(finished.out)), missing(sweep_of(ensemble={}), tmp_path))
+    assert whole.trainings - plain.trainings == sum(
+        times for label, times in finished.trained.items() if label.startswith("ensemble-")
+    )
+    gd, still, references = 2, 1, 2  # at most one for each budget; one proposal where nothing is searched
+    assert whole.trials - plain.trials == gd + still + references
+    per_training = (whole.flops - plain.flops) / (4 * MEMBERS + (gd + still) * 2 * MEMBERS * 0.3)
+    assert per_training == pytest.approx(plain.flops / (plain.trainings + _ladders(plain.trials)), rel=1e-6)
+    assert estimate(work, missing(finished.sweep, finished.out / "tiny")).trainings == 0
+
+
+def _ladders(trials: int) -> float:
+    """In trainings: studies climb to 0.3, the references of three scenarios climb once to each budget."""
+    return trials * 0.3 + 3 * (0.1 + 0.3)
+
+
+def test_a_scenario_in_which_the_attack_did_not_take_is_passed_over(tmp_path: Path) -> None:
+    sweep = sweep_of(attacks=[NOISE | {"fraction": 0.005, "epsilon": 0.01}])
+    run_everything(sweep, tmp_path)
+    assert {t["stage"] for t in read_trials(tmp_path / "tiny")} == {"reference"}
+    assert ensemble_cells(sweep, tmp_path / "tiny") == []
+
+
+def test_a_single_known_poison_leaves_ulira_undefined(finished: Finished, tmp_path: Path) -> None:
+    sweep = sweep_of(discovery_rates=[1 / 20, 0.5], methods=["still"])
+    run_everything(sweep, finished.out, tmp_path)
+    still = {
+        t["discovery_rate"]: t for t in read_trials(tmp_path) if t["stage"] == "ensemble" and t["method"] == "still"
+    }
+    without_ulira = {name for name in COLUMNS if not name.startswith("ulira_")}
+    assert still[1 / 20]["rungs"][0]["metrics"].keys() == without_ulira
+    assert still[0.5]["rungs"][0]["metrics"].keys() == COLUMNS
+
+
+def test_a_method_that_fails_or_diverges_on_a_shadow_is_a_record(finished: Finished, tmp_path: Path) -> None:
+    sweep = sweep_of(methods=["broken", "explosive"])
+    run_everything(sweep, finished.out, tmp_path)
+    trials = {t["method"]: t for t in read_trials(tmp_path) if t["stage"] == "ensemble"}
+    assert trials["broken"]["rungs"] == []
+    assert "out of luck" in trials["broken"]["error"]
+    assert [(r["status"], r["metrics"]) for r in trials["explosive"]["rungs"]] == [("diverged", {})] * 2
+    assert missing(sweep, tmp_path) == ([], [])
+    assert load_study(sweep, tmp_path, study_cells(sweep)[0]).compared == {(0, 1)}
+
+
+def test_the_size_of_an_ensemble_is_part_of_its_trials_and_of_no_others(finished: Finished) -> None:
+    works = [Workbench(sweep_of(ensemble={"members": n}), Place(finished.out)) for n in (8, 10)]
+    for stage, different in (("ensemble", 2), ("confirmation", 1), ("reference", 1)):
+        assert len({trial_id(work, request_of(attack="gaussian", stage=stage)) for work in works}) == different
+    assert len({sweep_of(ensemble={"members": n}).identity() for n in (0, 8, 10)}) == 3
+
+
+@pytest.mark.parametrize("bad", [7, 4, 9, -8])
+def test_an_ensemble_is_even_and_has_eight_members(bad: int) -> None:
+    with pytest.raises(InputError, match="members must"):
+        sweep_of(ensemble={"members": bad})
+    with pytest.raises(InputError, match="scenarios must lie in"):
+        sweep_of(ensemble={"members": 8, "scenarios": 0})
+
+
+def test_the_driver_trains_members_before_it_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages: list[tuple[str, int]] = []
+    stage = Driver._stage
+    monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
+    monkeypatch.setattr(
+        Driver, "_stage", lambda self, name, cells, executor: _noted(stages, stage, self, name, cells, executor)
+    )
+    config = write_config(tmp_path, **(CHANGES | {"methods": ["still"]}))
+    arguments = ["--config", str(config), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    assert main(arguments) == 0
+    assert [item for item in stages if item[1]] == [("references", 3), ("ensembles", MEMBERS), ("studies", 2)]
+    assert len(read_trials(tmp_path / "tiny")) == 3 + 2 * 4 + 1 + 2 + 1 + 2
+    assert main(arguments) == 0
+
+
+def _noted(stages: list[tuple[str, int]], stage: Any, driver: Driver, name: str, cells: Any, executor: Any) -> Any:
+    stages.append((name, len(cells)))
+    return stage(driver, name, cells, executor)

@@ -1,0 +1,115 @@
+"""From text to token ids: a byte-level BPE, pretrained or learned from the texts themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unlearn_core import checks
+from unlearn_core.checks import InputError
+from unlearn_core.pretrained import checkpoint_folder
+from unlearn_core.types import PADDING
+
+BYTES = 256  # tokens that any text can be written in
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Byte-level BPE: every text has token ids, and no token is unknown.
+
+    rules: JSON of the library tokenizers. length: tokens that are kept of each text, from its start.
+    """
+
+    rules: str
+    length: int
+
+    @cached_property
+    def _engine(self) -> Any:
+        from tokenizers import Tokenizer as Engine  # imported here because only text needs it
+
+        return Engine.from_str(self.rules)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rules": self.rules, "length": self.length}
+
+    @property
+    def size(self) -> int:
+        """Number of tokens; ids lie below it."""
+        return int(self._engine.get_vocab_size())
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, length) int64 token ids, cut off or filled up with PADDING at the end."""
+        ids = np.full((len(texts), self.length), PADDING, dtype=np.int64)
+        encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        for row, encoding in zip(ids, encodings, strict=True):
+            kept = encoding.ids[: self.length]
+            row[: len(kept)] = kept
+        return ids
+
+    def decode(self, ids: np.ndarray) -> str:
+        """The text of one row of ids."""
+        return str(self._engine.decode([int(i) for i in ids if i != PADDING]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSettings:
+    """How a text source makes token ids.
+
+    A tokenizer learned here sees the training part alone, all of it, so that it does not depend on the rows in use.
+    """
+
+    length: int = 64  # tokens per text; longer ones are cut off at the end
+    vocabulary: int = 8000  # most tokens of a BPE learned from the training texts
+    tokenizer: str = ""  # folder with tokenizer.json, or a model's folder in a hub cache; empty: learn one
+
+    def __post_init__(self) -> None:
+        checks.in_range("length", self.length, 2, 4096)
+        checks.in_range("vocabulary", self.vocabulary, BYTES, 10**6)
+
+    def tokenizer_for(self, texts: Sequence[str]) -> Tokenizer:
+        """The pretrained tokenizer, or one learned from `texts`."""
+        rules = read_rules(self.tokenizer) if self.tokenizer else learn_rules(texts, self.vocabulary)
+        return Tokenizer(rules, self.length)
+
+
+def learn_rules(texts: Sequence[str], vocabulary: int) -> str:
+    """A byte-level BPE with at most `vocabulary` tokens; the same texts give the same rules.
+
+    Source: Sennrich et al., ACL 2016, arXiv:1508.07909; on bytes as in GPT-2.
+    """
+    from tokenizers import Tokenizer as Engine
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    engine = Engine(models.BPE())
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    engine.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    engine.train_from_iterator(texts, trainer)
+    return str(engine.to_str())
+
+
+def read_rules(path: str) -> str:
+    """The rules in a local folder; padding and cutting off are taken out of them, which `encode` does itself."""
+    file = checkpoint_folder(path, "tokenizer", "tokenizer.json") / "tokenizer.json"
+    return _plain_rules(file)
+
+
+def _plain_rules(file: Path) -> str:
+    from tokenizers import Tokenizer as Engine
+
+    try:
+        engine = Engine.from_file(str(file))
+    except Exception as problem:  # the library raises nothing more specific
+        raise InputError(f"tokenizer: {file} cannot be read ({problem})") from None
+    engine.no_padding()
+    engine.no_truncation()
+    if json.loads(engine.to_str())["model"]["type"] != "BPE":
+        raise InputError(f"tokenizer: {file} is no byte-level BPE")
+    return str(engine.to_str())

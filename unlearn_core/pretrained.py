@@ -1,0 +1,49 @@
+"""Pretrained weights in local safetensors files; nothing is ever fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from unlearn_core.checks import InputError
+
+WEIGHTS = "model.safetensors"
+
+
+def checkpoint_folder(path: str, setting: str, file: str) -> Path:
+    """The folder that holds `file`: `path` itself, or, if it is a model in a hub cache (`models--NAME`), its snapshot.
+
+    setting: what the user called the path. Raises InputError if there is no such file.
+    """
+    folder = Path(path).expanduser()
+    reference = folder / "refs" / "main"
+    if reference.is_file():
+        folder = folder / "snapshots" / reference.read_text().strip()
+    if not (folder / file).is_file():
+        raise InputError(f"{setting} must be a folder with {file}, but {folder.absolute()} has none (none is fetched)")
+    return folder
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Some of the tensors in a file, by the beginning of their names; read one at a time, when asked for."""
+
+    file: Path
+    start: str
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor called `start` + `name`, with or without the prefix `transformer.` of checkpoints with a head."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.file, framework="pt") as tensors:
+                wanted = self.start + name
+                known = set(tensors.keys())
+                for key in (wanted, f"transformer.{wanted}"):
+                    if key in known:
+                        return tensors.get_tensor(key)
+        except (OSError, SafetensorError) as problem:
+            raise InputError(f"pretrained: {self.file} cannot be read ({problem})") from None
+        raise InputError(f"pretrained: {self.file} has no tensor {wanted}; is it a GPT-2 with as many layers?")
