@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ class PlaneCurve(NamedTuple):
     partial: NDArray[np.bool_]  # (attacks, rates): some seeds failed
     attacks: tuple[str, ...]  # labels with their regularity
     rates: tuple[float, ...]
+    top: float = 1.0  # value at the upper end of the colour scale
 
     @property
     def mean(self) -> float:
@@ -47,8 +49,15 @@ def curves(shown: Plane, methods: list[str]) -> dict[str, list[PlaneCurve]]:
         panels = [p for p in panels if np.isfinite(p.values).any()]
         first = [p for p in panels if p.method in REFERENCES]
         rest = sorted((p for p in panels if p.method not in REFERENCES), key=lambda p: -np.nan_to_num(p.mean, nan=-9.0))
-        found[measure] = [*first, *rest]
+        top = _top(panels) if measure == "product" else 1.0
+        found[measure] = [panel._replace(top=top) for panel in (*first, *rest)]
     return found
+
+
+def _top(panels: list[PlaneCurve]) -> float:
+    """The largest value of all panels, rounded up to a tenth: small models heal little, and colours still tell."""
+    largest = max((float(np.nanmax(panel.values)) for panel in panels), default=1.0)
+    return min(1.0, max(0.1, math.ceil(largest * 10 - 1e-9) / 10))
 
 
 def _curve(shown: Plane, method: str, measure: str, attacks: tuple[str, ...]) -> PlaneCurve:
@@ -66,10 +75,10 @@ def _curve(shown: Plane, method: str, measure: str, attacks: tuple[str, ...]) ->
 
 def draw(ax: Axes, shown: PlaneCurve) -> AxesImage:
     """Draw one panel; numbers are per cent (utility x healed) or efficacies, `*` = some seeds failed."""
-    image = ax.imshow(shown.values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    image = ax.imshow(shown.values, cmap="viridis", vmin=0, vmax=shown.top, aspect="auto")
     ax.set_facecolor(style.BAND)
     for (row, column), value in np.ndenumerate(shown.values):
-        ink = "#ffffff" if value < DARK_BELOW else style.BLACK
+        ink = "#ffffff" if value < DARK_BELOW * shown.top else style.BLACK
         ax.text(column, row, _cell(shown, row, column), ha="center", va="center", fontsize=7.5, color=ink)
     ax.set_xticks(range(len(shown.rates)), [f"{100 * r:.3g}" for r in shown.rates])
     ax.set_yticks(range(len(shown.attacks)), list(shown.attacks))
