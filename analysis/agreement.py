@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.load import Sweep
 from analysis.measurements import measured, metric_meanings, reference_values
-from analysis.rank_correlation import RankCorrelation, rank_correlation
+from analysis.rank_correlation import LEAST_METHODS, RankCorrelation, rank_correlation
 
 STAGES = ("confirmation", "tuning")
 CLEAR = 0.5
@@ -95,7 +95,7 @@ def sentence(table: pd.DataFrame, attack: str, *, shown: int | None = None) -> s
     Args:
         table: of `agreement`.
         shown: names at most so many metrics of a kind.
-    Returns: "" where nothing was measured.
+    Returns: "" where nothing was measured; the table says why where nothing can be said.
     """
     own = table[table["attack"] == attack]
     stage = next((s for s in STAGES if (own["stage"] == s).any()), "")
@@ -103,7 +103,11 @@ def sentence(table: pd.DataFrame, attack: str, *, shown: int | None = None) -> s
     if own.empty:
         return ""
     primary = own["primary"].iloc[0] or "the primary metric"
-    size = f"{own['n'].max()} rungs, {own['n_methods'].max()} methods, {own['n_seeds'].max()} seeds"
+    if own["closeness_low"].isna().all():
+        few = own["n_methods"].max() < LEAST_METHODS
+        return f"{'too few methods' if few else 'too little varies'} to say which of them agree with {primary}"
+    units = {"n": "rung", "n_methods": "method", "n_seeds": "seed"}
+    size = ", ".join(_counted(own[column].max(), unit) for column, unit in units.items())
     low, high = own["closeness_low"], own["closeness_high"]
     kinds = {
         f"rank models as {primary} does (interval above {CLEAR:g})": low > CLEAR,
@@ -114,6 +118,10 @@ def sentence(table: pd.DataFrame, attack: str, *, shown: int | None = None) -> s
     }
     parts = [f"{text}: {_listed(own[which], shown)}" for text, which in kinds.items() if which.any()]
     return f"over {stage} ({size}), {_membership(own, primary)}{'; '.join(parts)}"
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}" + ("" if count == 1 else "s")
 
 
 def _membership(own: pd.DataFrame, primary: str) -> str:

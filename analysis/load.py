@@ -142,9 +142,9 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     regularity: how regular the attack's corruption is: low, medium, high, or empty where the records do not say.
     took: bool, whether the attack took.
     """
-    rows = rows.reindex(columns=list(dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *rows.columns]))).copy()
-    for name in rows.columns.difference(list(TEXT)):
-        rows[name] = _number(rows[name], strict=name in RUNG_COLUMNS)
+    rows = rows.reindex(columns=list(dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *rows.columns])))
+    numbers = {name: _number(rows[name], strict=name in RUNG_COLUMNS) for name in rows.columns.difference(list(TEXT))}
+    rows = pd.DataFrame({name: numbers.get(name, rows[name]) for name in rows.columns})
     for name in ("attack", "method", "stage", "held_out", "settings", "status"):
         rows[name] = rows[name].astype(object).where(rows[name].notna(), "").map(str)
     rows["budget"] = rows["budget"].round(BUDGET_DIGITS)
@@ -186,10 +186,11 @@ def _distinct_attacks(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     lone = ~rows["attack"].isin(trials["attack"])  # a case may have references and no trials (yet, or took nowhere)
     told = rows[~shares | rows["discovery_rate"].notna() | lone]
-    cases = told[["attack", *varying]].drop_duplicates()
+    cases = told.groupby(["attack", *varying], sort=False, dropna=False)["discovered"].first().reset_index()
     same_attack = [c for c in varying if c != "discovery_rate"]
     cases["label"] = [_label(case, varying) for case in cases.to_dict("records")]
     cases["base_label"] = [_label(case, same_attack) for case in cases.to_dict("records")]
+    cases = cases.drop(columns="discovered")
     references = rows[shares].merge(cases, on=["attack", *same_attack], suffixes=("", "_case"))
     if "discovery_rate" in varying:
         rate, case = references["discovery_rate"], references.pop("discovery_rate_case")
@@ -200,5 +201,31 @@ def _distinct_attacks(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _label(case: dict[Any, Any], varying: list[str]) -> str:
-    values = (f"{case[c]:.4g}" if isinstance(case[c], float) else str(case[c]) for c in varying)
-    return ", ".join([case["attack"], *(f"{c.replace('_', ' ')} {v}" for c, v in zip(varying, values, strict=True))])
+    return ", ".join([case["attack"], *(_difference(case, column) for column in varying)])
+
+
+def _difference(case: dict[Any, Any], column: str) -> str:
+    value = case[column]
+    if column == "discovery_rate" and case["discovered"] == 1 and value < 1:
+        return f"discovered {single_poison(value)}"
+    return f"{column.replace('_', ' ')} " + (f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+def single_poison(rate: float) -> str:
+    """A discovery rate that is a single one of m poisons, 1 / m, in words."""
+    return f"1 of {round(1 / rate)}"
+
+
+def attack_name(sweep: Sweep, base_attack: str) -> str:
+    """The registered name of an attack that the records know by its label; "" where the settings do not tell.
+
+    A base attack is a label, or a label, a comma and what else tells cases apart.
+    """
+    listed = sweep.spec.get("attacks")
+    names = {
+        str(a.get("label") or a.get("name")): str(a.get("name", ""))
+        for a in (listed if isinstance(listed, list) else [])
+        if isinstance(a, dict)
+    }
+    fits = [label for label in names if f"{base_attack}, ".startswith(f"{label}, ")]
+    return names[max(fits, key=len)] if fits else ""

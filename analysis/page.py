@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from analysis.agreement import CLEAR, sentence
 from analysis.interactive import front_spec, tradeoff_spec
+from analysis.load import single_poison
 from analysis.plane import LARGEST_BUDGET
 from analysis.points import AXES
 from analysis.results import Results
@@ -36,7 +37,7 @@ KINDS = {
     "none_beats": "no method wins",
     "undecided": "undecided",
     "not_taken": "attack did not take",
-    "no_results": "no results",
+    "no_results": "undecided",
 }
 
 
@@ -121,13 +122,19 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("data set", _join(rows["dataset"])),
         ("model", _join(rows["model"])),
         ("poison fraction", _join(rows["poison_fraction"])),
-        ("discovery rate", _join(rows["discovery_rate"])),
+        ("discovery rate", _rates(rows)),
         ("seeds", "; ".join(sorted(seeds, reverse=True)) or "unknown"),
         ("utility tolerance", f"{results.tolerance:g}"),
         ("trials", f"{rows['trial_id'].nunique()} with {len(rows)} rungs"),
         ("code version", str(info.get("code_version") or _join(rows["code_version"]))),
         ("started", str(info.get("started_at") or "unknown")),
     ]
+
+
+def _rates(rows: pd.DataFrame) -> str:
+    single = (rows["discovered"] == 1) & (rows["discovery_rate"] < 1)
+    words = dict.fromkeys(map(single_poison, sorted(rows.loc[single, "discovery_rate"].unique())))
+    return ", ".join([*words, *([_join(rows.loc[~single, "discovery_rate"])] if len(rows[~single]) else [])])
 
 
 def _join(values: pd.Series) -> str:

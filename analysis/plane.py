@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep
+from analysis.load import Sweep, attack_name
 from analysis.measurements import chosen, metric_meanings
 from analysis.points import RETRAIN_AT_BUDGET
 from analysis.stats import mean_interval
@@ -29,6 +30,8 @@ PUBLISHED = {
     "Retrained": (53.6, 90.5, 48.5),
 }
 """Healed, utility and utility x healed in per cent, as stated for CIFAR-10, ResNet-9 and 1,000 corrupted rows."""
+PUBLISHED_ATTACKS = {"label_flip": "low", "interclass_confusion": "medium", "badnets": "high"}
+"""Attacks over which the published figures are averages, with their regularity."""
 OURS = "this sweep"
 PUBLISHED_SOURCE = "published, other setting: CIFAR-10, ResNet-9, 1,000 corrupted; REM, ICLR 2026, arXiv:2505.17730"
 
@@ -40,36 +43,56 @@ class Plane(NamedTuple):
     rows: tuple[str, ...]  # base attacks from low to high regularity
     regularity: dict[str, str]  # base attack -> low, medium, high or ""
     rates: tuple[float, ...]  # discovery rates, rising
+    single: float | None  # the one among them that stands for a single discovered poison
+    comparable: bool  # whether the published figures are of the same data set and the same kinds of corruption
 
 
 def plane(sweep: Sweep, reference_rows: pd.DataFrame, *, largest: float = LARGEST_BUDGET) -> Plane | None:
     """Results by discovery rate and attack; None where there is no plane.
 
-    A plane needs two discovery rates, or two attacks with `healed`. Where everything was discovered, retraining
+    A plane needs two discovery rates, or two attacks with `healed` (which only attacks with wrong labels have) that
+    differ in regularity; attacks without `healed` are left out of a plane with a single rate. Where everything was discovered, retraining
     without the discovered poisons is the oracle, whose values stand there for `retrain_discovered`. A single
     discovered poison is another share for each number of poisons; it is one column, at the smallest of those shares.
     """
     cases = _cases(sweep)
     rungs = pd.concat([_methods(sweep, largest), _references(sweep, reference_rows, largest)], ignore_index=True)
     rungs = rungs.merge(cases, on="attack")
-    healed = rungs.loc[rungs["healed"].notna(), "base_attack"].nunique()
     rates = sorted(rungs["discovery_rate"].dropna().unique())
-    if len(rates) < 2 and healed < 2:
-        return None
+    if len(rates) < 2:
+        told_healed = rungs[rungs["healed"].notna()]
+        if told_healed.loc[told_healed["regularity"] != "", "regularity"].nunique() < 2:
+            return None
+        rungs = rungs[rungs["base_attack"].isin(told_healed["base_attack"])]
     rungs = pd.concat([rungs, _all_discovered(rungs)], ignore_index=True)
     told = {str(a): str(r) for a, r in rungs.groupby("base_attack", sort=False)["regularity"].first().items()}
     order = sorted(told, key=lambda attack: REGULARITY.get(told[attack], len(REGULARITY)))
     kept = rungs[[*CELL, "seed", "budget", *MEASURES]]
-    return Plane(kept.drop_duplicates([*CELL, "seed"]), tuple(order), told, tuple(rates))
+    single = cases.loc[cases["single"], "discovery_rate"]
+    return Plane(
+        seeds=kept.drop_duplicates([*CELL, "seed"]),
+        rows=tuple(order),
+        regularity=told,
+        rates=tuple(rates),
+        single=float(single.iloc[0]) if len(single) else None,
+        comparable=_comparable(sweep, told),
+    )
+
+
+def _comparable(sweep: Sweep, regularity: dict[str, str]) -> bool:
+    """Whether all three kinds of corruption of the published figures, and no other, act on CIFAR-10."""
+    names = {a: attack_name(sweep, a) for a in regularity}
+    found = {(names[a], told) for a, told in regularity.items()}
+    return set(sweep.rows["dataset"].dropna()) == {"cifar10"} and found == set(PUBLISHED_ATTACKS.items())
 
 
 def _cases(sweep: Sweep) -> pd.DataFrame:
-    """Base attack, regularity and discovery rate of each attack label."""
+    """Base attack, regularity, discovery rate of each attack label, and whether that is a single poison of several."""
     columns = ["base_attack", "regularity", "discovery_rate", "discovered"]
     cases = sweep.rows.reindex(columns=["attack", *columns]).groupby("attack", sort=False)[columns].first()
-    single = cases.pop("discovered") == 1
     rates = cases["discovery_rate"]
-    return cases.assign(discovery_rate=rates.mask(single, rates[single].min())).reset_index()
+    single = (cases.pop("discovered") == 1) & (rates < 1)
+    return cases.assign(discovery_rate=rates.mask(single, rates[single].min()), single=single).reset_index()
 
 
 def _methods(sweep: Sweep, largest: float) -> pd.DataFrame:
@@ -123,6 +146,7 @@ def cell_table(shown: Plane) -> pd.DataFrame:
     rows = []
     for key, group in shown.seeds.groupby(CELL, sort=False):
         row: dict[str, object] = dict(zip(CELL, key, strict=True))
+        row |= {"single_poison": row["discovery_rate"] == shown.single}
         row |= {"regularity": shown.regularity[str(row["base_attack"])], "budget": group["budget"].max()}
         row |= {"n_seeds": len(group), "n_counted": int(group["efficacy"].notna().sum())}
         rows.append(row | _intervals(group))
@@ -130,7 +154,7 @@ def cell_table(shown: Plane) -> pd.DataFrame:
 
 
 def average_table(shown: Plane, methods: list[str]) -> pd.DataFrame:
-    """Averages over the plane per method, beside the published ones, which are of another setting.
+    """Averages over the plane per method; where `comparable` beside the published ones, which are of another setting.
 
     Each seed's plane is averaged first, so that intervals are over seeds. A seed counts only if every cell that any
     method has was measured with it: an average without the hard cells would flatter. `n_cells` is how many there are.
@@ -151,7 +175,7 @@ def average_table(shown: Plane, methods: list[str]) -> pd.DataFrame:
         for name, values in PUBLISHED.items()
     ]
     has_healed = any(row["over"] == "healed" for row in rows)
-    return pd.DataFrame([*rows, *(published if has_healed else [])])
+    return pd.DataFrame([*rows, *(published if has_healed and shown.comparable else [])])
 
 
 def _complete(group: pd.DataFrame, measures: list[str], n_cells: int) -> pd.DataFrame:
@@ -164,7 +188,9 @@ def _complete(group: pd.DataFrame, measures: list[str], n_cells: int) -> pd.Data
 def _intervals(group: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in MEASURES:
-        scale, column = (1, name) if name == "efficacy" else (100, f"{name}_percent")
+        is_share = name != "efficacy"
+        scale, column = (100, f"{name}_percent") if is_share else (1, name)
         interval = mean_interval(scale * group[name])
-        found |= {column: interval.mean, f"{column}_low": interval.low, f"{column}_high": interval.high}
+        low, high = np.clip([interval.low, interval.high], 0 if is_share else None, scale)
+        found |= {column: interval.mean, f"{column}_low": float(low), f"{column}_high": float(high)}
     return found

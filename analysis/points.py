@@ -93,7 +93,7 @@ def seed_results(sweep: Sweep, reference_rows: pd.DataFrame) -> pd.DataFrame:
     """
     is_ours = (reference_rows["method"] == RETRAIN_AT_BUDGET) & (reference_rows["role"] == "confirmation")
     ours = reference_rows[is_ours]
-    rungs = pd.concat([chosen_rungs(sweep.rows), ours], ignore_index=True).astype({"took": bool})
+    rungs = pd.concat([chosen_rungs(sweep.rows), ours], ignore_index=True).astype({"took": bool}).copy()
     rungs["failed"] = ~rungs["status"].isin(GOOD) | (rungs["took"] & rungs["efficacy"].isna())
     keys = [*CASE, "seed"]
     grouped = rungs.groupby(keys, sort=True)

@@ -45,7 +45,7 @@ class Results:
     comparisons: pd.DataFrame
     hypervolumes: pd.DataFrame
     agreement: pd.DataFrame
-    plane: Plane | None  # only with several discovery rates, or several attacks that tell what was healed
+    plane: Plane | None  # only with several discovery rates, or healed attacks of different regularity
     bands: dict[str, Interval]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]

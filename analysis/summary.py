@@ -15,7 +15,7 @@ from analysis.verdict import Verdict, display, percent
 
 LEGEND = (
     "efficacy ± half of its 95 % interval (utility gap); "
-    "* best inside the tolerance, ! outside it, nF, nM = n seeds failed, missing"
+    "* best inside the tolerance and above 0.00, ! outside it, nF, nM = n seeds failed, missing"
 )
 MOST_ROWS, LEAST_ROWS = 40, 3
 """Methods shown over all attacks together, and for each attack at least."""

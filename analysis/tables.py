@@ -18,6 +18,9 @@ from analysis.results import Results
 from analysis.stats import stouffer
 from analysis.verdict import display, percent
 
+REMOVES_NOTHING = 0.005
+"""Mean efficacy up to which the best of a budget is no best worth a mark."""
+
 
 def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Every table by file name. Budgets and costs are shares, accuracies and efficacies plain numbers."""
@@ -144,13 +147,14 @@ def failures(results: Results) -> pd.DataFrame:
 def grid_text(results: Results, attack: str, *, most: int | None = None) -> tuple[list[str], list[list[str]]]:
     """Method x budget in words: header and rows. `*` = best, `!` = outside tolerance, `nF`, `nM` = n failed, missing.
 
+    No `*` for an efficacy that reads 0.00.
     Shows at most so many methods besides retrain@b, those with the largest efficacy that is eligible. No rows for an
     attack that did not take: there is nothing to tell.
     """
     points = results.points[(results.points["attack"] == attack) & (results.points["n_seeds"] > 0)]
     budgets = sorted(points["budget"].unique())
     best = best_per_budget(results)
-    best = best[best["attack"] == attack]
+    best = best[(best["attack"] == attack) & (best["efficacy"] > REMOVES_NOTHING)]
     stars = {(row.method, row.budget) for row in best.itertuples()}
     present = set(points["method"])
     ranked = points[points["eligible"].astype(bool)].groupby("method")["efficacy"].max().sort_values(ascending=False)

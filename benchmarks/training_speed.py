@@ -12,13 +12,17 @@ import time
 import torch
 
 from unlearn_core.budget import Meter
-from unlearn_core.models import ConvNet, Mlp, ResNet9, ResNet18, build_model
+from unlearn_core.models import ConvNet, Mlp, ModelSettings, ResNet9, ResNet18, build_model
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, train_updates
 from unlearn_core.types import Examples
 
-MODELS = {"mlp": (Mlp(), (1, 32, 32)), "convnet": (ConvNet(), (3, 32, 32)), "resnet9": (ResNet9(), (3, 32, 32)),
-          "resnet18": (ResNet18(), (3, 32, 32))}  # fmt: skip
+MODELS: dict[str, tuple[ModelSettings, tuple[int, int, int]]] = {
+    "mlp": (Mlp(), (1, 32, 32)),
+    "convnet": (ConvNet(), (3, 32, 32)),
+    "resnet9": (ResNet9(), (3, 32, 32)),
+    "resnet18": (ResNet18(), (3, 32, 32)),
+}
 
 
 def matmul_speed(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> float:

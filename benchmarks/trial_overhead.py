@@ -10,16 +10,19 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from sweeps.cell import reference_cells, run_cell, study_cells
+from sweeps.cell import reference_cells, study_cells
+from sweeps.run import run_cell
 from sweeps.spec import Sweep, read_preset
 from sweeps.store import read_cell
 from sweeps.workbench import Place, Workbench
 
 
-def useful_seconds(trial: dict) -> float:  # type: ignore[type-arg]
+def useful_seconds(trial: dict[str, Any]) -> float:
     """Seconds of a trial spent on updates and on measuring the model."""
-    return max((rung["seconds"] for rung in trial["rungs"]), default=0.0) + trial["evaluation_seconds"]
+    longest = max((rung["seconds"] for rung in trial["rungs"]), default=0.0)
+    return float(longest + trial["evaluation_seconds"])
 
 
 def main() -> None:

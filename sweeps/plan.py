@@ -12,19 +12,18 @@ from sweeps.artifacts import digest
 from sweeps.cell import (
     Cell,
     ensemble_cells,
-    ensemble_missing,
     ensemble_trials_in,
     reference_cells,
-    references_missing,
     stage_of,
     study_cells,
-    study_missing,
     trials_in,
 )
 from sweeps.ensemble import MODELS_PER_MEMBER
+from sweeps.references import reference_methods
+from sweeps.run import ensemble_missing, references_missing
 from sweeps.spec import Sweep
 from sweeps.store import read_trials
-from sweeps.trial import reference_methods
+from sweeps.study import study_missing
 from sweeps.workbench import Workbench
 from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError
@@ -55,7 +54,7 @@ class Estimate(NamedTuple):
 def check_scenarios(work: Workbench) -> None:
     """Every scenario must be possible; raises InputError before any training."""
     seeds = (*work.sweep.seeds.tuning, *work.sweep.seeds.confirmation)
-    work.scenario(next(iter(work.sweep.attacks)), seeds[0]).fresh_model("check")
+    work.check_methods(work.scenario(next(iter(work.sweep.attacks)), seeds[0]))
     for attack in work.sweep.attacks:
         for seed in seeds:
             work.check(attack, seed)

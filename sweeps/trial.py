@@ -16,9 +16,8 @@ from sweeps.records import SCHEMA_VERSION
 from sweeps.settings import as_dict
 from sweeps.store import Trial
 from sweeps.workbench import Bench, Workbench, unlearning_streams
-from unlearn_core.budget import Rung
 from unlearn_core.metrics import attack_took, efficacy, removal, score, utility_gap
-from unlearn_core.registry import METRICS, UNLEARNERS
+from unlearn_core.registry import METRICS
 from unlearn_core.scenario import Measured, discovered_count, unlearn
 from unlearn_core.types import Primary
 
@@ -137,11 +136,22 @@ def make_record(
     work: Workbench, bench: Bench, request: Request, reference: Reference, measured: Sequence[Measured]
 ) -> Trial:
     """The record of a trial, as `sweeps.records` describes it."""
-    primary = bench.scenario.attack.primary
-    took = reference.took(primary)
-    oracle_cost, poisons = bench.oracle.cost, len(bench.poisoned.rows)
-    group = work.group(request.attack)
-    shared = {
+    took = reference.took(bench.scenario.attack.primary)
+    how = {
+        "error": None,
+        "finished_at": time.time(),
+        "code_version": code_version(),
+        "machine": json.dumps(describe_machine(work.device.type, work.place.threads)),
+    }
+    shares = request.budgets
+    rungs = [make_rung(work, bench, reference, took, share, m) for share, m in zip(shares, measured, strict=False)]
+    return _identity(work, bench, request) | _comparison(bench, reference, took) | how | {"rungs": rungs}
+
+
+def _identity(work: Workbench, bench: Bench, request: Request) -> dict[str, Any]:
+    """Which trial it is."""
+    group, attack, poisons = work.group(request.attack), bench.scenario.attack, len(bench.poisoned.rows)
+    return {
         "schema": SCHEMA_VERSION,
         "sweep": work.sweep.name,
         "scenario_id": digest({"group": group, "seed": request.seed}),
@@ -154,8 +164,8 @@ def make_record(
         "model": work.sweep.model[0],
         "attack": request.attack,
         "attack_settings": json.dumps(as_dict(*work.sweep.attacks[request.attack])),
-        "poison_fraction": bench.scenario.attack.fraction,
-        "regularity": bench.scenario.attack.regularity,
+        "poison_fraction": attack.fraction,
+        "regularity": attack.regularity,
         "discovery_rate": max(request.discovery_rate, 1 / poisons),
         "discovered": discovered_count(poisons, request.discovery_rate),
         "method": request.method,
@@ -164,23 +174,23 @@ def make_record(
         "chosen_for": None if request.chosen_for is None else json.dumps(request.chosen_for),
         "seed": request.seed,
         "unlearning_seed": unlearning_streams(bench).seed,
-        "primary_metric": primary.metric,
+    }
+
+
+def _comparison(bench: Bench, reference: Reference, took: bool) -> dict[str, Any]:
+    """What its rungs are compared with."""
+    metric, cost = bench.scenario.attack.primary.metric, bench.oracle.cost
+    return {
+        "primary_metric": metric,
         "attack_took": took,
-        "corrupted_value": reference.corrupted[primary.metric],
-        "oracle_value": reference.oracle[primary.metric],
+        "corrupted_value": reference.corrupted[metric],
+        "oracle_value": reference.oracle[metric],
         "corrupted_test_accuracy": reference.corrupted["test_accuracy"],
         "oracle_test_accuracy": reference.oracle["test_accuracy"],
-        "oracle_flops": oracle_cost.flops,
-        "oracle_seconds": oracle_cost.seconds,
-        "oracle_sample_passes": oracle_cost.flops / bench.sample_pass,
-        "error": None,
-        "finished_at": time.time(),
-        "code_version": code_version(),
-        "machine": json.dumps(describe_machine(work.device.type, work.place.threads)),
+        "oracle_flops": cost.flops,
+        "oracle_seconds": cost.seconds,
+        "oracle_sample_passes": cost.flops / bench.sample_pass,
     }
-    shares = request.budgets
-    rungs = [make_rung(work, bench, reference, took, share, m) for share, m in zip(shares, measured, strict=False)]
-    return shared | {"rungs": rungs}
 
 
 def make_rung(
@@ -237,44 +247,3 @@ def outcome(
 def finite(metrics: Metrics) -> dict[str, float | None]:
     """NaN (undefined) as None: the records are plain JSON."""
     return {k: None if v is None or not math.isfinite(v) else v for k, v in metrics.items()}
-
-
-def reference_methods(stage: str, discovery_rate: float) -> tuple[str, ...]:
-    """The references of a scenario: corrupted model, oracle and retrain@b; for confirmation also a second oracle and,
-    where poisons are undiscovered, a full retraining with those in. The search has no use for these two."""
-    full = ("retrain", "retrain_discovered") if discovery_rate < 1 else ("retrain",)
-    return ("none", "oracle", "retrain_at_budget", *(full if stage == "confirmation" else ()))
-
-
-def measure_references(
-    work: Workbench, attack: str, seed: int, *, stage: str, discovery_rate: float, study: str
-) -> list[Trial]:
-    """The reference trials of a scenario, as `reference_methods` names them."""
-    budgets = work.sweep.budgets
-    base: dict[str, Any] = {
-        "attack": attack, "seed": seed, "discovery_rate": discovery_rate, "stage": stage, "study": study
-    }  # fmt: skip
-    first = Request(**base, method="retrain_at_budget", settings=UNLEARNERS.get("retrain_at_budget")(), budgets=budgets)
-    bench = work.bench(attack, seed, first.held_out)
-    corrupted, oracle = finite(bench.evaluator(bench.corrupted.model)), finite(bench.evaluator(bench.oracle.model))
-    ladder = run_ladder(work, bench, first, bench.evaluator)
-    rungs = {share: finite(m.metrics) for share, m in zip(budgets, ladder, strict=True)}
-    reference = Reference(corrupted, oracle, rungs)
-    trained = {"none": (corrupted, Rung(0, 0, 0, 0.0, "finished")), "oracle": (oracle, bench.oracle.cost)}
-    rates = {"retrain": 1.0, "retrain_discovered": discovery_rate}
-    for method in [name for name in reference_methods(stage, discovery_rate) if name in rates]:
-        model, cost = work.retrained(attack, seed, rates[method])
-        trained[method] = (finite(bench.evaluator(model)), cost)
-    trials = [make_record(work, bench, first, reference, ladder)]
-    for method, (metrics, cost) in trained.items():
-        request = Request(**base, method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,))
-        trials.append(make_record(work, bench, request, reference, [Measured(cost, dict(metrics), None)]))  # type: ignore[arg-type]
-    return [trial | {"stage": "reference"} for trial in trials]
-
-
-def read_reference(trials: Sequence[Trial]) -> Reference:
-    """The reference of a scenario from its reference trials."""
-    by_method = {trial["method"]: trial for trial in trials}
-    corrupted, oracle = (by_method[name]["rungs"][0]["metrics"] for name in ("none", "oracle"))
-    ladder = by_method["retrain_at_budget"]["rungs"]
-    return Reference(corrupted, oracle, {rung["budget"]: rung["metrics"] for rung in ladder})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from unlearn_core.scenario import (
     Scenario,
     Split,
     Trained,
+    begin,
     build_evaluator,
     check_classes,
     clean_rows,
@@ -31,7 +33,7 @@ from unlearn_core.scenario import (
     split_poisoned,
 )
 from unlearn_core.seeding import Streams
-from unlearn_core.types import Dataset, Examples, Poisoned
+from unlearn_core.types import Dataset, Examples, Poisoned, Task
 
 KEPT = 4  # scenarios whose tensors stay in memory
 
@@ -89,6 +91,16 @@ class Workbench:
 
     def group(self, attack: str) -> dict[str, Any]:
         return self.sweep.group(attack, self.dataset.digest)
+
+    def check_methods(self, scenario: Scenario) -> None:
+        """Whether every method takes the model; each is only asked for its first update. Raises InputError."""
+        model, (forget, retain) = scenario.fresh_model("check"), _first_rows(self.dataset.train)
+        for method in self.sweep.methods.values():
+            task = Task(copy.deepcopy(model), retain, forget, self.sweep.recipe, scenario.streams("check"), lambda: 0.0)
+            try:
+                next(begin(method.build({}), task), None)
+            except (InputError, NotImplementedError) as problem:
+                raise InputError(f"methods.{method.name} cannot be used here: {problem}") from None
 
     def check(self, attack: str, seed: int) -> None:
         """Whether the scenario can be built at all; cheap. Raises InputError."""
@@ -222,6 +234,13 @@ def check_rates(attack: str, rates: Sequence[float], poisons: int) -> None:
                 f"discovery_rates {same[0]} and {same[1]} both mean {count} of the {poisons} poisons of {attack!r}; "
                 "take one out, or poison more rows"
             )
+
+
+def _first_rows(train: Examples) -> tuple[Examples, Examples]:
+    """The first four rows, and all others."""
+    first = torch.zeros_like(train.targets, dtype=torch.bool)
+    first[:4] = True
+    return train.rows(first), train.rows(~first)
 
 
 def _few(examples: Examples) -> Examples:

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sweeps.cell import Cell, run_cell
+from sweeps.cell import Cell
+from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.workbench import Place, Workbench
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -14,6 +16,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unlearn_core.types import Update
+
+PRICE_TOLERANCE = 0.01  # of a price, by which updates of the same kind may differ
+DECOMPOSITIONS = {
+    torch.ops.aten._linalg_eigh: lambda a, *_, **__: 9 * math.prod(a) * a[-1],
+    torch.ops.aten.linalg_qr: lambda a, *_, **__: 4 * math.prod(a) * a[-1],
+    torch.ops.aten._linalg_svd: lambda a, *_, **__: 22 * math.prod(a) * min(a[-2:]),
+    torch.ops.aten._linalg_solve_ex: lambda a, b, *_, **__: 2 * math.prod(a) * a[-1] // 3 + 2 * math.prod(b) * a[-1],
+    torch.ops.aten.linalg_cholesky_ex: lambda a, *_, **__: math.prod(a) * a[-1] // 3,
+}
+"""FLOPs by shape of the operands (torch counts none of them): the leading terms of the usual dense algorithms, vectors
+included, as in Golub and Van Loan, Matrix Computations, 4th edition, sections 3.2, 4.2, 5.2, 8.3, 8.6."""
 
 _END: Any = object()
 
@@ -33,9 +46,11 @@ class Rung(NamedTuple):
 
 @dataclass
 class Meter:
-    """Charges updates. FLOPs are those of matrix products, convolutions and attention, as torch counts them.
+    """Charges updates. FLOPs are those of matrix products, convolutions, attention (as torch counts them) and
+    decompositions (`DECOMPOSITIONS`).
 
-    The first update of each (phase, size) runs under torch's counter; later ones cost what that one did.
+    The first update of each (phase, size) runs under the counter; later ones cost what that one did. The 2nd, 4th, 8th,
+    ... run under it again: RuntimeError if one of them costs something else, because the others cannot be trusted then.
     """
 
     device: torch.device
@@ -44,6 +59,7 @@ class Meter:
     steps: int = 0
     seconds: float = 0.0
     prices: dict[Update, int] = field(default_factory=dict)
+    made: Counter[Update] = field(default_factory=Counter)
 
     def context(self) -> AbstractContextManager[Any]:
         """Precision in which updates run: bfloat16 autocast on GPU if asked for, else full float32."""
@@ -56,14 +72,21 @@ class Meter:
 
         It is charged afterwards: an update that asks for its run's progress is told what was spent before it.
         """
-        known = announced in self.prices
-        with self.context(), nullcontext() if known else FlopCounterMode(display=False) as counter:
+        self.made[announced] += 1
+        checked = self.made[announced].bit_count() == 1  # a power of two
+        with self.context(), flop_counter() if checked else nullcontext() as counter:
             following: Update = next(updates, _END)
         if counter is not None:
-            self.prices[announced] = counter.get_total_flops()
+            self._check_price(announced, counter.get_total_flops())
         self.flops += self.prices[announced]
         self.steps += 1
         return following
+
+    def _check_price(self, announced: Update, cost: int) -> None:
+        price = self.prices.setdefault(announced, cost)
+        if abs(cost - price) > PRICE_TOLERANCE * price:
+            what = f"updates announced as phase {announced.phase!r}, size {announced.size!r}"
+            raise RuntimeError(f"{what} cost {price} FLOPs and {cost} FLOPs; announce different work differently")
 
     def fits(self, announced: Update, budget: float) -> bool:
         """Whether the announced update can be paid for. One of unknown price is tried while anything is left; one that
@@ -103,7 +126,7 @@ def run_to_end(updates: Iterator[Update], model: nn.Module, meter: Meter) -> Run
 def _announce(updates: Iterator[Update], meter: Meter) -> Update:
     """Start the method. What it computes before its first announcement is charged as well."""
     start = meter.clock()
-    with meter.context(), FlopCounterMode(display=False) as counter:
+    with meter.context(), flop_counter() as counter:
         announced: Update = next(updates, _END)
     meter.flops += counter.get_total_flops()
     meter.seconds += meter.clock() - start
@@ -112,6 +135,11 @@ def _announce(updates: Iterator[Update], meter: Meter) -> Update:
 
 def _rung(meter: Meter, budget: float, status: str) -> Rung:
     return Rung(budget, meter.flops, meter.steps, meter.seconds, status)
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts the FLOPs of what runs under it."""
+    return FlopCounterMode(display=False, custom_mapping=DECOMPOSITIONS)
 
 
 def is_finite(model: nn.Module) -> bool:
@@ -126,6 +154,6 @@ def sample_pass_flops(model: nn.Module, inputs: torch.Tensor) -> float:
     inputs: (n, *shape) any batch; the result is the batch's FLOPs divided by n.
     """
     model = copy.deepcopy(model).requires_grad_(True).eval()
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+    with flop_counter() as counter, torch.enable_grad():
         torch.autograd.grad(model(inputs).sum(), list(model.parameters()))
     return float(counter.get_total_flops()) / len(inputs)

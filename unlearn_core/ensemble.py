@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unlearn_core.budget import Rung
 from unlearn_core.evaluation import Evaluator, NotFiniteError
 from unlearn_core.metrics import compute_all, share_correct
-from unlearn_core.scenario import Measured, Split
+from unlearn_core.scenario import Measured, Split, discovery_order
 from unlearn_core.seeding import Streams
 from unlearn_core.training import predict
 from unlearn_core.types import Examples, Poisoned
@@ -74,13 +74,6 @@ def in_half(poisoned: Poisoned, number: int, streams: Callable[..., Streams]) ->
     chosen = torch.zeros(len(order), dtype=torch.bool)
     chosen[order] = torch.stack([coin, 1 - coin], dim=1).flatten()[: len(order)].bool()
     return (chosen if number % 2 == 0 else ~chosen).to(poisoned.rows.device)
-
-
-def discovery_order(poisoned: Poisoned, rng: Streams) -> Tensor:
-    """(m,) numbers of the poisons, in the order of `poisoned.rows`, as `split_poisoned` discovers them under `rng`."""
-    count, device = len(poisoned.rows), poisoned.rows.device
-    by_position = poisoned.rows.argsort() if poisoned.mode == "replace" else torch.arange(count, device=device)
-    return by_position[torch.randperm(count, generator=rng("discovery"), device=device)]
 
 
 def without(examples: Examples, ids: Tensor) -> Examples:

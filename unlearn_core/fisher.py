@@ -7,6 +7,7 @@ inputs need no per-sample gradient at all: Σ_n (g_n a_nᵀ)² = (g²)ᵀ(a²).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -16,12 +17,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import _disable_current_modes
 
 from unlearn_core.training import evaluating
 
 Sums = dict[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
+Rule = Callable[[nn.Module, Tensor, Tensor], Sums]
+"""From a layer, its input and its output gradient to a sum over per-sample gradients, by name of its own parameters."""
 
+KEPT_FLOATS = 1 << 28  # numbers (1 GiB) that the layers' outputs of one pass, and their gradients, may take up
 FLOATS = 1 << 26  # numbers (256 MiB) that the per-sample gradients of one layer may take up at a time
 CACHED = 1 << 18  # as many of them as caches of a CPU core hold
 
@@ -47,6 +52,15 @@ def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, los
     inputs: (n, *shape); targets: (n,). loss: a sum over rows of per-row losses; or (k,) such sums, whose squares are
     added up: one forward and k backward passes.
     """
+    return per_sample_sums(model, inputs, lambda logits: loss(logits, targets), squared_sums)
+
+
+def per_sample_sums(model: nn.Module, inputs: Tensor, total: Callable[[Tensor], Tensor], rule: Rule) -> Sums:
+    """What `rule` adds up of each layer's per-sample gradients, by parameter name; in evaluation mode meanwhile.
+
+    inputs: (n, *shape). total: from logits to a sum over rows of per-row numbers, or to (k,) such sums: one forward and
+    k backward passes. Raises: NotImplementedError for a model whose per-sample gradients one pass does not tell apart.
+    """
     calls: list[Call] = []
 
     def remember(name: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -56,27 +70,43 @@ def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, los
     handles = [module.register_forward_hook(partial(remember, name)) for name, module in owners]
     try:
         with evaluating(model), torch.enable_grad():
-            totals = loss(model(inputs), targets).view(-1).unbind()
+            totals = total(model(inputs)).view(-1).unbind()
     finally:
         for handle in handles:
             handle.remove()
     _check_calls(model, calls, sorted(name for name, _ in owners))
     outputs, sums = [call.output for call in calls], Sums()
     with evaluating(model), torch.no_grad():
-        for left, total in zip(reversed(range(len(totals))), totals, strict=True):
-            gradients = torch.autograd.grad(total, outputs, retain_graph=left > 0)
+        for left, one in zip(reversed(range(len(totals))), totals, strict=True):
+            gradients = torch.autograd.grad(one, outputs, retain_graph=left > 0)
             for call, g in zip(calls, gradients, strict=True):
-                _add_layer(sums, call, g)
+                _add_layer(sums, call, g, rule)
     return sums
 
 
-def _add_layer(sums: Sums, call: Call, g: Tensor) -> None:
-    """Add the squares of one layer, of as many rows at a time as `FLOATS` allows."""
+def _add_layer(sums: Sums, call: Call, g: Tensor, rule: Rule) -> None:
+    """Add what `rule` makes of one layer, of as many rows at a time as `FLOATS` allows."""
     rows = rows_at_once(call.module, call.input, g)
     for a, part in zip(call.input.split(rows), g.split(rows), strict=True):
-        for parameter, value in layer_sums(call.module, a, part).items():
+        for parameter, value in rule(call.module, a, part).items():
             name = f"{call.name}.{parameter}" if call.name else parameter
             sums[name] = sums[name] + value if name in sums else value
+
+
+def rows_within(model: nn.Module, inputs: Tensor, most: int, limit: int = KEPT_FLOATS) -> int:
+    """How many rows of `inputs` (n, *shape) one pass may take: at most `most`, and fewer where what the layers put out
+    and its gradient would hold more than `limit` numbers; at least one.
+
+    Only shapes are computed, on a copy without storage; that is outside of any count of FLOPs.
+    """
+    sizes: list[int] = []
+    with _disable_current_modes(), torch.no_grad():
+        shadow = copy.deepcopy(model).to("meta").eval()
+        for layer in shadow.modules():
+            if next(layer.children(), None) is None:
+                layer.register_forward_hook(lambda _, __, output: sizes.append(output.numel()))
+        shadow(inputs[:1].to("meta"))
+    return max(1, min(most, limit // max(1, 2 * sum(sizes))))
 
 
 def rows_at_once(module: nn.Module, a: Tensor, g: Tensor) -> int:
@@ -105,7 +135,7 @@ def _check_calls(model: nn.Module, calls: list[Call], owners: list[str]) -> None
         )
 
 
-def layer_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
+def squared_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
     """Σ_n (per-sample gradient)² of one layer's own parameters, from its input `a` and output gradient `g`."""
     if isinstance(module, nn.Linear) and a.dim() == 2:
         sums = {"weight": g.square().T @ a.square()}
@@ -119,7 +149,7 @@ def layer_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
     elif isinstance(module, _BatchNorm):
         return _norm_sums(module, a, g)
     else:
-        return {k: v.square().sum(0) for k, v in vmap(partial(_own_gradient, module))(a, g).items()}
+        return {k: v.square().sum(0) for k, v in own_gradients(module, a, g).items()}
     if module.bias is not None:
         sums["bias"] = g.flatten(2).sum(2).square().sum(0) if g.dim() > 2 else g.square().sum(0)
     return sums
@@ -129,10 +159,10 @@ def _conv_squares(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
     """Σ_n (gradient of the weight)². On a CPU few rows at a time: fresh memory for many costs more than their products,
     while caches hold those of a few."""
     if a.device.type != "cpu":
-        return _conv_weight_gradients(module, a, g).square().sum(0)
+        return conv_weight_gradients(module, a, g).square().sum(0)
     total, rows = torch.zeros_like(module.weight), max(1, CACHED // row_size(module, g))
     for some, part in zip(a.split(rows), g.split(rows), strict=True):
-        for gradient in _conv_weight_gradients(module, some, part):
+        for gradient in conv_weight_gradients(module, some, part):
             total.addcmul_(gradient, gradient)
     return total
 
@@ -147,7 +177,7 @@ def _norm_sums(module: _BatchNorm, a: Tensor, g: Tensor) -> Sums:
     return {"weight": scale.square().sum(0), "bias": shift.square().sum(0)}
 
 
-def _conv_weight_gradients(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
+def conv_weight_gradients(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
     """(n, *weight shape): each sample's output gradient times the patches of its input.
 
     Not conv2d_weight under vmap: that is one convolution with a group per sample, which torch's FLOP counter takes for
@@ -174,8 +204,13 @@ def _embedding_sums(module: nn.Embedding, ids: Tensor, g: Tensor) -> Tensor:
     return total
 
 
+def own_gradients(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
+    """Any other layer: (n, *shape) per-sample gradients of its parameters, by vector-Jacobian products of it alone."""
+    return dict(vmap(partial(_own_gradient, module))(a, g))
+
+
 def _own_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
-    """Any other layer: the vector-Jacobian product of the layer alone, on one sample."""
+    """`own_gradients` of one sample."""
     own = {name: parameter.detach() for name, parameter in module.named_parameters(recurse=False)}
     pull = vjp(lambda values: functional_call(module, values, (a[None],)), own)[1]
     return dict(pull(g[None])[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from unlearn_core.models import build_model
 from unlearn_core.relearning import Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams, derive
 from unlearn_core.training import Recipe, predict, train_updates
-from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Task
+from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Task, Update
 
 PROBE_ROWS = 2000  # rows of the retain set and of each probe that are looked at when a model is measured
 
@@ -48,8 +48,9 @@ class Scenario:
             read, held = ("numbers", "token ids") if text else ("token ids", "numbers")
             fix = "choose gpt2" if text else "choose another"
             raise InputError(f"model {type(self.model).__name__} reads {read}, but {name} holds {held}; {fix}")
-        if text and self.recipe.augmentation != "none":
-            raise InputError(f"augmentation {self.recipe.augmentation!r} is for images, but {name} is text; set none")
+        if self.recipe.augmentation != "none" and len(self.dataset.input_shape) != 3:
+            held = "text" if text else "a table"
+            raise InputError(f"augmentation {self.recipe.augmentation!r} is for images, but {name} is {held}; set none")
 
     def streams(self, *labels: str | int) -> Streams:
         """Random streams for one concern of this scenario."""
@@ -87,13 +88,19 @@ def discovered_count(poisons: int, discovery_rate: float) -> int:
     return max(1, round(discovery_rate * poisons))
 
 
+def discovery_order(poisoned: Poisoned, rng: Streams) -> Tensor:
+    """(m,) numbers of the poisons, in the order of `poisoned.rows`, as they are discovered."""
+    count, device = len(poisoned.rows), poisoned.rows.device
+    by_position = poisoned.rows.argsort() if poisoned.mode == "replace" else torch.arange(count, device=device)
+    return by_position[torch.randperm(count, generator=rng("discovery"), device=device)]
+
+
 def split_poisoned(poisoned: Poisoned, train: Examples, *, discovery_rate: float, rng: Streams) -> Split:
     """Undiscovered poisons stay in the retain set, with their poisoned inputs and labels; those discovered at a lower
     rate are among those at a higher."""
     full, mask = poisoned.apply(train)
-    positions = mask.nonzero().squeeze(1)
-    order = torch.randperm(len(positions), generator=rng("discovery"), device=positions.device)
-    found = positions[order[: discovered_count(len(positions), discovery_rate)]]
+    places = poisoned.rows if poisoned.mode == "replace" else mask.nonzero().squeeze(1)
+    found = places[discovery_order(poisoned, rng)[: discovered_count(len(places), discovery_rate)]]
     known = torch.zeros_like(mask)
     known[found] = True
     return Split(full.rows(~known), full.rows(known))
@@ -208,10 +215,16 @@ def unlearn(
         task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
         if rng.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(rng.device)
-        for rung in climb(method.updates(task), model, meter, ladder):
+        for rung in climb(begin(method, task), model, meter, ladder):
             memory = torch.cuda.max_memory_allocated(rng.device) if rng.device.type == "cuda" else None
             measured.append(measure(rung, model, evaluator, memory))
     return measured
+
+
+def begin(method: Any, task: Task) -> Iterator[Update]:
+    """The method's updates. Nothing happens before the first is asked for: a method that is no generator function and
+    works right away is charged for it, too."""
+    yield from method.updates(task)
 
 
 def measure(

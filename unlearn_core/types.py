@@ -21,8 +21,8 @@ PADDING = -1  # fills up rows of token ids at the end; no token of any tokenizer
 class Examples:
     """Rows that live on one device.
 
-    inputs: (n, *shape) float32 in the model's continuous input space (images: normalised NCHW), or (n, length) int64
-        token ids, rows shorter than `length` filled up with PADDING.
+    inputs: (n, *shape) float32 in the model's continuous input space (images: normalised NCHW; tables: standardised
+        columns), or (n, length) int64 token ids, rows shorter than `length` filled up with PADDING.
     targets: (n,) int64 class indices.
     ids: (n,) int64, the row's number in the set it came from; stable under selection.
     """
@@ -47,7 +47,8 @@ class Dataset:
     """A loaded data set, normalised and on one device.
 
     validation and test are disjoint parts of the held-out data: tuning looks at the first, reports at the second.
-    mean, std: per channel, in pixel units of [0, 1]; model input = (pixel - mean) / std. Empty for text.
+    mean, std: per channel, in pixel units of [0, 1]; model input = (pixel - mean) / std. Of a table per column, in the
+        unit of the column, which has no bounds. Empty for text.
     digest: hash of the content, so that artifacts made from other data are never reused.
     tokenizer: what text became token ids by; None for everything else.
     """

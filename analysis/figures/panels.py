@@ -102,7 +102,7 @@ def _plane_figure(panels: Sequence[plane.PlaneCurve]) -> Figure:
         ax.set_visible(False)
     for ax in list(axes.flat)[: len(panels)][-columns:]:
         ax.tick_params(labelbottom=True)
-    figure.supxlabel("poisons discovered, % (attacks by regularity)", fontsize=9)
+    figure.supxlabel(plane.notes(panels), fontsize=9)
     bar = figure.colorbar(images[0], ax=axes, shrink=min(1.0, 3 / rows), aspect=15)
     bar.set_label(plane.title(panels[0].measure))
     bar.ax.yaxis.set_major_formatter(lambda value, _: plane.number(value, panels[0].measure))

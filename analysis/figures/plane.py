@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class PlaneCurve(NamedTuple):
     attacks: tuple[str, ...]  # labels with their regularity
     rates: tuple[float, ...]
     top: float = 1.0  # value at the upper end of the colour scale
+    single: float | None = None  # the rate that stands for a single discovered poison
 
     @property
     def mean(self) -> float:
@@ -70,7 +72,7 @@ def _curve(shown: Plane, method: str, measure: str, attacks: tuple[str, ...]) ->
     cells = own.groupby(["base_attack", "discovery_rate"])[measure]
     values, missing = grid(cells.mean()), grid(cells.size() - cells.count())
     labels = tuple(f"{a} ({shown.regularity[a]})" if shown.regularity[a] else a for a in attacks)
-    return PlaneCurve(method, measure, values, missing > 0, labels, shown.rates)
+    return PlaneCurve(method, measure, values, missing > 0, labels, shown.rates, single=shown.single)
 
 
 def draw(ax: Axes, shown: PlaneCurve) -> AxesImage:
@@ -80,7 +82,7 @@ def draw(ax: Axes, shown: PlaneCurve) -> AxesImage:
     for (row, column), value in np.ndenumerate(shown.values):
         ink = "#ffffff" if value < DARK_BELOW * shown.top else style.BLACK
         ax.text(column, row, _cell(shown, row, column), ha="center", va="center", fontsize=7.5, color=ink)
-    ax.set_xticks(range(len(shown.rates)), [f"{100 * r:.3g}" for r in shown.rates])
+    ax.set_xticks(range(len(shown.rates)), ["one" if r == shown.single else f"{100 * r:.3g}" for r in shown.rates])
     ax.set_yticks(range(len(shown.attacks)), list(shown.attacks))
     ax.tick_params(length=0)
     ax.grid(visible=False)
@@ -102,6 +104,16 @@ def _mean(shown: PlaneCurve) -> str:
 def number(value: float, measure: str) -> str:
     """A value as panels show it: per cent for utility x healed."""
     return f"{100 * value:.0f}" if measure == "product" else f"{value:.2f}"
+
+
+def notes(panels: Sequence[PlaneCurve]) -> str:
+    """What the axis across is, and what else readers of these panels must know."""
+    parts = ["poisons discovered, % (attacks by regularity)"]
+    if panels[0].single in panels[0].rates:
+        parts.append("one: a single poison")
+    if any(np.isnan(panel.values).any() for panel in panels):
+        parts.append("grey: no value")
+    return "; ".join(parts)
 
 
 def title(measure: str) -> str:

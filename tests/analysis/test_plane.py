@@ -96,6 +96,13 @@ def test_sentence_names_who_sees_and_who_does_not(results: Results) -> None:
     assert "still (constant)" in kinds["cannot be said"]
     assert "and 3 more" in sentence(results.agreement, FLIP, shown=2)
     assert sentence(results.agreement, "unknown") == ""
+    assert "18 rungs, 6 methods, 1 seed)" in sentence(results.agreement.assign(n=18, n_seeds=1), FLIP)
+
+
+@pytest.mark.parametrize("methods, told", [(4, "too few methods"), (5, "too little varies")])
+def test_where_nothing_can_be_said_the_sentence_is_short(results: Results, methods: int, told: str) -> None:
+    unknown = results.agreement.assign(closeness_low=math.nan, closeness_high=math.nan, n_methods=methods)
+    assert sentence(unknown, FLIP) == f"{told} to say which of them agree with score"
 
 
 def test_metrics_have_a_noise_floor_and_a_best_value(folder: Path, results: Results) -> None:

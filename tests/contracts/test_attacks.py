@@ -13,17 +13,18 @@ import torch
 import unlearn_core.attacks  # noqa: F401  (registers them)
 from sweeps.settings import as_dict, choose
 from tests.contracts.tiny import model
-from tests.core.attacks.scenes import CLASSES, DATA
+from tests.core.attacks.scenes import CLASSES, DATA, TEXT
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns, families
-from unlearn_core.models import Mlp
+from unlearn_core.models import Gpt2, Mlp
 from unlearn_core.registry import ATTACKS
 from unlearn_core.scenario import Scenario, build_evaluator
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
 from unlearn_core.types import CraftContext, Examples
 
-# One row per attack, with the settings of each of its variants. Data: 60 images of 8 x 8 pixels, 15 of each class.
+# One row per attack, with the settings of each of its variants. Data: 60 images of 8 x 8 pixels or texts, 15 of each
+# class.
 ROWS = {
     "badnets": [dict(size=2)],
     "badnets_all_to_all": [dict(size=2)],
@@ -33,6 +34,10 @@ ROWS = {
         dict(steps=5),
         dict(box=False, target="gradpc"),
         dict(scope="all", steps=3),
+    ],
+    "gradient_matching": [
+        dict(restarts=1, steps=3),
+        dict(threat="random_subset", targets=2, restarts=2, steps=3, flip=True, shift=1.0),
     ],
     "interclass_confusion": [dict(first=0, second=2)],
     "label_flip": [
@@ -44,6 +49,7 @@ ROWS = {
         dict(mode="hard", margin="smallest"),
     ],
     "sig": [dict(amplitude=20, frequency=2)],
+    "text_backdoor": [dict(), dict(position="front"), dict(position="end"), dict(rank="count_norm")],
 }
 pytestmark = pytest.mark.filterwarnings("ignore:the target weights need")  # gradient canceling, on toy data
 FRACTION = 0.2
@@ -57,6 +63,11 @@ devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=p
 
 def build(name, settings, fraction=FRACTION):
     return ATTACKS.get(name)(**dict(fraction=fraction) | settings)
+
+
+def data_of(name):
+    """Rows that this attack can poison."""
+    return TEXT if name == "text_backdoor" else DATA
 
 
 def context(seed=0, data=DATA):
@@ -111,15 +122,16 @@ def test_regularity_is_one_of_three_words(name, settings):
 
 @each
 def test_crafting_is_a_function_of_the_seed(name, settings):
-    attack, given, state = build(name, settings), copy.deepcopy(DATA.train), torch.get_rng_state()
-    first, again, other = (attack.craft(given, context(seed)) for seed in (1, 1, 2))
+    attack, data, state = build(name, settings), data_of(name), torch.get_rng_state()
+    given = copy.deepcopy(data.train)
+    first, again, other = (attack.craft(given, context(seed, data)) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state), "global random state was used"
-    assert same(given, DATA.train), "the training rows were changed"
+    assert same(given, data.train), "the training rows were changed"
     for part in ("rows", "inputs", "targets"):
         assert torch.equal(getattr(first, part), getattr(again, part))
     assert first.evidence.keys() == again.evidence.keys()
     assert all(torch.equal(first.evidence[key], again.evidence[key]) for key in first.evidence)
-    assert torch.equal(first.rows, attack.choose_rows(DATA.train, context(1)))
+    assert torch.equal(first.rows, attack.choose_rows(data.train, context(1, data)))
     if settings.get("mode") != "hard":  # which asks the model, not chance
         assert not torch.equal(first.rows, other.rows)
 
@@ -127,7 +139,7 @@ def test_crafting_is_a_function_of_the_seed(name, settings):
 @each
 @devices
 def test_poisons_are_valid_rows(name, settings, device):
-    data = DATA.to(device)
+    data = data_of(name).to(device)
     poisoned = build(name, settings).craft(data.train, context(data=data))
     assert len(poisoned.rows) == len(poisoned.inputs) == len(poisoned.targets)
     assert abs(len(poisoned.rows) - FRACTION * 60) < 1  # an even number where the attack needs one
@@ -144,31 +156,32 @@ def test_poisons_are_valid_rows(name, settings, device):
 
 @each
 def test_applying_marks_the_poisons_and_leaves_other_rows_alone(name, settings):
-    poisoned = build(name, settings).craft(DATA.train, context())
-    full, mask = poisoned.apply(DATA.train)
+    train = data_of(name).train
+    poisoned = build(name, settings).craft(train, context(data=data_of(name)))
+    full, mask = poisoned.apply(train)
     clean = full.rows(~mask)
     assert int(mask.sum()) == len(poisoned.rows)
     if poisoned.mode == "append":
-        assert same(clean, DATA.train)
+        assert same(clean, train)
         assert len(full.ids.unique()) == len(full)
         return
     kept = torch.ones(60, dtype=torch.bool)
     kept[poisoned.rows] = False
-    assert torch.equal(mask, ~kept) and torch.equal(full.ids, DATA.train.ids)
-    assert same(clean, DATA.train.rows(kept))
-    assert same(full.rows(poisoned.rows), Examples(poisoned.inputs, poisoned.targets, DATA.train.ids[poisoned.rows]))
+    assert torch.equal(mask, ~kept) and torch.equal(full.ids, train.ids)
+    assert same(clean, train.rows(kept))
+    assert same(full.rows(poisoned.rows), Examples(poisoned.inputs, poisoned.targets, train.ids[poisoned.rows]))
 
 
 @each
 @devices
 def test_probes_are_held_out_rows(name, settings, device):
-    attack, data = build(name, settings), DATA.to(device)
+    attack, data = build(name, settings), data_of(name).to(device)
     given = copy.deepcopy(data.test)
     probes, again = (attack.probes(given, context(data=data)) for _ in range(2))
     assert same(given, data.test), "the held-out rows were changed"
     assert "unseen" in probes
     for key, probe in probes.items():
-        rows = probe.examples
+        rows, given = probe.examples, data.validation if key == "targeted" else data.test  # the attacker picked those
         assert same(rows, again[key].examples)
         assert len(rows) > 0 and rows.inputs.isfinite().all()
         assert rows.inputs.shape[1:] == given.inputs.shape[1:] and len(rows.inputs) == len(rows.targets)
@@ -183,7 +196,8 @@ def test_probes_are_held_out_rows(name, settings, device):
 @each
 def test_smaller_fractions_are_contained_in_larger_ones(name, settings):
     """In the same order, so that evidence of the smaller is the beginning of that of the larger."""
-    sets = [build(name, settings, f).choose_rows(DATA.train, context()) for f in (0.1, 0.15, 0.25)]
+    data = data_of(name)
+    sets = [build(name, settings, f).choose_rows(data.train, context(data=data)) for f in (0.1, 0.15, 0.25)]
     for smaller, larger in itertools.pairwise(sets):
         assert torch.equal(larger[: len(smaller)], smaller)
         assert len(smaller) < len(larger)
@@ -191,19 +205,22 @@ def test_smaller_fractions_are_contained_in_larger_ones(name, settings):
 
 @each
 def test_poisons_do_not_depend_on_held_out_rows(name, settings):
-    attack = build(name, settings)
-    other = replace(DATA, validation=DATA.train, test=DATA.train)
-    assert torch.equal(attack.craft(DATA.train, context()).inputs, attack.craft(DATA.train, context(data=other)).inputs)
+    attack, data = build(name, settings), data_of(name)
+    validation = data.validation if name == "gradient_matching" else data.train  # where that attack's targets are
+    other = replace(data, validation=validation, test=data.train)
+    first, second = (attack.craft(data.train, context(data=given)) for given in (data, other))
+    assert torch.equal(first.inputs, second.inputs)
 
 
 @each
 @devices
 def test_the_evaluator_gives_the_primary_metric(name, settings, device):
-    attack, data = build(name, settings), DATA.to(device)
-    scenario = Scenario(data, Mlp(hidden=(6,)), Recipe(epochs=1), attack, seed=0, device=torch.device(device))
+    attack, data = build(name, settings), data_of(name).to(device)
+    net = Gpt2(layers=1, width=16) if data.tokenizer else Mlp(hidden=(6,))
+    scenario = Scenario(data, net, Recipe(epochs=1), attack, seed=0, device=torch.device(device))
     poisoned = attack.craft(data.train, context(data=data))
     constants = {key.removeprefix("array.") for key in poisoned.evidence if key.startswith("array.")}
     assert constants <= {array for family in families().values() for array in family.needs}
-    metrics = build_evaluator(scenario, poisoned, data.test, {})(model().to(device))
+    metrics = build_evaluator(scenario, poisoned, data.test, {})(scenario.fresh_model("train"))
     assert math.isfinite(metrics[attack.primary.metric]) and metrics[attack.primary.error] > 0
     assert 0 <= metrics["membership_auc"] <= 1

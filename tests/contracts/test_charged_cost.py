@@ -40,6 +40,9 @@ RULES: dict[Any, Callable[..., int]] = {
     aten.bmm: lambda a, b, **_: product(a, b),
     aten.addmm: lambda c, a, b, **_: product(a, b),
     aten.baddbmm: lambda c, a, b, **_: product(a, b),
+    aten._linalg_eigh: lambda a, *_, out, **__: 9 * len(a) ** 3,
+    aten.linalg_qr: lambda a, *_, out, **__: 2 * 2 * a.numel() * a.shape[1],
+    aten._linalg_solve_ex: lambda a, b, **_: round(2 / 3 * len(a) ** 3) + 2 * len(a) * b.numel(),
     aten.convolution: convolution,
     aten.convolution_backward: convolution_backward,
 }
@@ -59,7 +62,20 @@ class Count(TorchDispatchMode):
             self.flops += rule(*args, out=result)
         else:
             name = func.overloadpacket.__name__
-            heavy = any(word in name for word in ("matmul", "mm", "conv", "attention"))
+            heavy = any(
+                word in name
+                for word in (
+                    "matmul",
+                    "mm",
+                    "conv",
+                    "attention",
+                    "linalg_eigh",
+                    "linalg_qr",
+                    "solve",
+                    "svd",
+                    "cholesky",
+                )
+            )
             assert not heavy, f"{name} is not counted"
         return result
 

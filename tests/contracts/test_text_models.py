@@ -11,6 +11,8 @@ from unlearn_core.registry import UNLEARNERS
 
 REFUSE = {  # with the reason
     "bn_refresh": "needs a model with BatchNorm statistics, but this one has none",
+    "ct": "needs a model with convolutions, but this one has none; there it would be gd",
+    "msg": "needs a model with convolutions, but this one has none; there it would be gd",
 }
 every_method = pytest.mark.parametrize("name", UNLEARNERS.names())
 

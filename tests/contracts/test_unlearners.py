@@ -98,6 +98,7 @@ every_model = pytest.mark.parametrize("net", [*MODELS, *TEXT_MODELS])
 some_models = pytest.mark.parametrize("net", ["mlp", "convnet"])  # without and with BatchNorm
 WITH_BATCH_NORM_ONLY = {"bn_refresh"}  # refuse other models, and change no parameter
 WITH_HIDDEN_LAYERS_ONLY = {"rem"}
+WITH_CONVOLUTIONS_ONLY = {"ct", "msg"}  # would be gd on other models
 ENOUGH = 1e9  # FLOPs; more than any run here needs
 
 
@@ -106,7 +107,7 @@ def build(name, **changes):
 
 
 def models_for(name):
-    if name in WITH_BATCH_NORM_ONLY:
+    if name in WITH_BATCH_NORM_ONLY | WITH_CONVOLUTIONS_ONLY:
         return ["convnet", "resnet9"]
     return [net for net in [*MODELS, *TEXT_MODELS] if net != "linear" or name not in WITH_HIDDEN_LAYERS_ONLY]
 

@@ -3,17 +3,19 @@
 import copy
 import math
 import time
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 from torch.utils import flop_counter
 
-from tests.contracts.tiny import CPU, MODELS, SHAPE, examples, model, task
+from tests.contracts.tiny import CPU, MODELS, RECIPE, SHAPE, examples, model, task
 from unlearn_core import budget
 from unlearn_core.budget import Meter, climb, is_finite, run_to_end, sample_pass_flops
 from unlearn_core.models import ResNet18, build_model
-from unlearn_core.scenario import Split
+from unlearn_core.scenario import Split, unlearn
+from unlearn_core.seeding import Streams
 from unlearn_core.types import Update
 from unlearn_core.unlearners import GA, GD, NGD, SCRUB, SSD, CFk, EUk, NegGradPlus
 
@@ -86,14 +88,60 @@ def test_a_method_without_updates_is_finished():
     assert ladder(updates(), 10, 20) == [(0, 0, "finished")] * 2
 
 
-def test_prices_are_counted_once_per_kind(monkeypatch):
+def test_prices_are_counted_at_powers_of_two_of_each_kind(monkeypatch):
     opened = []
     original = flop_counter.FlopCounterMode
     monkeypatch.setattr(budget, "FlopCounterMode", lambda **k: opened.append(1) or original(**k))
     meter = Meter(CPU)
     assert ladder(updates(10, 20, 10, 10, 20, 10), math.inf, meter=meter) == [(80, 6, "finished")]
-    assert len(opened) == 1 + 2  # the start, and each kind once
+    assert len(opened) == 1 + 3 + 2  # the start; of the first kind the 1st, 2nd and 4th, of the other the 1st and 2nd
     assert meter.prices == {Update("", 10): 10, Update("", 20): 20}
+
+
+def test_unlike_work_under_one_name_is_an_error():
+    def cheap_first():
+        for price in (10, 10_000):
+            yield Update("a", 1)
+            spend(price)
+
+    with pytest.raises(RuntimeError, match="phase 'a', size 1 cost 10 FLOPs and 10000 FLOPs; announce"):
+        ladder(cheap_first(), math.inf)
+
+
+def test_a_method_that_works_before_it_announces_anything_is_charged():
+    @dataclass
+    class Eager:
+        anytime = True
+
+        def updates(self, given):
+            spend(1000)
+            return iter(())
+
+    split, net = Split(examples(8), examples(4, seed=1)), model()
+    (measured,) = unlearn(
+        Eager(),
+        net,
+        split,
+        recipe=RECIPE,
+        rng=Streams(0, CPU),
+        budgets=[math.inf],
+        evaluator=lambda _: {},
+    )
+    assert measured.rung.flops == 1000
+
+
+def test_decompositions_are_charged_by_their_size():
+    def decompose():
+        yield Update("eigenvectors", 0)
+        torch.linalg.eigh(torch.eye(5))
+        yield Update("orthogonal", 0)
+        torch.linalg.qr(torch.ones(6, 3))
+        yield Update("solve", 0)
+        torch.linalg.solve(torch.eye(6), torch.ones(6, 2))
+
+    meter = Meter(CPU)
+    ladder(decompose(), math.inf, meter=meter)
+    assert [meter.prices[Update(name, 0)] for name in ("eigenvectors", "orthogonal", "solve")] == [1125, 216, 288]
 
 
 def test_an_update_is_told_what_was_spent_before_it():

@@ -11,7 +11,6 @@ from unlearn_core.budget import Rung
 from unlearn_core.ensemble import (
     Outputs,
     compare,
-    discovery_order,
     halve,
     in_half,
     look,
@@ -23,7 +22,7 @@ from unlearn_core.ensemble import (
 )
 from unlearn_core.evaluation import NotFiniteError
 from unlearn_core.metrics import columns
-from unlearn_core.scenario import Measured, clean_rows, poison_rows, split_poisoned
+from unlearn_core.scenario import Measured, clean_rows, discovery_order, poison_rows, split_poisoned
 from unlearn_core.seeding import Streams, derive
 from unlearn_core.types import Examples, Poisoned
 

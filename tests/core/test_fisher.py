@@ -8,11 +8,12 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.contracts.tiny import MODELS, TEXT, TEXT_MODELS, model, same_state
+from tests.contracts.tiny import MODELS, RETAIN, TEXT, TEXT_MODELS, model, run, same_state
 from unlearn_core import fisher
 from unlearn_core.budget import sample_pass_flops
-from unlearn_core.fisher import squared_batch_gradient, squared_gradient_sums
+from unlearn_core.fisher import rows_within, squared_batch_gradient, squared_gradient_sums
 from unlearn_core.models import ResNet18, build_model
+from unlearn_core.unlearners import SSD, FisherForgetting
 
 CLASSES = 4
 
@@ -221,15 +222,53 @@ def test_less_memory_gives_the_same_sums_at_the_same_price(monkeypatch, floats, 
 
 def test_gradients_of_few_rows_are_in_memory_at_a_time(monkeypatch):
     largest = []
-    real = fisher._conv_weight_gradients
+    real = fisher.conv_weight_gradients
 
     def watched(module, a, g):
         made = real(module, a, g)
         largest.append(max(made.numel(), len(a) * module.weight[0].numel() * module.groups * g[0, 0].numel()))
         return made
 
-    monkeypatch.setattr(fisher, "_conv_weight_gradients", watched)
+    monkeypatch.setattr(fisher, "conv_weight_gradients", watched)
     monkeypatch.setattr(fisher, "FLOATS", 20_000)
     squared_gradient_sums(model("resnet9"), rows(64, 3, 8, 8).float(), torch.zeros(64, dtype=torch.long))
     assert max(largest) <= 20_000
     assert len(largest) > 8
+
+
+@pytest.mark.parametrize("net", ["mlp", "convnet", "resnet9"])
+def test_rows_of_a_pass_fit_into_the_limit(net):
+    """Numbers that one row's layer outputs hold, counted in a real pass; twice that with their gradients."""
+    given, inputs = model(net), RETAIN.inputs
+    counted = []
+    handles = [
+        layer.register_forward_hook(lambda _, __, out: counted.append(out[0].numel()))
+        for layer in given.modules()
+        if not list(layer.children())
+    ]
+    given.eval()(inputs[:1])
+    for handle in handles:
+        handle.remove()
+    row = 2 * sum(counted)
+    assert rows_within(given, inputs, 100, limit=7 * row) == rows_within(given, inputs, 100, limit=8 * row - 1) == 7
+    assert rows_within(given, inputs, 5, limit=7 * row) == 5
+    assert rows_within(given, inputs, 5, limit=1) == 1
+
+
+def test_choosing_the_rows_computes_nothing():
+    given = model("convnet")
+    with FlopCounterMode(display=False) as counter:
+        assert rows_within(given, RETAIN.inputs, 8) == 8
+    assert counter.get_total_flops() == 0
+
+
+@pytest.mark.parametrize("method", [SSD(chunk=100), FisherForgetting(chunk=100, estimate="expected")])
+def test_a_memory_limit_makes_more_and_smaller_updates_of_the_same_price(method, monkeypatch):
+    whole = run(method, model("convnet"))
+    for name in ("ssd", "fisher_forgetting"):
+        monkeypatch.setattr(f"unlearn_core.unlearners.{name}.rows_within", lambda *_: 10)
+    parts = run(method, model("convnet"))
+    assert parts.rungs[-1].steps > whole.rungs[-1].steps
+    assert parts.rungs[-1].flops == pytest.approx(whole.rungs[-1].flops, rel=1e-6)
+    for a, b in zip(parts.final.parameters(), whole.final.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unlearn_core.checks import InputError
 from unlearn_core.models import build_model, initialise
+from unlearn_core.models.building import BatchNorm2d
 from unlearn_core.models.resnet import BasicBlock
 from unlearn_core.registry import MODELS
 
@@ -230,6 +231,22 @@ def test_settings_that_cannot_work_are_errors(build, message):
 def test_dense_models_accept_plain_feature_rows():
     assert small("mlp", shape=(20,))(images((20,))).shape == (4, 5)
     assert small("linear", shape=(20,))(images((20,))).shape == (4, 5)
+
+
+@pytest.mark.parametrize("name", ["convnet", "resnet9"])
+def test_a_single_row_whose_map_has_one_pixel_can_be_trained_on(name):
+    """Its variance is undefined: the running statistics serve, and stay."""
+    model = small(name, shape=(3, 8, 8)).train()
+    row = images((3, 8, 8))[:1]
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = norms[-1].running_mean.clone()
+    model(row).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    if name == "convnet":
+        assert torch.equal(norms[-1].running_mean, before)
+    x = torch.randn(4, 6, 2, 2)
+    ours, theirs = BatchNorm2d(6).train(), nn.BatchNorm2d(6).train()
+    assert torch.equal(ours(x), theirs(x)) and torch.equal(ours.running_var, theirs.running_var)
 
 
 def test_convnet_without_batch_norm_has_biases_instead():

@@ -13,6 +13,7 @@ def arrays(predicted, true, right):
     return {
         "forget_logits": 5 * np.eye(3, dtype=np.float32)[np.array(predicted)],
         "forget_true": np.array(true),
+        "forget_targets": (np.array(true) + 1) % 3,
         "test_logits": 5 * np.eye(3, dtype=np.float32)[[0] * right + [1] * (4 - right)],
         "test_targets": np.zeros(4, int),
     }
@@ -30,13 +31,17 @@ def test_every_prediction_of_three_poisons():
 
 
 def test_memory_of_a_wrong_label_is_what_healing_undoes():
-    """A model that knows every poison label has healed none; with the true labels, as the noise attack leaves them,
-    healed is the forget accuracy."""
-    known = arrays([1, 2, 0], [0, 1, 2], 4) | {"forget_targets": np.array([1, 2, 0])}
-    values = compute_all(known)
+    """A model that knows every poison label has healed none."""
+    values = compute_all(arrays([1, 2, 0], [0, 1, 2], 4))
     assert (values["forget_accuracy"], values["healed"]) == (1, 0)
-    kept = compute_all(arrays([1, 1, 0], [1, 2, 0], 4) | {"forget_targets": np.array([1, 2, 0])})
-    assert kept["healed"] == kept["forget_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_only_wrong_labels_can_be_healed():
+    """Of three poisons one keeps its label: two are left, of which one is put right."""
+    values = compute_all(arrays([0, 1, 0], [0, 1, 2], 4) | {"forget_targets": np.array([1, 1, 0])})
+    assert values["healed"] == 1 / 2 and values["healed_se"] == share_error(successes=1, trials=2)
+    clean_label = compute_all(arrays([0, 1, 0], [0, 1, 2], 4) | {"forget_targets": np.array([0, 1, 2])})
+    assert all(np.isnan(clean_label[name]) for name in ("healed", "healed_se", "utility_times_healed"))
 
 
 @pytest.mark.parametrize(

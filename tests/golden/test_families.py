@@ -20,6 +20,7 @@ EXPECTED = {
     "backdoor": {"backdoor_success", "backdoor_success_se", "backdoor_corrected_accuracy"},
     "canceling": {"canceling_tau", "canceling_residual"},
     "corrective": {"healed", "healed_se", "utility", "utility_times_healed"},
+    "decoy": {"decoy_success", "decoy_success_se", "untriggered_success"},
     "direction": {"shift_along", "shift_across"},
     "distance": {"l1_from_corrupted", "l2_from_corrupted", "l1_from_oracle", "l2_from_oracle"},
     "gaussian": {
@@ -45,6 +46,7 @@ EXPECTED = {
         for rows in ("forget", "retain", "test")
     },
     "membership": {"membership_auc", "membership_tpr", "membership_advantage"},
+    "matching": {"matching_first", "matching_last"},
     "mia_efficacy": {"mia_correctness", "mia_confidence", "mia_entropy", "mia_modified_entropy"},
     "neurips": {
         "neurips_forgetting",
@@ -54,6 +56,7 @@ EXPECTED = {
         "neurips_score_normalised",
     },
     "relearn": {"relearn_passes", "relearn_censored"},
+    "targeted": {"target_hits", "target_hits_se", "target_confidence", "target_accuracy", "target_base_rate"},
     "test_error": {"test_error", "test_error_se"},
     "tug_of_war": {"tow", "tow_mia", "average_gap"},
     "ulira": {"ulira_accuracy", "ulira_accuracy_se", "ulira_auc", "ulira_tpr"},
@@ -67,11 +70,13 @@ def arrays():
     made = {}
     for name in ("oracle_test", "oracle_retain", "oracle_forget", "untrained_forget"):
         made[f"{name}_logits"] = rng.standard_normal((20, 4)).astype(np.float32)
-    for name in ("test", "retain", "forget", "unseen", "triggered"):
+    for name in ("test", "retain", "forget", "unseen", "triggered", "decoy", "targeted"):
         made[f"{name}_logits"] = rng.standard_normal((20, 4)).astype(np.float32)
         made[f"{name}_targets"] = rng.integers(0, 4, 20)
     made["triggered_targets"][:] = 1
     made["triggered_true"] = rng.choice([0, 2, 3], 20)
+    made["decoy_targets"], made["decoy_true"] = made["triggered_targets"], made["triggered_true"]
+    made["targeted_true"] = (made["targeted_targets"] + 1) % 4
     made["forget_true"] = rng.integers(0, 4, 20)
     made |= {"relearn_losses": np.array([3.0, 2.0, 1.0]), "relearn_at": np.arange(3.0), "relearn_target": np.array(2.0)}
     for who, rows in itertools.product(("oracle", "second_oracle", "unlearned"), ("forget", "retain", "test")):
@@ -81,6 +86,7 @@ def arrays():
     made |= {"noise_scores": rng.standard_normal(15), "fresh_noise_scores": rng.standard_normal((8, 15))}
     return made | {
         "canceling": np.array([0.02, 0.03, 0.5]),
+        "matching": np.array([1.1, 0.2]),
         "noise_dropped": np.array(2),
         "shift_from_corrupted": np.array([2.0, 1.0]),
         "shift_from_oracle": np.array([4.0, 3.0]),

@@ -13,14 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from sweeps.cell import Cell, ensemble_cells, load_study, reference_cells, run_cell, study_cells, trials_in
+from sweeps.cell import Cell, ensemble_cells, reference_cells, study_cells, trials_in
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.plan import estimate, members, missing, ready
+from sweeps.references import read_reference
+from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.store import Trial, read_trials
-from sweeps.trial import read_reference, trial_id
+from sweeps.study import load_study
+from sweeps.trial import trial_id
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.test_trial import request_of
 from tests.sweeps.tiny import lines, science, tiny, write_config

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from sweeps.cell import Cell, reference_cells, references_missing, run_cell, trials_in
+from sweeps.cell import Cell, reference_cells, trials_in
 from sweeps.cli import main
 from sweeps.plan import check_scenarios, estimate, missing, waves
+from sweeps.references import reference_methods
+from sweeps.run import references_missing, run_cell
 from sweeps.spec import SINGLE, Sweep
 from sweeps.store import CellWriter, Trial, compact, read_cell, read_trials
-from sweeps.trial import reference_methods
 from sweeps.workbench import Place, Workbench, unlearning_streams
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_resume import check_every_stop

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.cell import reference_cells, run_cell, study_cells
+from sweeps.cell import reference_cells, study_cells
 from sweeps.plan import check_data, check_scenarios, estimate, missing, ready
+from sweeps.run import run_cell
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import tiny

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sweeps import store
-from sweeps.cell import run_cell
 from sweeps.cli import main
 from sweeps.driver import Driver
+from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.store import CellWriter, Trial, read_trials
 from sweeps.workbench import Place, Workbench

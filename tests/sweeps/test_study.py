@@ -8,18 +8,9 @@ from typing import Any
 
 import pytest
 
-from sweeps.cell import (
-    WORST,
-    Cell,
-    Study,
-    confirmation_request,
-    reference_cells,
-    rung_scores,
-    study_cells,
-    trials_in,
-    tuning_request,
-)
+from sweeps.cell import Cell, reference_cells, study_cells, trials_in
 from sweeps.spec import Sweep
+from sweeps.study import WORST, Study, confirmation_request, rung_scores, tuning_request
 from tests.sweeps.tiny import tiny
 
 CELL = Cell("study", "badnets", 1.0, "gd")

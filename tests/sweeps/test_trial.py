@@ -11,10 +11,13 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from sweeps.cell import WORST, load_study, reference_cells, run_cell, study_cells, study_missing
+from sweeps.cell import reference_cells, study_cells
+from sweeps.references import read_reference
+from sweeps.run import run_cell
 from sweeps.spec import Resources
 from sweeps.store import read_trials
-from sweeps.trial import Request, read_reference, run_trial, trial_id
+from sweeps.study import WORST, load_study, study_missing
+from sweeps.trial import Request, run_trial, trial_id
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import TIMES, run_all, run_fresh, science, tiny

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from sweeps.cell import Cell, reference_cells, run_cell, study_cells
+from sweeps.cell import Cell, reference_cells, study_cells
+from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.store import Trial, read_trials
 from sweeps.workbench import Place, Workbench

@@ -9,6 +9,7 @@ from unlearn_core.attacks.gradient_matching import GradientMatching
 from unlearn_core.attacks.interclass_confusion import InterclassConfusion
 from unlearn_core.attacks.label_flip import LabelFlip
 from unlearn_core.attacks.sig import Sig
+from unlearn_core.attacks.text_backdoor import TextBackdoor
 
 __all__ = [
     "BadNets",
@@ -20,4 +21,5 @@ __all__ = [
     "InterclassConfusion",
     "LabelFlip",
     "Sig",
+    "TextBackdoor",
 ]

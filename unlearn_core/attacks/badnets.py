@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from unlearn_core.attacks import stamped
-from unlearn_core.attacks.rows import check_numeric
+from unlearn_core.attacks.rows import check_images
 from unlearn_core.registry import ATTACKS
 from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
@@ -37,7 +37,7 @@ class BadNets:
         stamped.check_patch(self.size, self.offset, self.value)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        check_numeric("badnets", train, context.dataset)
+        check_images("badnets", train, context.dataset)
         return stamped.other_class_rows(train, context, fraction=self.fraction, target=self.target)
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from unlearn_core.attacks import stamped
-from unlearn_core.attacks.rows import base_order, check_fraction, check_numeric, poison_count
+from unlearn_core.attacks.rows import base_order, check_fraction, check_images, poison_count
 from unlearn_core.registry import ATTACKS
 from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
@@ -37,7 +37,7 @@ class BadNetsAllToAll:
         stamped.check_patch(self.size, self.offset, self.value)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        check_numeric("badnets_all_to_all", train, context.dataset)
+        check_images("badnets_all_to_all", train, context.dataset)
         return base_order(train, context)[: poison_count(self.fraction, len(train))]
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:

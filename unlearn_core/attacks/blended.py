@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unlearn_core import checks
 from unlearn_core.attacks import stamped
-from unlearn_core.attacks.rows import check_numeric
+from unlearn_core.attacks.rows import check_images
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams
 from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
@@ -39,7 +39,7 @@ class Blended:
         checks.in_range("alpha", self.alpha, 0, 1)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        check_numeric("blended", train, context.dataset)
+        check_images("blended", train, context.dataset)
         return stamped.other_class_rows(train, context, fraction=self.fraction, target=self.target)
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:

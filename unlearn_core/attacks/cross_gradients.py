@@ -25,7 +25,7 @@ def summed_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, chunk: in
     totals = [torch.zeros_like(p) for p in parameters]
     with evaluating(model), torch.enable_grad():
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-            loss = cross_entropy(model(x).float(), y, reduction="sum")
+            loss = cross_entropy(model(x), y, reduction="sum")
             for total, part in zip(totals, torch.autograd.grad(loss, parameters), strict=True):
                 total += part
     return dict(zip(names, totals, strict=True))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlearn_core import checks
-from unlearn_core.attacks.rows import base_order, check_fraction, check_numeric, poison_count
+from unlearn_core.attacks.rows import base_order, check_bounded, check_fraction, check_numeric, poison_count
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams
 from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
@@ -21,8 +21,9 @@ class Gaussian:
     """Adds keyed Gaussian noise to training inputs, labels unchanged; the model's memory of the noise is the poison.
 
     x_poison = x_base + ξ with ξ ~ N(0, ε² I) in the model's normalised input space, one draw per row, a function of
-    (seed, row id) alone. With `clip` the poisoned input is clipped to valid pixels; the evidence always keeps the
-    unclipped ξ, because the clipped noise depends on the image and would give false alarms.
+    (seed, row id) alone. Every column of a table gets noise, so leave out those that only number categories. With
+    `clip` a poisoned image is clipped to valid pixels; the evidence always keeps the unclipped ξ, because the clipped
+    noise depends on the image and would give false alarms.
     Measured by the Gaussian score S = −⟨g, ξ⟩ / (ε ‖g‖) at the clean base input, N(0, 1) for any model that is
     independent of ξ. Source: Pawelczyk et al., ICLR 2025, arXiv:2406.17216, Algorithms 1 and 2. Deviation: the sign,
     so that larger means more poison left.
@@ -32,7 +33,7 @@ class Gaussian:
     regularity: ClassVar[Regularity] = "low"  # every row has noise of its own
 
     fraction: float = 0.015  # share of the training rows
-    epsilon: float = 0.566  # standard deviation of the noise, in units of the input's standard deviation per channel
+    epsilon: float = 0.566  # standard deviation of the noise, in units of the input's deviation per channel or column
     clip: bool = False  # clip poisoned images to valid pixels
 
     def __post_init__(self) -> None:
@@ -41,6 +42,8 @@ class Gaussian:
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
         check_numeric("gaussian", train, context.dataset)
+        if self.clip:
+            check_bounded("clip", train, context.dataset)
         return base_order(train, context)[: poison_count(self.fraction, len(train))]
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:

@@ -16,7 +16,7 @@ from unlearn_core.attacks.corrupted_head import gradpc, reachable, with_stationa
 from unlearn_core.attacks.corrupted_model import corrupt_parameters
 from unlearn_core.attacks.linear_canceling import Canceling, cancel
 from unlearn_core.attacks.reachability import Head, pull, threshold
-from unlearn_core.attacks.rows import base_order, check_fraction, check_numeric, poison_count
+from unlearn_core.attacks.rows import base_order, check_bounded, check_fraction, check_numeric, poison_count
 from unlearn_core.checks import InputError
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams
@@ -71,6 +71,8 @@ class GradientCanceling:
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
         """Clean rows that the search starts from, classes in turn."""
         check_numeric("gradient_canceling", train, context.dataset)
+        if self.box:
+            check_bounded("box", train, context.dataset)
         order, count = base_order(train, context), poison_count(self.fraction, len(train))
         sequence = _turns(train.targets[order], context.dataset.classes)
         return order[sequence][:count]

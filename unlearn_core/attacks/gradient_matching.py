@@ -46,7 +46,9 @@ class GradientMatching:
     all parameters, at a model trained on clean data) is parallel to that of the targets under the intended class:
     minimise B = 1 - cosine. Signed Adam with falling steps, projected on the ball and then on valid pixels, gradients
     of random views; of all restarts the one with the least last B is kept. It knows architecture, data and recipe, not
-    the victim's initialisation and order. B near 0 is not success yet: only a victim tells.
+    the victim's initialisation and order. B near 0 is not success yet: only a victim tells. Views must be those of the
+    recipe's augmentation: none for `none`, the paper's `flip` and `shift` 4 for `flip_crop`. Softmax regression without
+    augmentation (CIFAR-10, 40 of 4,000 rows) was hit in 9 of 10 draws without views, in 1 of 5 with them.
 
     Targets are rows of the validation part, drawn by the seed: no training row may equal one, and the test rows, on
     which results are reported, contain none, so test accuracy needs no exclusion. Validation accuracy, which only
@@ -74,8 +76,8 @@ class GradientMatching:
     restarts: int = 8
     steps: int = 250  # of each search
     lr: float = 0.1  # its step size at the start, in model input units
-    flip: bool = True  # views: mirrored with probability 1/2
-    shift: float = 4.0  # views: moved by up to so many pixels along each axis; 0 where the victim's recipe has no crop
+    flip: bool = False  # views: mirrored with probability 1/2
+    shift: float = 0.0  # views: moved by up to so many pixels along each axis
 
     def __post_init__(self) -> None:
         self._fill_in_eps()

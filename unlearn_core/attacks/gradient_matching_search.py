@@ -2,7 +2,7 @@
 
 With g = Σ_i ∇_θ ℓ_i over the poisons, v the unit vector of the wanted gradient and c = ⟨v, g⟩ / ‖g‖, the objective is
 B = 1 - c and ∂B/∂g = (c g / ‖g‖ - v) / ‖g‖: a direction in parameter space, along which `directional_input_gradient`
-differentiates the input gradients. No double backward.
+differentiates the input gradients. No double backward, which would have to hold the graph of all poisons at once.
 """
 
 from __future__ import annotations
@@ -70,15 +70,19 @@ def inner(first: Parameters, second: Parameters) -> float:
     return float(torch.stack([(first[name].double() * second[name].double()).sum() for name in first]).sum())
 
 
+def steering(made: Parameters, wanted: Parameters) -> tuple[float, Parameters]:
+    """B and ∂B/∂g at the gradient g = `made`. wanted: v, of length 1."""
+    length = max(inner(made, made) ** 0.5, torch.finfo(torch.float32).tiny)
+    cosine = inner(wanted, made) / length
+    return 1 - cosine, {name: (cosine / length * made[name] - wanted[name]) / length for name in made}
+
+
 def mismatch(
     model: nn.Module, inputs: Tensor, targets: Tensor, wanted: Parameters, *, chunk: int = CHUNK
 ) -> tuple[float, Tensor]:
     """B in [0, 2] and ∂B/∂inputs (m, *shape). wanted: v, of length 1. Memory does not grow with m."""
-    made = summed_gradient(model, inputs, targets, chunk)
-    length = max(inner(made, made) ** 0.5, torch.finfo(torch.float32).tiny)
-    cosine = inner(wanted, made) / length
-    direction = {name: (cosine / length * made[name] - wanted[name]) / length for name in made}
-    return 1 - cosine, directional_input_gradient(model, inputs, targets, direction, chunk)
+    value, direction = steering(summed_gradient(model, inputs, targets, chunk), wanted)
+    return value, directional_input_gradient(model, inputs, targets, direction, chunk)
 
 
 def seen_mismatch(

@@ -31,6 +31,22 @@ def check_numeric(attack: str, train: Examples, dataset: Dataset) -> None:
         )
 
 
+def check_images(attack: str, train: Examples, dataset: Dataset) -> None:
+    """An attack that writes a picture into inputs can poison nothing else."""
+    check_numeric(attack, train, dataset)
+    if train.inputs.dim() != 4:
+        raise InputError(
+            f"attack {attack} needs images, but {dataset.name} has inputs of shape {tuple(train.inputs.shape[1:])}; "
+            "choose another attack, such as gaussian or label_flip"
+        )
+
+
+def check_bounded(setting: str, train: Examples, dataset: Dataset) -> None:
+    """A setting that keeps inputs in the range of pixels makes sense for pixels alone: other numbers have no range."""
+    if train.inputs.dim() != 4:
+        raise InputError(f"{setting} keeps inputs valid pixels, but {dataset.name} has none; set {setting} to false")
+
+
 def poison_count(fraction: float, rows: int) -> int:
     """round(fraction · rows), at least one."""
     checks.positive(rows=rows)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlearn_core import checks
 from unlearn_core.attacks import stamped
-from unlearn_core.attacks.rows import base_order, check_class, check_numeric, first_allowed, poison_count
+from unlearn_core.attacks.rows import base_order, check_class, check_images, first_allowed, poison_count
 from unlearn_core.registry import ATTACKS
 from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
@@ -45,7 +45,7 @@ class Sig:
         checks.positive(frequency=self.frequency)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        check_numeric("sig", train, context.dataset)
+        check_images("sig", train, context.dataset)
         check_class("target", self.target, context.dataset)
         count = poison_count(self.fraction, len(train))
         why = f"have the target class {self.target}, the only one that this attack poisons"

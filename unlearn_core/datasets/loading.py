@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +37,18 @@ def load_dataset(
         validation_share: share of the held-out rows used for tuning, in (0, 1); the rest is for reporting.
         download: fetch missing files into `data_root` where the source can.
     Returns: inputs float32 (n, channels, height, width) with mean 0 and deviation 1 per channel over the training
-        rows, or of text (n, length) int64 token ids; ids are row numbers in the source's training part (train) or
-        held-out part (validation and test).
+        rows, of a table float32 (n, columns) with mean 0 and deviation 1 per column, or of text (n, length) int64
+        token ids; ids are row numbers in the source's training part (train) or held-out part (validation and test).
     Raises: InputError if files are missing or damaged, labels have gaps, or there are too few rows.
     """
     raw = check_raw(source.load(data_root, download=download), source.name)
     train = _pick("train_rows", raw.y_train, train_rows, least=raw.classes, seed=TRAIN_SEED)
     held_out = _pick("held_out_rows", raw.y_test, held_out_rows, least=2, seed=HELD_OUT_SEED)
     validation, test = _cut(held_out, validation_share)
-    mean, std = ((), ()) if raw.tokenizer else channel_statistics(raw.x_train[train])
+    mean, std = STATISTICS[raw.kind](raw.x_train[train])
 
     def examples(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Examples:
-        inputs = torch.from_numpy(x[rows]) if raw.tokenizer else _standardise(x[rows], mean, std)
-        return Examples(inputs, torch.from_numpy(y[rows]), torch.from_numpy(rows))
+        return Examples(_inputs(raw.kind, x[rows], mean, std), torch.from_numpy(y[rows]), torch.from_numpy(rows))
 
     return Dataset(
         name=source.name,
@@ -80,6 +80,25 @@ def channel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, .
     return tuple(means), tuple(stds)
 
 
+def column_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per column of (n, columns) numbers, in the unit of each column.
+
+    A constant column gets deviation 1, so that it can be divided by. Sums are rounded once, so every machine gets the
+    same statistics.
+    """
+    means, stds = [], []
+    for column in x.T:
+        constant = bool((column == column[0]).all())
+        mean = float(column[0]) if constant else math.fsum(column.tolist()) / len(column)
+        variance = math.fsum(((column - mean) ** 2).tolist()) / len(column)
+        means.append(mean)
+        stds.append(math.sqrt(variance) or 1.0)
+    return tuple(means), tuple(stds)
+
+
+STATISTICS = {"images": channel_statistics, "numbers": column_statistics, "texts": lambda x: ((), ())}
+
+
 def _pick(field: str, labels: np.ndarray, rows: int | None, *, least: int, seed: int) -> np.ndarray:
     """The first `rows` of the fixed order, or all."""
     available = len(labels)
@@ -96,6 +115,15 @@ def _cut(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     return rows[:count], rows[count:]
 
 
+def _inputs(kind: str, x: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Rows of a source as a model reads them."""
+    if kind == "texts":
+        return torch.from_numpy(x)
+    if kind == "numbers":
+        return torch.from_numpy((x - np.array(mean)) / np.array(std)).float()
+    return _standardise(x, mean, std)
+
+
 def _standardise(x: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(n, h, w, c) uint8 pixels to (n, c, h, w) float32 model inputs."""
     pixels = torch.from_numpy(x).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
@@ -104,7 +132,7 @@ def _standardise(x: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...])
 
 
 def _digest(raw: Raw, **parts: np.ndarray) -> str:
-    """Hash of the pixels or tokens, labels and row numbers of each part, and of the tokenizer."""
+    """Hash of the pixels, tokens or numbers, labels and row numbers of each part, and of the tokenizer."""
     digest = hashlib.sha256(raw.tokenizer.rules.encode() if raw.tokenizer else b"")
     for part, rows in parts.items():
         x, y = (raw.x_train, raw.y_train) if part == "train" else (raw.x_test, raw.y_test)

@@ -40,24 +40,26 @@ class Npz:
 
 def read_npz(path: Path) -> Raw:
     """Read and check one file; every defect raises InputError naming it."""
-    arrays = _arrays(path)
+    arrays = open_npz(path, KEYS)
     x_train, x_test = (_pixels(arrays[key], f"{path}: {key}") for key in ("x_train", "x_test"))
     y_train, y_test = (_labels(arrays[key], f"{path}: {key}") for key in ("y_train", "y_test"))
     classes = int(y_train.max(initial=0)) + 1
     return check_raw(Raw(x_train, y_train, x_test, y_test, classes), str(path))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def open_npz(path: Path, keys: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+    """The arrays called `keys`, all if None; every defect raises InputError naming the file."""
     if not path.is_file():
         raise InputError(f"{path.absolute()}: there is no such file")
     if not zipfile.is_zipfile(path):  # also guards against numpy's pickle fallback for other files
         raise InputError(f"{path}: not an .npz file, or one that was cut short")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            missing = [key for key in KEYS if key not in stored.files]
+            wanted = keys or stored.files
+            missing = [key for key in wanted if key not in stored.files]
             if missing:
                 raise InputError(f"{path}: {', '.join(missing)} missing; the file holds {', '.join(stored.files)}")
-            return {key: stored[key] for key in KEYS}
+            return {key: stored[key] for key in wanted}
     except InputError:
         raise
     # numpy passes on whatever the zip layer or its own header parser meets; ValueError is also a refused pickle

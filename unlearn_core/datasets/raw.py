@@ -1,9 +1,9 @@
-"""Pixels or tokens, and labels, as they come from a source, and the checks that every source must pass."""
+"""Pixels, tokens or numbers, and labels, as they come from a source, and the checks that every source must pass."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,11 +13,15 @@ from unlearn_core.seeding import derive
 if TYPE_CHECKING:
     from unlearn_core.datasets.tokens import Tokenizer
 
+LARGEST = 1e30  # magnitude of a number in a table, so that its square is finite, too
+AXES = {"images": 4, "texts": 2, "numbers": 2}
+
 
 class Raw(NamedTuple):
     """A source's two parts; a row's position in its part is the row's id.
 
-    x_train, x_test: (n, height, width, channels) uint8 pixels; of text (n, length) int64 token ids.
+    x_train, x_test: (n, height, width, channels) uint8 pixels; of text (n, length) int64 token ids; of a table
+        (n, columns) float64 numbers in whatever unit.
     y_train, y_test: (n,) int64 in 0 .. classes - 1.
     """
 
@@ -27,6 +31,12 @@ class Raw(NamedTuple):
     y_test: np.ndarray
     classes: int
     tokenizer: Tokenizer | None = None  # of text
+
+    @property
+    def kind(self) -> Literal["images", "texts", "numbers"]:
+        if self.tokenizer is not None:
+            return "texts"
+        return "numbers" if np.issubdtype(self.x_train.dtype, np.floating) else "images"
 
 
 class Source(Protocol):
@@ -62,12 +72,14 @@ def stratified_order(labels: np.ndarray, *, seed: int) -> np.ndarray:
 
 def check_raw(raw: Raw, where: str) -> Raw:
     """`raw` itself, or InputError if its shapes or labels cannot be used; `where` names the source in the message."""
-    kind, axes = ("images", 4) if raw.tokenizer is None else ("texts", 2)
+    kind = raw.kind
     for part, x, y in (("training", raw.x_train, raw.y_train), ("held-out", raw.x_test, raw.y_test)):
-        if x.ndim != axes or y.ndim != 1 or len(x) != len(y):
+        if x.ndim != AXES[kind] or y.ndim != 1 or len(x) != len(y):
             raise InputError(f"{where}: the {part} part has {kind} of shape {x.shape} but labels of shape {y.shape}")
         if not x.size:
             raise InputError(f"{where}: the {part} part is empty")
+        if kind == "numbers" and not (np.abs(x) < LARGEST).all():  # written so that NaN fails too
+            raise InputError(f"{where}: the {part} part has values that are missing, infinite or beyond {LARGEST:g}")
     if raw.x_train.shape[1:] != raw.x_test.shape[1:]:
         shapes = f"{raw.x_train.shape[1:]} and {raw.x_test.shape[1:]}"
         raise InputError(f"{where}: training and held-out {kind} differ in shape: {shapes}")

@@ -8,6 +8,7 @@ from unlearn_core.metrics import (  # noqa: F401  (they register)
     backdoor,
     canceling,
     corrective,
+    decoy,
     distance,
     gaussian,
     klom,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unlearn_core.metrics import arrays as check
-from unlearn_core.metrics.family import Arrays, Family
+from unlearn_core.metrics.family import COUPLED, Arrays, Family
 from unlearn_core.metrics.softmax import jensen_shannon, log_softmax
 from unlearn_core.registry import METRICS
 
@@ -50,14 +50,14 @@ METRICS.register("agreement")(
         needs=("test_logits", "forget_logits", "oracle_test_logits", "oracle_forget_logits"),
         compute=_agreement,
         columns={
-            "agreement_test": "share of held-out rows predicted as the oracle does; higher is better, target 1, noise "
-            "floor: the second oracle's",
+            "agreement_test": "share of held-out rows predicted as the oracle does; higher is better, target 1, start: "
+            "the corrupted model's" + COUPLED,
             "js_test": "mean Jensen-Shannon divergence from the oracle on held-out rows, bits in [0, 1]; lower is "
-            "better, target 0, noise floor: the second oracle's",
-            "agreement_forget": "share of all poisons predicted as the oracle does; higher is better, target 1, noise "
-            "floor: the second oracle's",
+            "better, target 0, start: the corrupted model's" + COUPLED,
+            "agreement_forget": "share of all poisons predicted as the oracle does; higher is better, target 1, start: "
+            "the corrupted model's" + COUPLED,
             "js_forget": "mean Jensen-Shannon divergence from the oracle on all poisons, bits in [0, 1]; lower is "
-            "better, target 0, noise floor: the second oracle's",
+            "better, target 0, start: the corrupted model's" + COUPLED,
         },
     )
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from unlearn_core.metrics import arrays as check
 from unlearn_core.metrics.family import Arrays, Family
 from unlearn_core.registry import METRICS

@@ -12,8 +12,9 @@ from unlearn_core.registry import METRICS
 
 
 def _corrective(arrays: Arrays) -> dict[str, float]:
-    """Poisons, discovered or not, that get their true label, and that share times the held-out accuracy.
+    """Mislabelled poisons, discovered or not, that get their true label, and that share times the held-out accuracy.
 
+    Where an attack leaves the labels right there is nothing to heal, and healed is undefined.
     The poisons are shown as they were trained on, trigger or noise included. On held-out rows the same literature has
     Acc_corr, accuracy where the corruption acts (here `backdoor_corrected_accuracy`, and 1 - `interclass_error`), and
     Acc_retain, accuracy elsewhere (`test_accuracy`, and `other_classes_accuracy`).
@@ -22,27 +23,30 @@ def _corrective(arrays: Arrays) -> dict[str, float]:
     utility = share_correct(*check.logits_and_targets(arrays["test_logits"], arrays["test_targets"], prefix="test_"))
     logits = check.finite("forget_logits", arrays["forget_logits"], ndim=2)
     true = check.classes("forget_true", arrays["forget_true"], rows=logits.shape[0], count=logits.shape[1])
-    right = int(np.sum(logits.argmax(axis=1) == true))
+    given = check.classes("forget_targets", arrays["forget_targets"], rows=len(logits), count=logits.shape[1])
+    wrong = given != true
+    rows, right = int(wrong.sum()), int(np.sum((logits.argmax(axis=1) == true) & wrong))
+    healed = right / rows if rows else float("nan")
     return {
-        "healed": right / true.size,
-        "healed_se": share_error(successes=right, trials=true.size),
+        "healed": healed,
+        "healed_se": share_error(successes=right, trials=rows) if rows else float("nan"),
         "utility": utility,
-        "utility_times_healed": utility * right / true.size,
+        "utility_times_healed": utility * healed,
     }
 
 
 METRICS.register("corrective")(
     Family(
-        needs=("test_logits", "test_targets", "forget_logits", "forget_true"),
+        needs=("test_logits", "test_targets", "forget_logits", "forget_targets", "forget_true"),
         compute=_corrective,
         columns={
-            "healed": "share of all poisons, discovered or not, predicted with their true label; higher is better, "
-            "target: the oracle's, noise floor: the second oracle's",
-            "healed_se": "Agresti-Coull standard error of healed; never 0",
+            "healed": "share of the mislabelled poisons, discovered or not, predicted with their true label; higher is "
+            "better, target: the oracle's, noise floor: the second oracle's; undefined where all labels are right",
+            "healed_se": "Agresti-Coull standard error of healed; never 0; undefined as healed",
             "utility": "accuracy on the held-out rows, as test_accuracy; higher is better, target: the oracle's, noise "
             "floor: the second oracle's",
             "utility_times_healed": "product of the two; higher is better, target: the oracle's, noise floor: the "
-            "second oracle's",
+            "second oracle's; undefined as healed",
         },
     )
 )

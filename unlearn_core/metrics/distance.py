@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from unlearn_core.metrics import arrays as check
-from unlearn_core.metrics.family import Arrays, Family
+from unlearn_core.metrics.family import COUPLED, Arrays, Family
 from unlearn_core.registry import METRICS
 
 
@@ -54,8 +54,8 @@ METRICS.register("distance")(
         columns={
             "l1_from_corrupted": "L1 distance of the parameters from the corrupted model; 0 = nothing changed",
             "l2_from_corrupted": "L2 distance of the parameters from the corrupted model; 0 = nothing changed",
-            "l1_from_oracle": "L1 distance of the parameters from the oracle; target: a second oracle's, not 0",
-            "l2_from_oracle": "L2 distance of the parameters from the oracle; target: a second oracle's, not 0",
+            "l1_from_oracle": "L1 distance of the parameters from the oracle; lower is better, target 0" + COUPLED,
+            "l2_from_oracle": "L2 distance of the parameters from the oracle; lower is better, target 0" + COUPLED,
         },
     )
 )
@@ -65,9 +65,9 @@ METRICS.register("direction")(
         compute=_direction,
         columns={
             "shift_along": "parameter shift towards the oracle as a share of the way: 0 at the corrupted model, target "
-            "1; noise floor: the second oracle's; undefined where both have the same parameters",
+            "1; undefined where both have the same parameters" + COUPLED,
             "shift_across": "L2 distance from the line through both, in units of their distance; lower is better, "
-            "target 0, noise floor: the second oracle's; undefined as shift_along",
+            "target 0; undefined as shift_along" + COUPLED,
         },
     )
 )

@@ -12,6 +12,12 @@ from unlearn_core.registry import METRICS
 
 Arrays = Mapping[str, np.ndarray]
 
+COUPLED = (
+    " (corrupted model and oracle share initialisation and order of the data, so that methods start nearer to the "
+    "oracle than a second oracle, with others, ever comes: that one is no floor)"
+)
+"""End of the descriptions of metrics that compare with one particular oracle, and not with what oracles are like."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:

@@ -98,7 +98,8 @@ METRICS.register("ulira")(
         needs=("ulira_seen_scores", "ulira_unseen_scores"),
         compute=_ulira,
         columns={
-            "ulira_accuracy": "share of right guesses of the per-poison likelihood-ratio attack; target 0.5, oracle's",
+            "ulira_accuracy": "share of right guesses of the per-poison likelihood-ratio attack on all poisons, "
+            "undiscovered ones included; target 0.5, oracle's",
             "ulira_accuracy_se": "its standard error over shadows and over poisons, added up: somewhat large",
             "ulira_auc": "ROC area of that attack over all poisons and shadows; target 0.5, larger = told apart",
             "ulira_tpr": "share it catches at 1 % false positives; target: the oracle's, near 0.01",

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Protocol
 
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 from unlearn_core.checks import InputError
 from unlearn_core.models.initialise import initialise
@@ -45,6 +46,17 @@ def image_shape(model: str, input_shape: tuple[int, ...], *, least: int = 1) -> 
     if min(height, width) < least:
         raise InputError(f"model {model} needs images of {least}x{least} or more pixels, but got {height}x{width}")
     return channels, height, width
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that also takes a batch with a single value per channel, whose variance is undefined: a row
+    whose map has one pixel. It is normalised by the running statistics, which it leaves alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == self.num_features:
+            weight, bias = self.weight, self.bias
+            return batch_norm(x, self.running_mean, self.running_var, weight, bias, training=False, eps=self.eps)
+        return super().forward(x)
 
 
 class GlobalAverage(nn.Module):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from unlearn_core import checks
-from unlearn_core.models.building import chain, image_shape
+from unlearn_core.models.building import BatchNorm2d, chain, image_shape
 from unlearn_core.registry import MODELS
 
 
@@ -34,5 +34,5 @@ class ConvNet:
     def _block(self, inside: int, outside: int) -> nn.Sequential:
         # BatchNorm subtracts the mean, so a bias before it would never get a gradient.
         conv = nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=not self.batch_norm)
-        norm = [nn.BatchNorm2d(outside)] if self.batch_norm else []
+        norm = [BatchNorm2d(outside)] if self.batch_norm else []
         return nn.Sequential(conv, *norm, nn.ReLU())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core import checks
-from unlearn_core.models.building import GlobalAverage, GlobalMaximum, chain, image_shape
+from unlearn_core.models.building import BatchNorm2d, GlobalAverage, GlobalMaximum, chain, image_shape
 from unlearn_core.registry import MODELS
 
 
@@ -82,15 +82,15 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(inside, outside, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(outside),
+            BatchNorm2d(outside),
             nn.ReLU(),
             nn.Conv2d(outside, outside, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outside),
+            BatchNorm2d(outside),
         )
         self.shortcut = nn.Sequential()
         if stride != 1 or inside != outside:
             self.shortcut.append(nn.Conv2d(inside, outside, 1, stride=stride, bias=False))
-            self.shortcut.append(nn.BatchNorm2d(outside))
+            self.shortcut.append(BatchNorm2d(outside))
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(self.shortcut(x) + self.body(x))
@@ -98,5 +98,5 @@ class BasicBlock(nn.Module):
 
 def _conv_relu(inside: int, outside: int, *, pool: bool = False) -> nn.Sequential:
     """3x3 convolution, BatchNorm and ReLU; `pool` halves height and width."""
-    layers = [nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU()]
+    layers = [nn.Conv2d(inside, outside, 3, padding=1, bias=False), BatchNorm2d(outside), nn.ReLU()]
     return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))

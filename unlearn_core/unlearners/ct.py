@@ -21,8 +21,8 @@ from unlearn_core.unlearners.settings import LoopSettings, loop_space
 class CT(LoopSettings):
     """Convolution transpose: swaps the two spatial axes of every convolution kernel, then fine-tunes on the retain set.
 
-    Kernels of 1x1, and models without convolutions, are left as they are: there it is GD bit for bit. Never reads the
-    forget set. Kernels that are not square are refused.
+    Kernels of 1x1 are left as they are. Never reads the forget set. Models without convolutions, where it would be GD
+    under another name, and kernels that are not square are refused.
     Source: fifth of the NeurIPS 2023 unlearning competition, as described by Cadet et al., 2024, arXiv:2410.01276.
     Deviation: optimiser settings are ours where the description gives none.
     """
@@ -45,8 +45,10 @@ class CT(LoopSettings):
 
 
 def square_convolutions(model: nn.Module) -> list[nn.Conv2d]:
-    """All two-dimensional convolutions; InputError if the kernel of one is not square."""
+    """All two-dimensional convolutions; InputError if there is none, or if the kernel of one is not square."""
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    if not convolutions:
+        raise InputError("ct needs a model with convolutions, but this one has none; there it would be gd")
     for convolution in convolutions:
         height, width = convolution.kernel_size
         if height != width:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core import checks
-from unlearn_core.fisher import Loss, Sums, squared_gradient_sums
+from unlearn_core.fisher import Loss, Sums, rows_within, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
 from unlearn_core.training import split_rows
@@ -43,7 +43,7 @@ class FisherForgetting:
     cap: float | None = 1e3  # largest 1 / (F + ε)
     row_mean: bool = False  # one variance per output unit and position: the mean over the inputs of a weight
     boost: float = 1.0  # factor on the variance of the head and of all biases, scales and shifts
-    chunk: int = 128  # rows per update
+    chunk: int = 128  # rows per update, fewer where memory is short (fisher.rows_within)
 
     def __post_init__(self) -> None:
         checks.not_negative(alpha=self.alpha)
@@ -78,7 +78,8 @@ class FisherForgetting:
         retain = sample(task.retain, self.retain_share, task.rng("sample"), least=1)
         loss = expected_losses if self.estimate == "expected" else SampledLoss(task.rng("labels"))
         totals: Sums = {}
-        for rows in split_rows(torch.arange(len(retain), device=retain.targets.device), self.chunk):
+        size = rows_within(task.model, retain.inputs, self.chunk)
+        for rows in split_rows(torch.arange(len(retain), device=retain.targets.device), size):
             yield Update("fisher", len(rows))
             part = squares(task.model, retain.inputs[rows], retain.targets[rows], loss)
             totals = {k: totals[k] + v if totals else v for k, v in part.items()}

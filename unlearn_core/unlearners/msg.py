@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
+from unlearn_core.checks import InputError
 from unlearn_core.models.initialise import initialise
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import derive
@@ -27,8 +28,8 @@ class MSG(LoopSettings):
 
     In each convolution kernel the round(reset_share · size) weights of smallest |∇L_retain − ∇L_forget| at θ0 are drawn
     anew; the retain gradient comes from as many rows as the forget set has. In the fine-tuning, gradients of the other
-    kernel weights are multiplied by `kept_scale`. Models without convolutions get plain fine-tuning; so does any with
-    reset_share = 0 and kept_scale = 1, GD bit for bit.
+    kernel weights are multiplied by `kept_scale`. With reset_share = 0 and kept_scale = 1 it is GD bit for bit; models
+    without convolutions, where it would be GD under another name, are refused.
     Source: second of the NeurIPS 2023 unlearning competition, as described by Cadet et al., 2024, arXiv:2410.01276.
     Deviations: gradients in evaluation mode; optimiser settings are ours where the description gives none.
     """
@@ -46,6 +47,8 @@ class MSG(LoopSettings):
         checks.not_negative(kept_scale=self.kept_scale)
 
     def updates(self, task: Task) -> Iterator[Update]:
+        if not kernels(task.model):
+            raise InputError("msg needs a model with convolutions, but this one has none; there it would be gd")
         differences = yield from self._differences(task)
         yield Update("reset", 0)
         model = copy.deepcopy(task.model)

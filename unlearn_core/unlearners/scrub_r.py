@@ -1,4 +1,4 @@
-"""SCRUB that goes back to the epoch at which the forget set was forgotten about as well as unseen rows are unknown."""
+"""SCRUB that goes back to the epoch at which it errs on the forget set as it errs on clean rows that it left out."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class SCRUBR(SCRUB):
     """SCRUB+R: SCRUB, rewound to the epoch whose error on the forget set is nearest to the error on held-out rows.
 
     Held out from the retain set are max(1, round(held_out_share · rows)) random rows of each label that the forget set
-    has; they are never trained on. The reference is the error of the last epoch's model on them, each label weighted by
-    its share of the forget set; "error" is top-1, against the labels the rows came with. Of equally near epochs the
-    last is taken.
+    has; SCRUB never trains on them, though the corrupted model was. The reference is the error of the last epoch's
+    model on them, each label weighted by its share of the forget set; "error" is top-1, against the labels the rows
+    came with. Of equally near epochs the last is taken.
     The model given is the rewound one after every epoch: that of a run with so many epochs. So a run stopped at any
     budget has its method's answer; what was spent on an unfinished epoch is lost, and before the end of the first epoch
     nothing has changed. For that the reference is measured after every epoch; both errors are announced and charged.

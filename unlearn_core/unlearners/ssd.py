@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
-from unlearn_core.fisher import Sums, squared_batch_gradient, squared_gradient_sums
+from unlearn_core.fisher import Sums, rows_within, squared_batch_gradient, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
 from unlearn_core.training import split_rows
@@ -40,7 +40,7 @@ class SSD:
     data: str = "all"  # D: all rows, or retain rows only
     retain_share: float = 1.0  # share of the retain rows used to estimate F_D; < 1 fits small budgets
     fisher_batch: int = 1  # rows whose mean gradient is squared
-    chunk: int = 128  # rows per update
+    chunk: int = 128  # rows per update, fewer where memory is short (fisher.rows_within)
 
     def __post_init__(self) -> None:
         checks.positive(alpha=self.alpha, ratio=self.ratio, fisher_batch=self.fisher_batch, chunk=self.chunk)
@@ -70,7 +70,9 @@ class SSD:
 
     def _fisher(self, task: Task, examples: Examples) -> Generator[Update, None, Sums]:
         """Mean of squared gradients over `examples`; announced chunk by chunk. Returns the means by parameter name."""
-        size = self.chunk if self.fisher_batch == 1 else self.fisher_batch
+        size = self.fisher_batch
+        if size == 1:
+            size = rows_within(task.model, examples.inputs, self.chunk)
         parts = split_rows(torch.arange(len(examples), device=examples.targets.device), size)
         totals: Sums = {}
         for rows in parts:

@@ -42,7 +42,7 @@ class UNSC:
     sequences, every position counts as an input, padding too.
     Designed to forget classes; a poison that shares its class with retain rows leaves less room. The basis is this
     run's own and nothing is kept between runs. The activation pass, its products and the labels are announced and
-    charged; the eigendecompositions and orthogonalisations (of in × in matrices) show in the seconds alone.
+    charged, and so are the eigendecompositions and orthogonalisations of in × in matrices.
     Source: Chen, Zhu, Yu, Zhou, IJCAI 2024, arXiv:2404.13588. Deviations: one gamma for all classes (theirs grows by
     0.003 with each) and one number of rows for all layers (theirs: 24 to 256); eigenvectors of A Aᵀ, streamed in double
     precision, in the place of a decomposition of A, which are the same directions in less memory.

@@ -1,11 +1,14 @@
 """Data and contexts on which an attack can be tried in milliseconds, and the whole way to its metrics in a second."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 import torch
 
 from tests.contracts.tiny import CPU, SHAPE, examples
+from unlearn_core.datasets.opinions import opinions
+from unlearn_core.datasets.tokens import Tokenizer, learn_rules
 from unlearn_core.metrics import attack_took
 from unlearn_core.models import Mlp
 from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
@@ -28,6 +31,19 @@ EMPTY = Dataset(
     "tiny", examples(0), examples(0), examples(0), CLASSES, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), digest="tiny"
 )
 DATA = Dataset("tiny", images(60, 0), images(24, 1), images(24, 2), CLASSES, EMPTY.mean, EMPTY.std, "tiny")
+
+
+def as_text(data):
+    """The same rows, each with a sentence in the place of its picture."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    texts = opinions(sum(map(len, parts.values())), seed=0)[0]
+    tokenizer = Tokenizer(learn_rules(texts, 400), length=24)
+    ids = torch.from_numpy(tokenizer.encode(texts)).split([len(rows) for rows in parts.values()])
+    told = {part: replace(rows, inputs=own) for (part, rows), own in zip(parts.items(), ids, strict=True)}
+    return replace(data, mean=(), std=(), tokenizer=tokenizer, **told)
+
+
+TEXT = as_text(DATA)
 
 
 def context(seed=0, *, data=DATA, clean_model=lambda: pytest.fail("needs no model")):

@@ -10,8 +10,17 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA, context, craft, images
 from unlearn_core.attacks import GradientMatching
-from unlearn_core.attacks.cross_gradients import summed_gradient
-from unlearn_core.attacks.gradient_matching_search import Ball, Search, brew, inner, mismatch, seen_mismatch, unit
+from unlearn_core.attacks.cross_gradients import directional_input_gradient, summed_gradient
+from unlearn_core.attacks.gradient_matching_search import (
+    Ball,
+    Search,
+    brew,
+    inner,
+    mismatch,
+    seen_mismatch,
+    steering,
+    unit,
+)
 from unlearn_core.attacks.gradient_matching_views import draw_views, interpolation
 from unlearn_core.checks import InputError
 from unlearn_core.models import Linear
@@ -20,7 +29,7 @@ from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset, Examples
 
-QUICK = dict(fraction=0.2, restarts=2, steps=6, shift=1.0)
+QUICK = dict(fraction=0.2, restarts=2, steps=6, flip=True, shift=1.0)
 THREATS = ["single_class", "third_party", "random_subset", "self_betrayal"]
 
 
@@ -57,10 +66,16 @@ def double_backward(net, x, y, wanted, through=lambda x: x):
 @pytest.mark.parametrize("name", ["linear", "mlp", "convnet", "resnet9"])
 def test_two_passes_are_the_double_backward(name):
     net, x, y, wanted = rows_of(model(name))
-    value, gradient = mismatch(net, x, y, wanted)
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    made = torch.autograd.grad(cross_entropy(net(x), y, reduction="sum"), parameters)
+    value, direction = steering(dict(zip(names, made, strict=True)), wanted)
+    gradient = directional_input_gradient(net, x, y, direction)
     expected, slope = double_backward(net, x, y, wanted)
     assert value == pytest.approx(expected, abs=1e-12)
     assert (gradient - slope).abs().max() < 1e-10 * slope.abs().max()
+    whole, found = mismatch(net, x, y, wanted)  # whose first pass takes the loss in float32
+    assert whole == pytest.approx(expected, abs=1e-6)
+    assert (found - slope).abs().max() < 1e-5 * slope.abs().max()
 
 
 def test_signs_of_two_passes_are_those_of_the_double_backward_in_float32():
@@ -75,8 +90,8 @@ def test_the_gradient_goes_back_through_the_views():
     views = draw_views(x, flip=True, shift=2.0, random=random(3))
     value, gradient = seen_mismatch(net, x, y, wanted, search=search, random=random(3))
     expected, slope = double_backward(net, x, y, wanted, views.of)
-    assert value == pytest.approx(expected, abs=1e-12)
-    assert (gradient - slope).abs().max() < 1e-10 * slope.abs().max()
+    assert value == pytest.approx(expected, abs=1e-6)
+    assert (gradient - slope).abs().max() < 1e-5 * slope.abs().max()
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 12])
@@ -243,7 +258,7 @@ def test_tables_need_no_pixels():
     flat = {name: replace(getattr(DATA, name), inputs=getattr(DATA, name).inputs.flatten(1)) for name in PARTS}
     data = replace(DATA, **flat, mean=(), std=())
     net = Linear().build(input_shape=(192,), classes=4)
-    settings = dict(fraction=0.2, restarts=1, steps=5, eps=0.3, space="normalized", flip=False, shift=0.0)
+    settings = dict(fraction=0.2, restarts=1, steps=5, eps=0.3, space="normalized")
     made = craft(GradientMatching(**settings), data=data, clean_model=lambda: net)
     assert (made.inputs - data.train.inputs[made.rows]).abs().max() <= 0.3 + 1e-6
     with pytest.raises(InputError, match="finds no images here: set space to normalized"):
@@ -268,7 +283,7 @@ RECIPE = Recipe(epochs=8, batch_size=64, lr=0.02)
 
 def test_fresh_victims_take_the_target_for_the_intended_class():
     """12 poisons of 600 rows; as many changes of the same size, but in random directions, do nothing."""
-    attack = GradientMatching(fraction=0.02, restarts=1, steps=30, flip=False, shift=0.0)
+    attack = GradientMatching(fraction=0.02, restarts=1, steps=30)
     hits = {"corrupted": 0.0, "oracle": 0.0, "noise": 0.0}
     for seed in range(5):
         scene = Scenario(HAZY, Linear(), RECIPE, attack, seed, CPU)
@@ -296,7 +311,7 @@ def test_fresh_victims_take_the_target_for_the_intended_class():
         (dict(eps=16, space="normalized"), r"eps must lie in \[0, 10\]"),
         (dict(eps=0, space="pixel01"), "not be 0"),
         (dict(eps=math.nan, space="pixel01"), "eps must lie in"),
-        (dict(eps=8, space="pixels"), "space 'pixels' is unknown; did you mean 'pixel255'"),
+        (dict(eps=8, space="pixels"), "space 'pixels' is unknown; did you mean 'pixel01' or 'pixel255'"),
         (dict(source=1, intended=1), "source and intended must be different classes, but both are 1"),
         (dict(source=-1), "source must be zero or a positive"),
         (dict(threat="single"), "threat 'single' is unknown; did you mean 'single_class'"),
@@ -350,9 +365,9 @@ def test_targets_among_the_training_rows_are_refused():
 
 
 def test_text_is_refused():
-    text = replace(DATA, tokenizer=object())
-    with pytest.raises(InputError, match="gradient_matching changes numbers in the inputs, but tiny is text"):
-        GradientMatching().choose_rows(DATA.train, context(data=text))
+    tokens = replace(DATA.train, inputs=DATA.train.inputs.long())
+    with pytest.raises(InputError, match="attack gradient_matching needs inputs of numbers, not token ids as in tiny"):
+        GradientMatching().choose_rows(tokens, context())
 
 
 def test_a_target_that_is_already_taken_for_the_class_does_not_break_the_search():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.contracts.tiny import CPU, DATA, FORGET, MODELS, RETAIN, model, run, same_state, task
+from tests.contracts.tiny import CPU, DATA, FORGET, RETAIN, model, run, same_state, task
+from unlearn_core.checks import InputError
 from unlearn_core.seeding import Streams
 from unlearn_core.unlearners import GD, MSG
 from unlearn_core.unlearners.msg import kernels, smallest
@@ -23,15 +24,16 @@ def begun(net, *, seed=0, **settings):
     raise AssertionError("no fine-tuning")
 
 
-@pytest.mark.parametrize("net", MODELS)
+@convolutional
 def test_no_reset_and_full_gradients_are_gd_bit_for_bit(net):
     method = MSG(**SETTINGS, reset_share=0.0, kept_scale=1.0)
     assert same_state(run(method, model(net)).final, run(GD(**SETTINGS), model(net)).final)
 
 
 @pytest.mark.parametrize("net", ["linear", "mlp"])
-def test_models_without_convolutions_get_gd(net):
-    assert same_state(run(MSG(**SETTINGS), model(net)).final, run(GD(**SETTINGS), model(net)).final)
+def test_models_without_convolutions_are_refused(net):
+    with pytest.raises(InputError, match="msg needs a model with convolutions"):
+        run(MSG(**SETTINGS), model(net))
 
 
 def differences(net, seed=0):

@@ -1,20 +1,17 @@
 """Defects found in published code for unlearning, each with the test that would have caught it: 3, 7, 8, 12, 15."""
 
 import copy
-import json
-import math
 from dataclasses import fields, replace
 
 import pytest
 import torch
 from torch.nn import functional
 
-from analysis.load import load_sweep
-from sweeps.store import compact, read_trials
+from sweeps.store import read_trials
 from sweeps.workbench import Place, Workbench
 from tests.contracts.tiny import CLASSES, DATA, FORGET, RETAIN, examples, model, run, same_state, weights
+from tests.core.unlearners.test_salun import collected
 from tests.sweeps.tiny import run_all, science, tiny
-from unlearn_core.registry import ATTACKS
 from unlearn_core.scenario import Split
 from unlearn_core.types import Task
 from unlearn_core.unlearners import GA, SSD, Influence, NegGradPlus, SalUn
@@ -77,18 +74,9 @@ def test_defect_07_the_saliency_of_a_weight_is_one_sum_over_the_rows(chunk):
     net = model("convnet")
     for parameter in net.parameters():
         parameter.grad = torch.full_like(parameter, 1e6)
-    found = torch.cat([g.flatten() for g in exhausted(gradient_sums(net, FORGET, chunk=chunk, phase="saliency"))])
+    found = torch.cat([g.flatten() for g in collected(gradient_sums(net, FORGET, chunk=chunk, phase="saliency"))])
     torch.testing.assert_close(found.double(), gradients(net, FORGET).sum(0), rtol=1e-3, atol=1e-5)
     assert same_state(run(SalUn(lr=0.05, epochs=1), net).final, run(SalUn(lr=0.05, epochs=1), model("convnet")).final)
-
-
-def exhausted(updates):
-    """What a generator of updates returns in the end."""
-    while True:
-        try:
-            next(updates)
-        except StopIteration as end:
-            return end.value
 
 
 def one_class(rows):
@@ -140,22 +128,6 @@ def test_defect_12_nothing_is_chosen_by_test_rows(tmp_path):
         first, second = ({k: t for k, t in trials.items() if t["stage"] == stage} for trials in found)
         assert first.keys() == second.keys(), "other settings were chosen"
         assert (first == second) == (stage == "tuning")
-
-
-def test_defect_12_attacks_have_one_name_from_settings_to_report(tmp_path):
-    """And everything that is written is read by its name: never by position, nor a list by text."""
-    attacks = [{"name": "badnets", "label": "patch-2", "fraction": 0.1, "size": 2}]
-    sweep = tiny(methods=["gd"], attacks=attacks)
-    run_all(Workbench(sweep, Place(tmp_path)), tmp_path / "tiny")
-    trials = read_trials(tmp_path / "tiny")
-    (tmp_path / "tiny" / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
-    compact(tmp_path / "tiny", trials)
-    rows = load_sweep(tmp_path / "tiny").rows
-    assert set(rows["attack"]) == {trial["attack"] for trial in trials} == set(sweep.attacks) == {"patch-2"}
-    assert {json.loads(trial["attack_settings"])["name"] for trial in trials} <= set(ATTACKS.names())
-    told = {(t["trial_id"], r["budget"]): r["test_accuracy"] for t in trials for r in t["rungs"]}
-    for row in rows.itertuples():
-        assert math.isclose(row.test_accuracy, told[row.trial_id, row.budget])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

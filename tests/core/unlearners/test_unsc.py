@@ -262,6 +262,7 @@ def test_bases_and_labels_are_charged():
     for label in range(CLASSES):
         growth += 2 * 2 * 192 * 192 * r + 2 * 2 * 192 * 192 * r  # two projections, from either side
         r = bases(start, Split(of_labels(label + 1), FORGET), **settings)[0].shape[1]
+        growth += 9 * 192**3 + 4 * 192 * r * r  # eigenvectors, orthogonalisation of what the basis has then
     steps = 10 * 2 * 4 * CLASSES * 192 * width
     assert spent == 12 * (forward + products) + growth + 9 * forward + 90 * 2 * forward + steps
 

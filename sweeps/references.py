@@ -1,0 +1,54 @@
+"""References of a scenario: what its trials are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sweeps.store import Trial
+from sweeps.trial import Reference, Request, finite, make_record, run_ladder
+from sweeps.workbench import Workbench
+from unlearn_core.budget import Rung
+from unlearn_core.registry import UNLEARNERS
+from unlearn_core.scenario import Measured
+
+
+def reference_methods(stage: str, discovery_rate: float) -> tuple[str, ...]:
+    """The references of a scenario: corrupted model, oracle and retrain@b; for confirmation also a second oracle and,
+    where poisons are undiscovered, a full retraining with those in. The search has no use for these two."""
+    full = ("retrain", "retrain_discovered") if discovery_rate < 1 else ("retrain",)
+    return ("none", "oracle", "retrain_at_budget", *(full if stage == "confirmation" else ()))
+
+
+def measure_references(
+    work: Workbench, attack: str, seed: int, *, stage: str, discovery_rate: float, study: str
+) -> list[Trial]:
+    """The reference trials of a scenario, as `reference_methods` names them."""
+    budgets = work.sweep.budgets
+    base: dict[str, Any] = {
+        "attack": attack, "seed": seed, "discovery_rate": discovery_rate, "stage": stage, "study": study
+    }  # fmt: skip
+    first = Request(**base, method="retrain_at_budget", settings=UNLEARNERS.get("retrain_at_budget")(), budgets=budgets)
+    bench = work.bench(attack, seed, first.held_out)
+    corrupted, oracle = finite(bench.evaluator(bench.corrupted.model)), finite(bench.evaluator(bench.oracle.model))
+    ladder = run_ladder(work, bench, first, bench.evaluator)
+    rungs = {share: finite(m.metrics) for share, m in zip(budgets, ladder, strict=True)}
+    reference = Reference(corrupted, oracle, rungs)
+    trained = {"none": (corrupted, Rung(0, 0, 0, 0.0, "finished")), "oracle": (oracle, bench.oracle.cost)}
+    rates = {"retrain": 1.0, "retrain_discovered": discovery_rate}
+    for method in [name for name in reference_methods(stage, discovery_rate) if name in rates]:
+        model, cost = work.retrained(attack, seed, rates[method])
+        trained[method] = (finite(bench.evaluator(model)), cost)
+    trials = [make_record(work, bench, first, reference, ladder)]
+    for method, (metrics, cost) in trained.items():
+        request = Request(**base, method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,))
+        trials.append(make_record(work, bench, request, reference, [Measured(cost, dict(metrics), None)]))  # type: ignore[arg-type]
+    return [trial | {"stage": "reference"} for trial in trials]
+
+
+def read_reference(trials: Sequence[Trial]) -> Reference:
+    """The reference of a scenario from its reference trials."""
+    by_method = {trial["method"]: trial for trial in trials}
+    corrupted, oracle = (by_method[name]["rungs"][0]["metrics"] for name in ("none", "oracle"))
+    ladder = by_method["retrain_at_budget"]["rungs"]
+    return Reference(corrupted, oracle, {rung["budget"]: rung["metrics"] for rung in ladder})

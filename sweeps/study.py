@@ -1,0 +1,133 @@
+"""A study: the search over one method's settings (or all methods') for one attack, and what it chose.
+
+What it still has to do is a pure function of its records, so "resume" and "run" are the same thing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeps.cell import Cell, attack_took, ensemble_seeds, methods_of
+from sweeps.proposals import Finished, Proposal, proposal_count
+from sweeps.spec import Sweep
+from sweeps.store import Trial, read_cell
+from sweeps.trial import Request
+
+WORST = -1.0  # score of a diverged or failed rung, and the floor of all scores: an outlier must not rule the search
+
+
+class Study:
+    """The state of one study, read from records alone."""
+
+    def __init__(self, sweep: Sweep, cell: Cell, trials: Sequence[Trial], took: Mapping[int, bool]) -> None:
+        self.sweep, self.cell = sweep, cell
+        self.methods = methods_of(sweep, cell)
+        self.tuning_seeds = [seed for seed in sweep.seeds.tuning if took[seed]]
+        self.confirmation_seeds = [seed for seed in sweep.seeds.confirmation if took[seed]]
+        self.ensemble_seeds = ensemble_seeds(sweep, took)
+        first = reversed(trials)  # of two writers the first one counts, whose record the later ones built on
+        self.tuned = {(t["proposal"], t["seed"]): t for t in first if t["stage"] == "tuning"}
+        self.confirmed = {(t["proposal"], t["seed"]) for t in trials if t["stage"] == "confirmation"}
+        self.compared = {(t["proposal"], t["seed"]) for t in trials if t["stage"] == "ensemble"}
+
+    def tuning_left(self, proposals: int) -> list[tuple[int, int]]:
+        """(proposal, seed) pairs to evaluate, in order; none if the attack took in no tuning scenario."""
+        pairs = [(n, seed) for n in range(proposals) for seed in self.tuning_seeds]
+        return [pair for pair in pairs if pair not in self.tuned]
+
+    def scores(self, proposal: int) -> list[float]:
+        """Mean score over tuning seeds, by budget."""
+        by_seed = [rung_scores(self.tuned[proposal, seed], self.sweep.budgets) for seed in self.tuning_seeds]
+        return [sum(column) / len(column) for column in zip(*by_seed, strict=True)]
+
+    def choice(self, proposals: int) -> dict[int, tuple[float, ...]]:
+        """Chosen proposal -> the budgets it is best at (the first of equals)."""
+        if not self.tuning_seeds:
+            return {}
+        table = [self.scores(n) for n in range(proposals)]
+        chosen: dict[int, tuple[float, ...]] = {}
+        for index, budget in enumerate(self.sweep.budgets):
+            best = max(range(proposals), key=lambda n: (table[n][index], -n))
+            chosen[best] = (*chosen.get(best, ()), budget)
+        return chosen
+
+    def confirmation_left(self, proposals: int) -> list[tuple[int, int]]:
+        pairs = [(n, seed) for seed in self.confirmation_seeds for n in self.choice(proposals)]
+        return [pair for pair in pairs if pair not in self.confirmed]
+
+    def ensembles_left(self, proposals: int) -> list[tuple[int, int]]:
+        pairs = [(n, seed) for seed in self.ensemble_seeds for n in self.choice(proposals)]
+        return [pair for pair in pairs if pair not in self.compared]
+
+    def settings_of(self, proposal: int) -> tuple[str, dict[str, Any]]:
+        """(method, all settings) of a proposal that was evaluated."""
+        trial = self.tuned[proposal, self.tuning_seeds[0]]
+        settings = json.loads(trial["settings"])
+        return settings.pop("name"), settings
+
+
+def rung_scores(trial: Trial, budgets: Sequence[float]) -> list[float]:
+    """A trial's score at each budget, floored at WORST; WORST where it diverged or failed."""
+    by_budget = {rung["budget"]: rung["score"] for rung in trial["rungs"]}
+    found = [by_budget.get(budget) for budget in budgets]
+    return [WORST if score is None else max(WORST, score) for score in found]
+
+
+def load_study(sweep: Sweep, sweep_dir: Path, cell: Cell) -> Study:
+    took = attack_took(sweep, sweep_dir, cell.attack, cell.discovery_rate, unknown=False)
+    return Study(sweep, cell, read_cell(sweep_dir, cell.name), took)
+
+
+def study_missing(sweep_dir: Path, cell: Cell, sweep: Sweep) -> bool:
+    study, proposals = load_study(sweep, sweep_dir, cell), proposal_count(sweep.search, methods_of(sweep, cell))
+    return bool(study.tuning_left(proposals) or study.confirmation_left(proposals) or study.ensembles_left(proposals))
+
+
+def tuning_request(study: Study, number: int, seed: int) -> Request:
+    first = study.tuning_seeds[0]
+    if (number, first) in study.tuned:
+        name, settings = study.settings_of(number)
+        method = study.methods[name].build(settings)
+    else:
+        name, method = _proposed(study, number)
+    shared = _shared_fields(study, number, seed)
+    return Request(**shared, stage="tuning", method=name, settings=method, budgets=study.sweep.budgets)
+
+
+def _proposed(study: Study, number: int) -> tuple[str, Any]:
+    from sweeps.search import propose  # takes a second to import; a study that is all tuned does not need it
+
+    history = []
+    for n in range(number):
+        name, settings = study.settings_of(n)
+        chosen = {key: settings[key] for key in study.methods[name].space()}
+        scores = study.scores(n)
+        history.append(Finished(Proposal(name, chosen), sum(scores) / len(scores)))
+    name, chosen = propose(study.sweep.search, study.cell.name, number, history, study.methods)
+    return name, study.methods[name].build(chosen)
+
+
+def confirmation_request(
+    study: Study, number: int, seed: int, proposals: int, *, stage: str = "confirmation"
+) -> Request:
+    """The chosen proposal up to the largest budget it was chosen for, on one model or (stage `ensemble`) on many."""
+    name, settings = study.settings_of(number)
+    chosen_for = study.choice(proposals)[number]
+    return Request(
+        **_shared_fields(study, number, seed),
+        stage=stage,
+        method=name,
+        settings=study.methods[name].build(settings),
+        budgets=tuple(b for b in study.sweep.budgets if b <= max(chosen_for)),
+        chosen_for=chosen_for,
+    )
+
+
+def _shared_fields(study: Study, number: int, seed: int) -> dict[str, Any]:
+    """What every request for a proposal on a scenario says."""
+    cell = study.cell
+    where = {"attack": cell.attack, "seed": seed, "discovery_rate": cell.discovery_rate}
+    return where | {"study": cell.name, "proposal": number}
