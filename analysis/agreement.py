@@ -19,11 +19,14 @@ from analysis.rank_correlation import LEAST_METHODS, RankCorrelation, rank_corre
 STAGES = ("confirmation", "tuning")
 CLEAR = 0.5
 """Rank correlation that the whole interval must exceed for a metric to agree clearly."""
+VARIES = 0.1
+"""Range of efficacy over the models below which ranking them says little: much of it is noise."""
 MEMBERSHIP = ("membership", "ulira", "mia")
 """Words in the names of metrics that are membership attacks."""
+UNITS = {"n": "rung", "n_methods": "method", "n_seeds": "seed"}
 COLUMNS = [
     "attack", "stage", "primary", "metric", "closeness", "closeness_low", "closeness_high", "raw", "raw_low",
-    "raw_high", "n", "n_methods", "n_seeds", "reason",
+    "raw_high", "n", "n_methods", "n_seeds", "efficacy_range", "reason",
 ]  # fmt: skip
 
 
@@ -36,6 +39,7 @@ def agreement(sweep: Sweep, reference_rows: pd.DataFrame) -> pd.DataFrame:
         raw: Spearman's rho of the metric and the primary metric, as they are.
         *_low, *_high: 95 % intervals (`rank_correlation`), for each metric on its own.
         n, n_methods, n_seeds: rungs, methods and seeds behind `closeness`.
+        efficacy_range: largest minus smallest efficacy of those rungs.
         reason: why something is empty.
     The primary metric itself and columns that nothing was measured in are left out. Metrics of ensembles stand in the
     confirmation, beside the model of the same settings, seed and budget.
@@ -75,6 +79,7 @@ def _compare(group: pd.DataFrame, name: str) -> dict[str, object]:
         "n": closeness.n,
         "n_methods": used["method"].nunique(),
         "n_seeds": used["seed"].nunique(),
+        "efficacy_range": float(used["efficacy"].max() - used["efficacy"].min()),
         "reason": _reason(group, name, closeness, raw),
     }
 
@@ -103,11 +108,13 @@ def sentence(table: pd.DataFrame, attack: str, *, shown: int | None = None) -> s
     if own.empty:
         return ""
     primary = own["primary"].iloc[0] or "the primary metric"
+    spread = own["efficacy_range"].max()
+    if spread < VARIES:
+        return f"nothing to say: over {stage} efficacy differs by {spread:.2f} at most"
     if own["closeness_low"].isna().all():
         few = own["n_methods"].max() < LEAST_METHODS
         return f"{'too few methods' if few else 'too little varies'} to say which of them agree with {primary}"
-    units = {"n": "rung", "n_methods": "method", "n_seeds": "seed"}
-    size = ", ".join(_counted(own[column].max(), unit) for column, unit in units.items())
+    most = {column: int(own[column].max()) for column in UNITS}
     low, high = own["closeness_low"], own["closeness_high"]
     kinds = {
         f"rank models as {primary} does (interval above {CLEAR:g})": low > CLEAR,
@@ -116,12 +123,13 @@ def sentence(table: pd.DataFrame, attack: str, *, shown: int | None = None) -> s
         "no agreement shown (interval includes 0)": (low <= 0) & (high >= 0),
         "cannot be said": low.isna(),
     }
-    parts = [f"{text}: {_listed(own[which], shown)}" for text, which in kinds.items() if which.any()]
-    return f"over {stage} ({size}), {_membership(own, primary)}{'; '.join(parts)}"
+    parts = [f"{text}: {_listed(own[which], most, shown)}" for text, which in kinds.items() if which.any()]
+    fewer = (own.loc[low.notna(), list(UNITS)] < pd.Series(most)).any(axis=None)
+    return f"over {stage} ({'up to ' if fewer else ''}{_size(most)}), {_membership(own, primary)}{'; '.join(parts)}"
 
 
-def _counted(count: int, unit: str) -> str:
-    return f"{count} {unit}" + ("" if count == 1 else "s")
+def _size(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {UNITS[column]}" + ("" if count == 1 else "s") for column, count in counts.items())
 
 
 def _membership(own: pd.DataFrame, primary: str) -> str:
@@ -134,13 +142,15 @@ def _membership(own: pd.DataFrame, primary: str) -> str:
     return f"{len(seeing)} of {len(attacks)} membership measures see what {primary} sees (interval above 0); "
 
 
-def _listed(own: pd.DataFrame, shown: int | None) -> str:
-    names = [_named(row) for row in own.to_dict("records")]
+def _listed(own: pd.DataFrame, most: dict[str, int], shown: int | None) -> str:
+    names = [_named(row, most) for row in own.to_dict("records")]
     more = len(names) - shown if shown is not None else 0
     return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
-def _named(row: dict[Any, Any]) -> str:
+def _named(row: dict[Any, Any], most: dict[str, int]) -> str:
+    """A metric, its correlation, and what of its sample is smaller than `most`."""
     if math.isnan(row["closeness_low"]):
         return f"{row['metric']} ({row['reason']})"
-    return f"{row['metric']} {row['closeness']:+.2f}"
+    fewer = {column: int(row[column]) for column, count in most.items() if row[column] < count}
+    return f"{row['metric']} {row['closeness']:+.2f}" + (f" ({_size(fewer)})" if fewer else "")

@@ -51,9 +51,10 @@ def plane(sweep: Sweep, reference_rows: pd.DataFrame, *, largest: float = LARGES
     """Results by discovery rate and attack; None where there is no plane.
 
     A plane needs two discovery rates, or two attacks with `healed` (which only attacks with wrong labels have) that
-    differ in regularity; attacks without `healed` are left out of a plane with a single rate. Where everything was discovered, retraining
-    without the discovered poisons is the oracle, whose values stand there for `retrain_discovered`. A single
-    discovered poison is another share for each number of poisons; it is one column, at the smallest of those shares.
+    differ in regularity; attacks without `healed` are left out of a plane with a single rate. Where everything was
+    discovered, retraining without the discovered poisons is the oracle, whose values stand there for
+    `retrain_discovered`. A single discovered poison is another share for each number of poisons; it is one column, at
+    the smallest of those shares.
     """
     cases = _cases(sweep)
     rungs = pd.concat([_methods(sweep, largest), _references(sweep, reference_rows, largest)], ignore_index=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
+from unlearn_core.types import NEEDS
 
 GROUP = "unlearning_vs_poisoning.plugins"
 REGISTRIES = {registry.kind: registry for registry in (DATASETS, MODELS, ATTACKS, UNLEARNERS, METRICS)}
@@ -149,3 +150,7 @@ def _check(source: str, adds: Mapping[str, Sequence[str]]) -> None:
             if lacking or not dataclasses.is_dataclass(item):
                 what = " and ".join(lacking) or "the decorator @dataclass(frozen=True, kw_only=True)"
                 raise InputError(f"plug-in {source}: {kind} {name!r} lacks {what}")
+    for name in adds["unlearner"]:
+        strange = [need for need in REGISTRIES["unlearner"].get(name).needs if need not in NEEDS]
+        if strange:
+            raise InputError(f"plug-in {source}: needs of {name!r} must be among {list(NEEDS)}, but has {strange[0]!r}")

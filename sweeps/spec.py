@@ -105,6 +105,14 @@ class Ensemble:
             )
         checks.in_range("scenarios", self.scenarios, 1, MOST_MEMBERS)
 
+    def check_room(self, confirmation_seeds: int) -> None:
+        """There are only as many scenarios as confirmation seeds."""
+        if self.members and self.scenarios > confirmation_seeds:
+            raise InputError(
+                f"ensemble.scenarios is {self.scenarios}, but there are {confirmation_seeds} confirmation seeds; lower "
+                "it or add seeds"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -174,7 +182,7 @@ class Sweep:
             if key not in raw:
                 raise InputError(f"{key} is missing")
         plugins = load_plugins(raw.get("plugins", []))  # before the names that they add are looked up
-        return cls(
+        made = cls(
             name=check_name("name", raw["name"]),
             dataset=_named(DATASETS, raw["dataset"], "dataset"),
             rows=build(DataRows, _mapping(raw, "rows"), "rows"),
@@ -191,6 +199,8 @@ class Sweep:
             resources=build(Resources, _mapping(raw, "resources"), "resources"),
             plugins=plugins,
         )
+        made.ensemble.check_room(len(made.seeds.confirmation))
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every setting filled in; `from_dict` reads it back."""
@@ -324,6 +334,9 @@ def _attacks(raw: list[Any]) -> dict[str, tuple[str, Any]]:
 def _methods(raw: list[Any]) -> dict[str, Method]:
     methods: dict[str, Method] = {}
     for item in raw:
+        stray = [key for key in item if key not in ("name", "fixed")] if isinstance(item, Mapping) else []
+        if stray:
+            raise InputError(f"methods.{stray[0]} is unknown; an item has `name` and, for its settings, `fixed`")
         method = build(Method, {"name": item} if isinstance(item, str) else item, "methods")
         if method.name in methods:
             raise InputError(f"methods name {method.name!r} twice; list each method once")

@@ -25,6 +25,12 @@ ROOM = (0.2, 0.06)
 """Distance that names keep from each other: share of the largest cost, efficacy."""
 
 
+SAME = (0.02, 0.02)
+"""Cell in which markers count as at the same point: share of the largest cost, efficacy."""
+SHRINK = 0.5
+"""Area of a marker relative to the one below it at the same point."""
+
+
 class FrontCurve(NamedTuple):
     """What a front figure shows for one attack."""
 
@@ -71,19 +77,34 @@ def _cloud(results: Results, attack: str, axis: Axis) -> pd.DataFrame:
 
 
 def draw(ax: Axes, shown: FrontCurve, looks: dict[str, style.Look]) -> None:
-    """Draw one front; hollow markers lie outside the tolerance or lack seeds."""
+    """Draw one front; hollow markers lie outside the tolerance or lack seeds.
+
+    At the same point each marker is smaller than the one below it, so that none hides another.
+    """
+    points, retrain = _sized(shown, looks)
     draw_band(ax, shown.band)
     ax.scatter(shown.cloud["x"], shown.cloud["efficacy"], s=4, color=style.GREY, alpha=0.25, linewidths=0, zorder=1)
     ax.plot(shown.outline[:, 0], shown.outline[:, 1], color=style.BLACK, lw=1.2, alpha=0.6, zorder=2)
-    for method, own in shown.points.groupby("method", sort=False):
+    if len(retrain):
+        _scatter(ax, retrain, looks[RETRAIN_AT_BUDGET], line="--")
+    for method, own in points.groupby("method", sort=False):
         _scatter(ax, own, looks[str(method)])
-    if len(shown.retrain):
-        _scatter(ax, shown.retrain, looks[RETRAIN_AT_BUDGET], line="--")
     _name_faint(ax, shown.points, looks)
     ax.set_title(shown.attack)
     ax.set_ylabel("efficacy")
     ax.set_ylim(*style.efficacy_limits(float(pd.concat([shown.points, shown.retrain])["efficacy"].min())))
     style.percent_axis(ax, shown.axis)
+
+
+def _sized(shown: FrontCurve, looks: dict[str, style.Look]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`points` and `retrain` with `size`, the marker's area; retrain@b is drawn first, hence largest."""
+    both = pd.concat([shown.retrain, shown.points], keys=["retrain", "points"])
+    faint = both["method"].map(lambda method: looks[str(method)].faint).astype(bool)
+    cells = [(both["x"] / (SAME[0] * both["x"].max())).round(), (both["efficacy"] / SAME[1]).round()]
+    below = both.groupby([faint, *(cell.rename(None) for cell in cells)]).cumcount()
+    both = both.assign(size=np.where(faint, 10.0, 30.0 * SHRINK ** below.clip(upper=3)))
+    known = both.index.get_level_values(0)
+    return both[known == "points"], both[known == "retrain"]
 
 
 def _scatter(ax: Axes, own: pd.DataFrame, look: style.Look, line: str = "") -> None:
@@ -93,8 +114,8 @@ def _scatter(ax: Axes, own: pd.DataFrame, look: style.Look, line: str = "") -> N
     sure = own[own["on_front"]]  # intervals of all points would hide each other; the ladder shows them one by one
     ax.vlines(sure["x"], sure["efficacy_low"], sure["efficacy_high"], color=look.colour, lw=1, alpha=0.5, zorder=2)
     fill = np.where(own["eligible"], look.colour, "#ffffff")
-    size, width, order = (10, 0.7, 3.0) if look.faint else (30, 1.1, 4.0)
-    ax.scatter(x, y, s=size, marker=look.marker, c=fill, edgecolors=look.colour, linewidths=width, zorder=order)
+    width, order = (0.7, 3.0) if look.faint else (1.1, 4.0)
+    ax.scatter(x, y, s=own["size"], marker=look.marker, c=fill, edgecolors=look.colour, linewidths=width, zorder=order)
 
 
 def _name_faint(ax: Axes, points: pd.DataFrame, looks: dict[str, style.Look]) -> None:

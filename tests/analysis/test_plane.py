@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from analysis.agreement import sentence
+from analysis.agreement import agreement, sentence
 from analysis.figures import plane as plane_figure
-from analysis.load import load_sweep
+from analysis.load import Sweep, load_sweep
 from analysis.metric_table import metric_table
-from analysis.plane import OURS, PUBLISHED, average_table, cell_table, plane
+from analysis.plane import CELL, OURS, PUBLISHED, average_table, cell_table, plane
 from analysis.points import references
 from analysis.report import build_report
 from analysis.results import Results, analyse
@@ -96,6 +98,9 @@ def test_sentence_names_who_sees_and_who_does_not(results: Results) -> None:
     assert "still (constant)" in kinds["cannot be said"]
     assert "and 3 more" in sentence(results.agreement, FLIP, shown=2)
     assert sentence(results.agreement, "unknown") == ""
+    assert f"(up to {6 * 3 * len(LADDER)} rungs, 6 methods, 3 seeds)" in told
+    assert "faithful +1.00," in told, "has the whole sample"
+    assert f"sparse +1.00 ({6 * 3 * 3} rungs)" in told
     assert "18 rungs, 6 methods, 1 seed)" in sentence(results.agreement.assign(n=18, n_seeds=1), FLIP)
 
 
@@ -103,6 +108,14 @@ def test_sentence_names_who_sees_and_who_does_not(results: Results) -> None:
 def test_where_nothing_can_be_said_the_sentence_is_short(results: Results, methods: int, told: str) -> None:
     unknown = results.agreement.assign(closeness_low=math.nan, closeness_high=math.nan, n_methods=methods)
     assert sentence(unknown, FLIP) == f"{told} to say which of them agree with score"
+
+
+def test_where_efficacy_hardly_varies_the_sentence_says_nothing(results: Results) -> None:
+    rows = results.sweep.rows
+    flat = replace(results.sweep, rows=rows.assign(efficacy=rows["efficacy"] / 50))
+    told = sentence(agreement(flat, references(flat)), FLIP)
+    assert told.startswith("nothing to say: over confirmation efficacy differs by 0.0")
+    assert "faithful" not in told
 
 
 def test_metrics_have_a_noise_floor_and_a_best_value(folder: Path, results: Results) -> None:
@@ -131,6 +144,21 @@ def test_cells_are_means_at_the_largest_budget(folder: Path, results: Results) -
     assert found["healed_percent_high"] == pytest.approx(mean_interval(100 * own["healed"]).high)
 
 
+def test_intervals_stay_in_the_possible_range(folder: Path, tmp_path: Path) -> None:
+    rows = pd.read_parquet(folder / "records.parquet")
+    wide = (rows["method"] == "method_03") & (rows["stage"] == "confirmation")
+    rows.loc[wide, "healed"] = rows.loc[wide, "seed"].map({10: 0.0, 11: 0.5, 12: 1.0})
+    rows.loc[wide, "efficacy"] = rows.loc[wide, "seed"].map({10: -2.0, 11: 0.5, 12: 1.0})
+    assert mean_interval([0, 50, 100]).low < 0
+    rows.to_parquet(tmp_path / "records.parquet")
+    shown = analyse(load_sweep(tmp_path)).plane
+    assert shown is not None
+    found = cell_table(shown).set_index(CELL).loc[("method_03", "flip", 0.5)]
+    assert (found["healed_percent_low"], found["healed_percent_high"]) == (0, 100)
+    assert found["efficacy_low"] < -1, "efficacy has no lower end"
+    assert found["efficacy_high"] == 1
+
+
 @pytest.mark.parametrize("largest, budget", [(0.1, 0.1), (0.05, 0.04), (0.3 - 0.2, 0.1)])
 def test_the_budget_is_the_largest_allowed(results: Results, largest: float, budget: float) -> None:
     found = plane(results.sweep, references(results.sweep), largest=largest)
@@ -147,6 +175,15 @@ def test_a_single_poison_is_one_column_whatever_its_share(folder: Path, tmp_path
     shown = analyse(load_sweep(tmp_path)).plane
     assert shown is not None
     assert shown.rates == (0.01, 0.5, 1.0)
+    assert shown.single == 0.01
+    assert {"flip, discovered 1 of 100", "patch, discovered 1 of 50"} < set(load_sweep(tmp_path).rows["attack"])
+    cells = cell_table(shown)
+    assert cells.loc[cells["single_poison"], "discovery_rate"].unique() == [0.01]
+    panels = plane_figure.curves(shown, ["method_01"])["product"]
+    assert "one: a single poison" in plane_figure.notes(panels)
+    ax = Figure().subplots()
+    plane_figure.draw(ax, panels[0])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["one", "50", "100"]
     assert shown.seeds.groupby(["method", "base_attack"])["discovery_rate"].nunique().min() == 3
 
 
@@ -184,15 +221,57 @@ def test_averages_are_over_seeds_that_have_every_cell(folder: Path, results: Res
     assert found.loc["method_01", "healed_percent"] == pytest.approx(100 * own.drop(11).mean())
     panel = next(c for c in plane_figure.curves(part, ["method_01"])["product"] if c.method == "method_01")
     assert panel.partial.tolist() == [[True, False, False], [False] * 3]
+    assert "grey" not in plane_figure.notes([panel])
+    holes = panel._replace(values=np.where([[True, False, False], [False] * 3], np.nan, panel.values))
+    assert "grey: no value" in plane_figure.notes([panel, holes])
 
 
-def test_published_figures_are_marked(results: Results) -> None:
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """The three kinds of corruption of the published figures on CIFAR-10."""
+    folder = write_plane(tmp_path_factory.mktemp("sweeps") / "three", n_methods=1, rates=(0.5, 1.0), proposals=1)
+    sweep = load_sweep(folder)
+    names = {"flip": "label_flip", "confusion": "interclass_confusion", "patch": "badnets"}
+    spec = {"attacks": [{"name": name, "label": label} for label, name in names.items()]}
+    return replace(sweep, rows=sweep.rows.assign(dataset="cifar10"), info={"spec": spec})
+
+
+def test_published_figures_are_marked(three: Sweep) -> None:
+    results = analyse(three)
     assert results.plane is not None
     table = average_table(results.plane, results.methods)
     published = table[table["source"] != OURS].set_index("method")
     assert list(published.index) == list(PUBLISHED)
     assert published["source"].str.contains("other setting.*arXiv:2505.17730").all()
     assert published.loc["REM", "product_percent"] == 73.4
+
+
+@pytest.mark.parametrize("change", ["data set", "attack missing", "kind of flips", "attack"])
+def test_published_figures_stand_beside_their_own_data_set_and_corruption_only(three: Sweep, change: str) -> None:
+    rows = three.rows
+    if change == "data set":
+        rows = rows.assign(dataset="digits")
+    if change == "attack missing":
+        rows = rows[rows["base_attack"] != "confusion"]
+    if change == "kind of flips":
+        rows = rows.assign(regularity=rows["regularity"].replace("low", "medium"))
+    labels = [a["label"] for a in three.spec["attacks"]]
+    info = {"spec": {"attacks": [{"name": "sig", "label": label} for label in labels]}} if change == "attack" else None
+    shown = analyse(replace(three, rows=rows, info=info or three.info)).plane
+    assert shown is not None
+    assert set(average_table(shown, ["method_00"])["source"]) == {OURS}
+
+
+def test_where_labels_are_right_averages_are_of_efficacy_and_apart(three: Sweep) -> None:
+    right = three.rows["base_attack"] == "patch"
+    healed = three.rows["healed"].mask(right)
+    shown = analyse(replace(three, rows=three.rows.assign(healed=healed))).plane
+    assert shown is not None
+    table = average_table(shown, ["method_00"]).set_index(["method", "over"])
+    assert table.loc[("oracle", "healed"), "n_cells"] == 2 * 2
+    assert table.loc[("oracle", "healed"), "product_percent"] == pytest.approx(100 * ORACLE * UTILITY)
+    assert table.loc[("oracle", "efficacy"), "n_cells"] == 2
+    assert math.isnan(table.loc[("oracle", "efficacy"), "product_percent"])
 
 
 def test_panels_start_with_references_and_go_from_best_to_worst(results: Results) -> None:
@@ -223,16 +302,36 @@ def test_the_plane_is_drawn_and_named_on_the_page(tmp_path: Path) -> None:
     assert (report.path.parent / "figures" / "plane_product.pdf").read_bytes().startswith(b"%PDF")
     page = report.path.read_text(encoding="utf-8")
     assert "Incomplete knowledge of the poison" in page
-    for words in ("retrain (discovered)", "published, other setting", "plane_product.png"):
+    for words in ("retrain (discovered)", "plane_product.png"):
         assert words in page
+    assert "arXiv:2505.17730" not in page, "no published figures beside digits"
 
 
 def test_one_rate_and_no_healed_make_no_plane(tmp_path: Path) -> None:
     assert analyse(load_sweep(write_sweep(tmp_path / "usual"))).plane is None
 
 
-def test_one_rate_and_several_attacks_with_healed_make_a_plane(tmp_path: Path) -> None:
-    sweep = load_sweep(write_plane(tmp_path / "one", rates=[0.5], proposals=1, n_methods=2))
-    shown = analyse(sweep).plane
+@pytest.fixture(scope="module")
+def one_rate(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return load_sweep(write_plane(tmp_path_factory.mktemp("one") / "s", rates=[0.5], proposals=1, n_methods=2))
+
+
+def test_one_rate_and_several_attacks_with_healed_make_a_plane(one_rate: Sweep) -> None:
+    shown = analyse(one_rate).plane
     assert shown is not None
     assert (shown.rows, shown.rates) == (tuple(ATTACKS), (0.5,))
+
+
+@pytest.mark.parametrize("regularity, lost, rows", [
+    ({"patch": "low", "confusion": "low"}, "", None),
+    ({"patch": ""}, "confusion", None),
+    ({}, "confusion", ("flip", "patch")),
+])  # fmt: skip
+def test_one_rate_needs_healed_attacks_of_different_regularity(
+    one_rate: Sweep, regularity: dict[str, str], lost: str, rows: tuple[str, ...] | None
+) -> None:
+    told = one_rate.rows
+    of_attack = told["base_attack"].map(ATTACKS | regularity)
+    healed = told["healed"].mask(told["base_attack"] == lost)
+    shown = analyse(replace(one_rate, rows=told.assign(regularity=of_attack, healed=healed))).plane
+    assert (shown.rows if shown else None) == rows

@@ -7,12 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from analysis.figures import front
 from analysis.report import Report, build_report, main
+from analysis.results import Results
+from analysis.style import looks
+from analysis.tables import grid_text
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
 
 EVIL = "<script>alert(1)</script>"
@@ -46,6 +51,23 @@ def test_terminal_text(report: Report) -> None:
     assert "verdict: the attack did not take" in text
     best = [line for line in text.splitlines() if "*" in line and not line.startswith("efficacy")]
     assert {line.split()[0] for line in best} == {"winner", "fragile"}
+
+
+def test_the_best_of_those_that_remove_nothing_has_no_star(known: Results) -> None:
+    points = known.points
+    nothing = points["method"].isin(["winner", "fragile", "tie", "loser"])
+    weak = points.assign(efficacy=points["efficacy"].mask(nothing, 0.005))
+    assert any("*" in cell for row in grid_text(known, "patch")[1] for cell in row)
+    assert not any("*" in cell for row in grid_text(replace(known, points=weak), "patch")[1] for cell in row)
+
+
+def test_markers_at_the_same_point_are_smaller_the_later_they_are_drawn(known: Results) -> None:
+    shown = front.curve(known, "patch")
+    same = shown._replace(points=shown.points.assign(x=0.1, efficacy=0.5).head(3), retrain=shown.retrain.head(0))
+    sizes = front._sized(same, looks(known.methods))[0]["size"].tolist()
+    assert sizes == [30.0, 15.0, 7.5]
+    apart = same._replace(points=same.points.assign(efficacy=[0.1, 0.5, 0.9]))
+    assert front._sized(apart, looks(known.methods))[0]["size"].tolist() == [30.0] * 3
 
 
 def test_page_is_whole_and_self_contained(report: Report) -> None:

@@ -233,6 +233,10 @@ BAD = {
         re.sub(r"    needs: .*\n", "", EXAMPLE),
         "plug-in FILE: unlearner 'sign_descent' lacks needs",
     ),
+    "strange needs": (
+        EXAMPLE.replace('("retain", "retain_labels")', '("retain", "bananas")'),
+        "plug-in FILE: needs of 'sign_descent' must be among",
+    ),
     "no dataclass": (
         EXAMPLE.replace("@dataclass(frozen=True, kw_only=True)", ""),
         "plug-in FILE: unlearner 'sign_descent' lacks the decorator @dataclass",

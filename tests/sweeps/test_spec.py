@@ -93,6 +93,11 @@ def test_a_changed_default_changes_the_identity(monkeypatch: pytest.MonkeyPatch)
         ({"attacks": ["badnet"]}, "attack 'badnet' is unknown; did you mean 'badnets'"),
         ({"methods": ["scrubb"]}, "methods: unlearner 'scrubb' is unknown; did you mean 'scrub'"),
         ({"recipe": {"epoch": 3}}, "recipe.epoch is unknown; did you mean 'epochs'?"),
+        ({"methods": [{"name": "gd", "lr": 3}]}, "methods.lr is unknown; an item has `name` and, for its settings,"),
+        (
+            {"ensemble": {"members": 8, "scenarios": 9}},
+            "ensemble.scenarios is 9, but there are 3 confirmation seeds; lower it or add seeds",
+        ),
         ({"methods": [{"name": "gd", "fixed": {"l": 3}}]}, "methods.gd.l is unknown; did you mean 'lr'?"),
         ({"methods": [{"name": "gd", "fixed": {"lr": -3}}]}, "methods.gd: lr must be zero or a positive number"),
         ({"methods": [{"name": "gd", "fixed": {"lr": True}}]}, "methods.gd.lr must be a number, but got True"),

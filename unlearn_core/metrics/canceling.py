@@ -25,8 +25,8 @@ METRICS.register("canceling")(
         columns={
             "canceling_tau": "least poison share that can reach the attacker's weights, over the share there is; "
             "above 1 they are out of reach; a fact of the attack, the same for all models",
-            "canceling_residual": "norm of the gradient left at the attacker's weights, over the clean one; 0 = they are "
-            "exactly stationary; a fact of the attack, the same for all models",
+            "canceling_residual": "norm of the gradient left at the attacker's weights, over the clean one; 0 = "
+            "stationary; a fact of the attack, the same for all models",
         },
     )
 )
