@@ -15,8 +15,12 @@ from unlearn_core.scenario import Split, unlearn
 
 BUDGET = 0.1  # of the oracle's FLOPs, the largest of the sweep
 ATTACK = "badnets"
-CONTROLS = {"bn_refresh": "needs a model with BatchNorm statistics"}
-"""Methods that change no weight by declaration, with what they say to a model that leaves them nothing to do."""
+REFUSE = {
+    "bn_refresh": "needs a model with BatchNorm statistics",
+    "ct": "needs a model with convolutions",
+    "msg": "needs a model with convolutions",
+}
+"""Methods that would do nothing of their own to a fully connected network, with what they say to it."""
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +53,8 @@ def test_a_method_changes_the_model(name: str, scene: tuple[Bench, Split], recor
             evaluator=keep,
         )
 
-    if name in CONTROLS:
-        with pytest.raises(ValueError, match=CONTROLS[name]):
+    if name in REFUSE:
+        with pytest.raises(ValueError, match=REFUSE[name]):
             run()
         return
     (end,) = run()
