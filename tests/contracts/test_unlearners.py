@@ -129,7 +129,7 @@ def full_cost(name, net):
 def test_contract(name, net):
     method = pickle.loads(pickle.dumps(build(name)))  # workers receive it pickled
     assert method == build(name)
-    corrupted, budget = model(net), full_cost(name, model(net))
+    corrupted, budget = model(net), 2 * full_cost(name, model(net))  # another seed may need more than this one
     before, data, given = copy.deepcopy(corrupted), copy.deepcopy(data_for(corrupted)), data_for(corrupted)
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     first, again, other = (run(method, corrupted, data, seed=s, budgets=[budget]) for s in (1, 1, 2))
@@ -168,7 +168,7 @@ def test_a_ladder_ends_where_a_direct_run_ends(name, net):
 
 @every_method
 def test_only_the_first_update_of_a_kind_overspends(name):
-    given = "convnet" if name in WITH_BATCH_NORM_ONLY else "mlp"
+    given = "mlp" if "mlp" in models_for(name) else "convnet"
     cost = full_cost(name, model(given))
     for share in np.linspace(0.01, 1.1, 23):
         meter, net, seen = Meter(CPU), model(given), []
@@ -288,9 +288,10 @@ def test_divergence_is_a_status_not_an_exception(name, net, lr):
 def test_non_finite_weights_end_the_ladder(name):
     if name in ("retrain", "retrain_at_budget"):
         pytest.skip("forgets the given weights")
-    net = model("convnet" if name in WITH_BATCH_NORM_ONLY else "mlp")
+    net = model("mlp" if "mlp" in models_for(name) else "convnet")
     with torch.no_grad():
-        next(net.parameters()).view(-1)[0] = math.nan
+        broken = list(net.parameters())[-1 if name == "msg" else 0]  # msg draws kernels anew
+        broken.view(-1)[0] = math.nan
     ladder = run(build(name), net, budgets=[ENOUGH, 2 * ENOUGH, 3 * ENOUGH])
     assert [rung.status for rung in ladder.rungs] == ["diverged"] * 3
     assert ladder.models == []

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from unlearn_core.budget import flop_counter
 from unlearn_core.models import ConvNet, Gpt2, Linear, Mlp, ResNet9, build_model
 from unlearn_core.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
@@ -111,7 +111,7 @@ def task(net, data=None, *, recipe=RECIPE, seed=0, progress=lambda: 0.0):
 
 def flops_of_steps(method, corrupted, steps, *, data=None, recipe=RECIPE):
     """FLOPs of the first updates, counted in one go around a run without a meter."""
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         updates = method.updates(task(copy.deepcopy(corrupted), data, recipe=recipe))
         next(updates)
         for _ in range(steps):
