@@ -194,7 +194,7 @@ def test_the_oracle_measured_against_itself_gives_every_target(scenario):
     assert oracle["relearn_passes"] >= 0
     assert corrupted["tow"] < 1 and corrupted["js_test"] > 0
     again = build_evaluator(scenario, poisoned, scenario.dataset.test, references, relearn=True)
-    assert again(references["oracle"]) == oracle
+    assert again(references["oracle"]) == pytest.approx(oracle, rel=0, abs=0, nan_ok=True)
 
 
 @MODES
