@@ -237,7 +237,7 @@ def test_a_sweep_stopped_at_any_ensemble_record_goes_on(finished: Finished, tmp_
 
 
 def test_cells_and_plan(finished: Finished, tmp_path: Path) -> None:
-    sweep = sweep_of(discovery_rates=[1, 0.5], ensemble={"members": MEMBERS, "scenarios": 5})
+    sweep = sweep_of(discovery_rates=[1, 0.5], ensemble={"members": MEMBERS, "scenarios": 2})
     planned = ensemble_cells(sweep, tmp_path)
     assert [(c.seed, c.discovery_rate) for c in planned] == [(1, 1), (2, 1), (1, 0.5), (2, 0.5)]
     training = members(sweep, planned)
