@@ -96,7 +96,7 @@ def test_a_changed_default_changes_the_identity(monkeypatch: pytest.MonkeyPatch)
         ({"methods": [{"name": "gd", "lr": 3}]}, "methods.lr is unknown; an item has `name` and, for its settings,"),
         (
             {"ensemble": {"members": 8, "scenarios": 9}},
-            "ensemble.scenarios is 9, but there are 3 confirmation seeds; lower it or add seeds",
+            "ensemble.scenarios is 9, more than confirmation seeds (1); lower it or add seeds",
         ),
         ({"methods": [{"name": "gd", "fixed": {"l": 3}}]}, "methods.gd.l is unknown; did you mean 'lr'?"),
         ({"methods": [{"name": "gd", "fixed": {"lr": -3}}]}, "methods.gd: lr must be zero or a positive number"),
