@@ -109,8 +109,8 @@ class Ensemble:
         """There are only as many scenarios as confirmation seeds."""
         if self.members and self.scenarios > confirmation_seeds:
             raise InputError(
-                f"ensemble.scenarios is {self.scenarios}, more than confirmation seeds ({confirmation_seeds}); lower it "
-                "or add seeds"
+                f"ensemble.scenarios is {self.scenarios}, more than confirmation seeds ({confirmation_seeds}); lower "
+                "it or add seeds"
             )
 
 
