@@ -225,7 +225,7 @@ def test_from_the_command_to_a_report_that_tells_the_cases_apart(tmp_path: Path)
     assert main(command(tmp_path)) == 0
     assert len(read_trials(tmp_path / "some")) == 3 + 4 + 3 + 5 + 2 * 2
     page = (tmp_path / "some" / "report" / "index.html").read_text()
-    assert "badnets, discovery rate 0.05" in page
+    assert "badnets, discovered 1 of 20" in page
 
 
 def command(folder: Path) -> list[str]:
