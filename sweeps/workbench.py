@@ -117,7 +117,7 @@ class Workbench:
         scenario = self.scenario(attack, seed)
         poisoned = self._poisoned(attack, seed)
         full, _ = poisoned.apply(self.dataset.train)
-        poison = digest({"group": self.group(attack), "seed": seed})
+        poison = digest(self._poison_key(attack, seed))
         corrupted = self._trained(scenario, full, "train", {"poison": poison})
         oracle = self._trained(scenario, clean_rows(poisoned, self.dataset.train), "train", self.rows_key(poisoned))
         references = {"corrupted": corrupted.model, "oracle": oracle.model}
@@ -144,7 +144,7 @@ class Workbench:
         split = self._split(scenario, poisoned, discovery_rate)
         if len(split.forget) == len(poisoned.rows):
             return self.second_oracle(attack, seed)
-        poison = digest({"group": self.group(attack), "seed": seed})
+        poison = digest(self._poison_key(attack, seed))
         rows = {"poison": poison, "left_out": digest(sorted(split.forget.ids.tolist()))}
         return self._trained(scenario, split.retain, "retrain", rows)
 
@@ -155,7 +155,7 @@ class Workbench:
         label = f"ensemble-{role}-{number}"
         if role == "oracle":
             return self._trained(scenario, lambda: clean_rows(poisoned, train), label, self.rows_key(poisoned))
-        rows: dict[str, Any] = {"poison": digest({"group": self.group(attack), "seed": seed})}
+        rows: dict[str, Any] = {"poison": digest(self._poison_key(attack, seed))}
         if role == "corrupted":
             return self._trained(scenario, lambda: poisoned.apply(train)[0], label, rows)
         unseen = self.unseen(scenario, poisoned, number)
@@ -175,6 +175,10 @@ class Workbench:
         rng = scenario.streams("discovery")
         return split_poisoned(poisoned, self.dataset.train, discovery_rate=discovery_rate, rng=rng)
 
+    def _poison_key(self, attack: str, seed: int) -> dict[str, Any]:
+        """What the poison of a scenario depends on."""
+        return {"group": self.group(attack), "seed": seed}
+
     def _poisoned(self, attack: str, seed: int) -> Poisoned:
         scenario = self.scenario(attack, seed)
 
@@ -186,7 +190,7 @@ class Workbench:
             evidence = {f"evidence.{name}": tensor for name, tensor in poisoned.evidence.items()}
             return Artifact(tensors | evidence, {"mode": poisoned.mode})
 
-        made = self.store.get("poison", {"group": self.group(attack), "seed": seed}, make)
+        made = self.store.get("poison", self._poison_key(attack, seed), make)
         tensors = {name: tensor.to(self.device) for name, tensor in made.tensors.items()}
         evidence = {k.removeprefix("evidence."): v for k, v in tensors.items() if k.startswith("evidence.")}
         return Poisoned(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 
@@ -47,3 +49,17 @@ def logits_and_targets(logits: np.ndarray, targets: np.ndarray, *, prefix: str =
 def scores(**arrays: np.ndarray) -> list[np.ndarray]:
     """Each array as finite float64, shape (n,), in the order given."""
     return [finite(name, values, ndim=1) for name, values in arrays.items()]
+
+
+def aimed(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits (n, C), the attacker's labels (n,) and the true ones (n,) of the probe `name`, no row of which has both.
+
+    Raises: ValueError as the checks above, and if a row's labels agree: predicting its class needs no attack, so it
+        would count ordinary skill as attack success.
+    """
+    logits, wanted = logits_and_targets(arrays[f"{name}_logits"], arrays[f"{name}_targets"], prefix=f"{name}_")
+    true = classes(f"{name}_true", arrays[f"{name}_true"], rows=logits.shape[0], count=logits.shape[1])
+    already = int(np.sum(true == wanted))
+    if already:
+        raise ValueError(f"{name}_true must differ from {name}_targets, but is equal in {already} rows")
+    return logits, wanted, true

@@ -15,14 +15,7 @@ def _backdoor(arrays: Arrays) -> dict[str, float]:
 
     Source: corrected accuracy, Goel et al., TMLR 2024, arXiv:2402.14015.
     """
-    logits, targets = check.logits_and_targets(
-        arrays["triggered_logits"], arrays["triggered_targets"], prefix="triggered_"
-    )
-    true = check.classes("triggered_true", arrays["triggered_true"], rows=logits.shape[0], count=logits.shape[1])
-    already = int(np.sum(true == targets))
-    if already:
-        # Predicting their class needs no trigger, so such rows would count ordinary skill as attack success.
-        raise ValueError(f"triggered_true must differ from triggered_targets, but is equal in {already} rows")
+    logits, targets, true = check.aimed(arrays, "triggered")
     predicted = logits.argmax(axis=1)
     hits = int(np.sum(predicted == targets))
     return {

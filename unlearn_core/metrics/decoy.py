@@ -15,11 +15,7 @@ def _decoy(arrays: Arrays) -> dict[str, float]:
 
     Source: Wan et al., ICML 2023, arXiv:2305.00944, whose backdoor is one phrase.
     """
-    logits, targets = check.logits_and_targets(arrays["decoy_logits"], arrays["decoy_targets"], prefix="decoy_")
-    true = check.classes("decoy_true", arrays["decoy_true"], rows=logits.shape[0], count=logits.shape[1])
-    already = int(np.sum(true == targets))
-    if already:
-        raise ValueError(f"decoy_true must differ from decoy_targets, but is equal in {already} rows")
+    logits, targets, _ = check.aimed(arrays, "decoy")
     hits = int(np.sum(logits.argmax(axis=1) == targets))
     return {
         "decoy_success": hits / targets.size,

@@ -16,11 +16,7 @@ def _targeted(arrays: Arrays) -> dict[str, float]:
 
     Source: Geiping et al., ICLR 2021, arXiv:2009.02276.
     """
-    logits, wanted = check.logits_and_targets(arrays["targeted_logits"], arrays["targeted_targets"], prefix="targeted_")
-    true = check.classes("targeted_true", arrays["targeted_true"], rows=logits.shape[0], count=logits.shape[1])
-    already = int(np.sum(true == wanted))
-    if already:
-        raise ValueError(f"targeted_true must differ from targeted_targets, but is equal in {already} rows")
+    logits, wanted, true = check.aimed(arrays, "targeted")
     predicted = logits.argmax(axis=1)
     hits = int(np.sum(predicted == wanted))
     return {
