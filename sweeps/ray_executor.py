@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from sweeps.cell import Cell
 from sweeps.executors import Outcome
+from sweeps.files import Folder, local_copy
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 from unlearn_core.checks import InputError
@@ -37,8 +38,8 @@ class RayExecutor:
     def __init__(self, address: str, *, cpus: float, gpus: float) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        if address == "local":  # reachable from this machine only; a token would need a writable home
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        if address == "local":
+            protect_local_ray()
         import ray
 
         local = {"include_dashboard": False, "object_store_memory": 128 * 2**20} if address == "local" else {}
@@ -65,11 +66,11 @@ class RayExecutor:
             raise InputError(f"this machine does not have {what}; lower it")
         print(f"warning: no machine of the cluster has {what} now; waiting for one", file=sys.stderr)
 
-    def map(self, sweep_dir: Path, place: Place, cells: Sequence[Cell]) -> list[Outcome]:
+    def map(self, sweep_dir: Folder, place: Place, cells: Sequence[Cell]) -> list[Outcome]:
         """All cells, in list order as workers become free."""
         from ray import tune
 
-        folder = sweep_dir / ".tune"
+        folder = local_copy(sweep_dir) / ".tune"
         by_name = {cell.name: cell for cell in cells}
 
         def trainable(config: dict[str, Any]) -> None:  # the config stays tiny: it is copied into every snapshot
@@ -95,6 +96,14 @@ class RayExecutor:
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+def protect_local_ray() -> None:
+    """Ray listens on all interfaces even where it serves this process alone: without a token, anybody on the network
+    could run programs as this user. The token lives in this process and its workers only, never in a file."""
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def check_address(address: str) -> None:

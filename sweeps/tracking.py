@@ -2,7 +2,7 @@
 
 The records are the truth and nothing here is needed to have them. `sync` sends what a tracking store is missing; it can
 be repeated, interrupted and repeated again (how: `sweeps.mirror`). During a sweep it runs as a process of its own,
-`python -m sweeps.tracking SWEEP_DIR --tracking-uri URI --follow`.
+`python -m sweeps.tracking SWEEP_DIR --follow`, with the URI in MLFLOW_TRACKING_URI.
 """
 
 from __future__ import annotations
@@ -131,10 +131,15 @@ def _wait(alive: Callable[[], bool], seconds: float) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sweeps.tracking", description=__doc__.partition("\n")[0])
     parser.add_argument("sweep_dir", type=Path, metavar="SWEEP_DIR", help="folder with sweep.json and records")
-    parser.add_argument("--tracking-uri", required=True, metavar="URI", help="sqlite:////absolute/path or http://...")
+    parser.add_argument(
+        "--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI"), metavar="URI",
+        help="sqlite:////absolute/path or http://... (default: MLFLOW_TRACKING_URI)",
+    )  # fmt: skip
     parser.add_argument("--child-runs", type=int, default=CHILD_RUNS, metavar="N", help="trials with their own run")
     parser.add_argument("--follow", action="store_true", help="repeat until the sweep is over")
     args = parser.parse_args(argv)
+    if not args.tracking_uri:
+        parser.error("--tracking-uri is missing, and MLFLOW_TRACKING_URI is not set")
     os.nice(10)  # the sweep's own processes come first
     try:
         send = follow if args.follow else sync

@@ -90,8 +90,7 @@ def command(*arguments: Any) -> list[str]:
 
 def start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
     """The real command in a process of its own."""
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    environment.pop("RAY_ADDRESS", None)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
     )
