@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -33,9 +34,9 @@ def front_spec(results: Results, attack: str, axis: str) -> Spec:
     data = [_cloud(shown), _outline(shown)]
     if len(shown.retrain):
         data.append(_trace(shown.retrain, looks[RETRAIN_AT_BUDGET], dash=True))
-    order = [m for m in results.methods if m in set(shown.points["method"])]
-    order.sort(key=lambda m: not looks[m].faint)  # faint ones below the others
-    data += [_trace(shown.points[shown.points["method"] == m], looks[m]) for m in order]
+    owns = {str(method): own for method, own in shown.points.groupby("method")}
+    order = sorted((m for m in results.methods if m in owns), key=lambda m: not looks[m].faint)  # faint ones below
+    data += [_trace(owns[m], looks[m]) for m in order]
     _share_legend(data, style.others(looks))
     lowest = float(pd.concat([shown.points, shown.retrain])["efficacy"].min())
     layout = _layout(shown.axis.label, lowest, shown.band)
@@ -111,17 +112,16 @@ def _outline(shown: front.FrontCurve) -> Spec:
 
 
 def _trace(own: pd.DataFrame, look: style.Look, *, dash: bool = False) -> Spec:
-    own = own.sort_values("budget")
-    records = own.to_dict("records")
+    records = sorted(own.to_dict("records"), key=lambda row: float(row["budget"]))
     method = str(records[0]["method"])
     symbols = [look.symbol + ("" if row["eligible"] else "-open") for row in records]
-    sure = own["on_front"]  # as in figures/front.py: other intervals are in the hover text
-    up = (own["efficacy_high"] - own["efficacy"]).where(sure)
-    down = (own["efficacy"] - own["efficacy_low"]).where(sure)
+    # As in figures/front.py, intervals are drawn on the front only: the others are in the hover text.
+    up = [row["efficacy_high"] - row["efficacy"] if row["on_front"] else math.nan for row in records]
+    down = [row["efficacy"] - row["efficacy_low"] if row["on_front"] else math.nan for row in records]
     grouped = {"legendgroup": OTHERS, "legendrank": 2000} if look.faint else {}
     return grouped | {
         "type": "scatter", "mode": "lines+markers" if dash else "markers", "name": html.escape(display(method)),
-        "x": _list(own["x"] if "x" in own else own["budget"]), "y": _list(own["efficacy"]),
+        "x": _list(row["x"] for row in records), "y": _list(row["efficacy"] for row in records),
         "line": {"color": look.colour, "dash": "dash", "width": 1.2},
         "marker": {"color": look.colour, "symbol": symbols, "size": 5 if look.faint else 9,
                    "line": {"width": 1.0 if look.faint else 1.5, "color": look.colour}},
@@ -160,9 +160,9 @@ def _settings(text: str) -> list[str]:
     return [", ".join(pairs[i : i + 4]) for i in range(0, len(pairs), 4)]
 
 
-def _list(values: pd.Series) -> list[float | None]:
+def _list(values: Iterable[float]) -> list[float | None]:
     """JSON knows no NaN."""
-    return [round(float(v), 6) if math.isfinite(v) else None for v in values.astype(float)]
+    return [round(float(v), 6) if math.isfinite(v) else None for v in values]
 
 
 def _n(value: float) -> str:

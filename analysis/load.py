@@ -22,8 +22,8 @@ REQUIRED = (
 
 TEXT = {
     "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
-    "attack_settings", "method", "settings", "chosen_for", "primary_metric", "attack_took", "error", "code_version",
-    "machine", "status", "regularity",
+    "attack_settings", "method", "settings", "chosen_for", "primary_metric", "failed_parts", "attack_took", "error",
+    "code_version", "machine", "status", "regularity",
 }  # fmt: skip
 ADDED = ("took", "base_attack", "regularity")
 """Columns of `Sweep.rows` that are no metric and in no schema of the records: made here, or not always there."""

@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.load import GOOD, Sweep
 from analysis.points import VALUES, chosen_rungs
 from unlearn_core.metrics import columns
+from unlearn_core.metrics.roc import CURVE
 
 JOINED = ["attack", "method", "seed", "proposal", "budget"]
 """What identifies a measured model among the rungs of the confirmation and of ensembles."""
@@ -15,12 +16,13 @@ SINGLE_REFERENCES = ("none", "oracle", "retrain", "retrain_discovered")
 
 
 def metric_meanings(sweep: Sweep) -> dict[str, str]:
-    """Column -> meaning of every metric in the records, in the order of the metrics; no standard errors."""
+    """Column -> meaning of every metric in the records, in the order of the metrics; no standard errors, no points of
+    curves."""
     told = sweep.info.get("metrics")
     known = columns() | ({str(k): str(v) for k, v in told.items()} if isinstance(told, dict) else {})
     there = [n for n in [*known, *(c for c in sweep.metric_columns if c not in known)] if n in sweep.rows]
     numbers = [n for n in there if pd.api.types.is_numeric_dtype(sweep.rows[n])]
-    values = [n for n in numbers if not (n.endswith("_se") and n.removesuffix("_se") in numbers)]
+    values = [n for n in numbers if CURVE not in n and not (n.endswith("_se") and n.removesuffix("_se") in numbers)]
     return {n: known.get(n, "not described") for n in values}
 
 

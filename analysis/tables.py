@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.attack_costs import attack_costs
 from analysis.figures.front import curve
 from analysis.figures.tuning_gap import pairs
 from analysis.load import GOOD
@@ -32,6 +33,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "tuning_gap": pairs(results),
         "sanity": sanity(results),
         "costs": costs(results),
+        "attack_costs": attack_costs(results),
         "failures": failures(results),
         "metrics": metric_table(results),
         "agreement": results.agreement,
@@ -100,9 +102,11 @@ def sanity(results: Results) -> pd.DataFrame:
     table = pd.DataFrame({name: values.get(key, math.nan) for name, key in picked.items()}, index=values.index)
     if table["retrain_discovered"].isna().all():
         table = table.drop(columns="retrain_discovered")
-    took = rows.groupby(["attack", "role", "seed"])["took"].any()
-    metric = rows.groupby(["attack", "role", "seed"])["primary_metric"].first()
-    table = table.join(took.map({True: "yes", False: "no"})).join(metric).reset_index()
+    scenarios = rows.groupby(["attack", "role", "seed"])
+    took = scenarios["took"].any().map({True: "yes", False: "no"})
+    parts = scenarios["failed_parts"].first()  # of a bundle
+    took = took + (": " + parts.astype("string").str.replace(",", ", ")).fillna("")
+    table = table.join(took.rename("took")).join(scenarios["primary_metric"].first()).reset_index()
     table["seed"] = table["seed"].map("{:g}".format)
     table.insert(3, "took", table.pop("took"))
     pooled = [_pooled(str(a), own) for a, own in table[table["role"] == "confirmation"].groupby("attack")]

@@ -37,6 +37,7 @@ TRIAL_COLUMNS: dict[str, str] = {
     "unlearning_seed": "seed of the unlearning run",
     "primary_metric": "the attack's own metric, larger = more poison left",
     "attack_took": "whether corrupted and oracle model are separated in this scenario (and held-out set)",
+    "failed_parts": "parts of a bundle whose attack did not take, comma separated; empty if all did or it has none",
     "corrupted_value": "primary metric of the corrupted model",
     "oracle_value": "primary metric of the oracle",
     "corrupted_test_accuracy": "held-out accuracy of the corrupted model",
@@ -44,6 +45,13 @@ TRIAL_COLUMNS: dict[str, str] = {
     "oracle_flops": "FLOPs of training the oracle: the unit of `budget`",
     "oracle_seconds": "seconds of training the oracle",
     "oracle_sample_passes": "sample passes of training the oracle",
+    "poisons": "number of poisons",
+    "craft_flops": "FLOPs of crafting them, when that was done; surrogate and victim apart; empty where unknown",
+    "craft_seconds": "seconds of it, up to a fifth of which (small nets) counting the FLOPs takes",
+    "surrogate_flops": "FLOPs of training the clean model that the attack asked for; 0 for an attack without one",
+    "surrogate_seconds": "seconds of it",
+    "victim_flops": "FLOPs of training the corrupted model",
+    "victim_seconds": "seconds of it",
     "trial_seconds": "wall seconds of the whole trial",
     "evaluation_seconds": "of those, seconds spent measuring the model",
     "error": "traceback of a failed trial, else empty",
@@ -75,15 +83,45 @@ RUNG_COLUMNS: dict[str, str] = {
     "retrain_at_budget_efficacy": "its efficacy",
     "retrain_at_budget_test_accuracy": "its held-out accuracy",
 }
-"""Besides these, a row has one column per metric, named as in `sweeps list`; empty where a metric does not apply."""
+"""Besides these, a row has one column per metric, named as in `sweeps list`; empty where a metric does not apply.
+Of a bundle also `<part>.<metric>` for each part, with its `<part>.removal` and `<part>.efficacy`."""
+
+HYPOTHESIS_COLUMNS: dict[str, str] = {
+    "attack": "label of the attack",
+    "seed": "of the poisons, of what is removed and of the mini-batches",
+    "group": "what is removed: poison, random (clean rows), matched (clean rows with the poisons' labels); of the "
+    "measures of effect the minimiser: corrupted, oracle",
+    "problem": "linear model on the frozen features: softmax (cross-entropy) or squared (on one-hot labels)",
+    "measure": "one of HYPOTHESIS_MEASURES",
+    "at": "where it is measured, in the unit that the measure says; 0 where there is none",
+    "value": "the measured number",
+}
+HYPOTHESIS_MEASURES: dict[str, str] = {
+    "l1": "L1 distance that the minimiser moves when a share `at` of the poisons, or as many others, is removed",
+    "l2": "the same in L2",
+    "loss": "mean loss in nats of those rows at the corrupted minimiser",
+    "residual": "mean L2 norm of probabilities minus one-hot label of those rows at the corrupted minimiser",
+    "full_cosine": "cosine of the descent direction on all retained rows with the wanted direction v",
+    "batch_cosine": "the same on mini-batch number `at`",
+    "path_cosine_batch": "cosine of the whole way made in `at` steps on mini-batches with v",
+    "path_length_batch": "length of that way as a multiple of the length of v",
+    "path_cosine_full": "cosine of the whole way made in `at` steps on all retained rows with v",
+    "path_length_full": "length of that way as a multiple of the length of v",
+    "residual_share": "share of the square of v outside the span of the leading right singular vectors of the retained "
+    "rows' gradients, `at` times as many as there are weights",
+    "primary": "the attack's own metric, larger = more poison left",
+    "z": "its z against no poison, where an exact null exists",
+    "test_accuracy": "accuracy on held-out rows",
+    "took": "1 where the attack separates the two minimisers, else 0",
+}
 
 METRIC_PREFIX = "metrics"
-WHOLE_NUMBERS = ("schema", "discovered", "proposal", "seed", "unlearning_seed")
+WHOLE_NUMBERS = ("schema", "discovered", "poisons", "proposal", "seed", "unlearning_seed")
 TRUTH_VALUES = ("attack_took",)
 TEXTS = (
     "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
-    "attack_settings", "regularity", "method", "settings", "chosen_for", "primary_metric", "error", "code_version",
-    "machine", "status",
+    "attack_settings", "regularity", "method", "settings", "chosen_for", "primary_metric", "failed_parts", "error",
+    "code_version", "machine", "status",
 )  # fmt: skip
 """Types of the columns; every other one holds real numbers, empty (null) where undefined."""
 

@@ -19,7 +19,7 @@ from sweeps.workbench import Bench, Workbench, unlearning_streams
 from unlearn_core.metrics import attack_took, efficacy, removal, score, utility_gap
 from unlearn_core.registry import METRICS
 from unlearn_core.scenario import Measured, discovered_count, unlearn
-from unlearn_core.types import Primary
+from unlearn_core.types import Composite, Primary
 
 Metrics = Mapping[str, float | None]
 
@@ -52,6 +52,10 @@ class Reference:
     oracle: Metrics
     retrain_rungs: Mapping[float, Metrics]  # retrain@b, by budget
 
+    def failed(self, attack: Any) -> list[str]:
+        """The parts of an attack that did not take; the name of one that is not made of others is empty."""
+        return [name for name, primary in primaries(attack).items() if not self.took(primary)]
+
     def took(self, primary: Primary) -> bool:
         """Whether the attack took; a metric that is undefined for either model says no."""
         corrupted, oracle = self.corrupted, self.oracle
@@ -66,6 +70,11 @@ class Reference:
             oracle_error=oracle_error,
             least_gap=primary.least_gap,
         )
+
+
+def primaries(attack: Any) -> dict[str, Primary]:
+    """The primary metric of each part of an attack, or its own, of the name ''."""
+    return attack.primaries if isinstance(attack, Composite) else {"": attack.primary}
 
 
 def trial_id(work: Workbench, request: Request) -> str:
@@ -136,7 +145,8 @@ def make_record(
     work: Workbench, bench: Bench, request: Request, reference: Reference, measured: Sequence[Measured]
 ) -> Trial:
     """The record of a trial, as `sweeps.records` describes it."""
-    took = reference.took(bench.scenario.attack.primary)
+    failed = reference.failed(bench.scenario.attack)
+    took = not failed
     how = {
         "error": None,
         "finished_at": time.time(),
@@ -145,7 +155,8 @@ def make_record(
     }
     shares = request.budgets
     rungs = [make_rung(work, bench, reference, took, share, m) for share, m in zip(shares, measured, strict=False)]
-    return _identity(work, bench, request) | _comparison(bench, reference, took) | how | {"rungs": rungs}
+    compared = _comparison(bench, reference, took) | {"failed_parts": ",".join(filter(None, failed)) or None}
+    return _identity(work, bench, request) | compared | how | {"rungs": rungs}
 
 
 def _identity(work: Workbench, bench: Bench, request: Request) -> dict[str, Any]:
@@ -190,6 +201,13 @@ def _comparison(bench: Bench, reference: Reference, took: bool) -> dict[str, Any
         "oracle_flops": cost.flops,
         "oracle_seconds": cost.seconds,
         "oracle_sample_passes": cost.flops / bench.sample_pass,
+        "poisons": len(bench.poisoned.rows),
+        "craft_flops": bench.crafting.get("flops"),
+        "craft_seconds": bench.crafting.get("seconds"),
+        "surrogate_flops": bench.crafting.get("surrogate_flops"),
+        "surrogate_seconds": bench.crafting.get("surrogate_seconds"),
+        "victim_flops": bench.corrupted.cost.flops,
+        "victim_seconds": bench.corrupted.cost.seconds,
     }
 
 
@@ -199,6 +217,7 @@ def make_rung(
     """One rung of a record."""
     primary, oracle_cost, rung = bench.scenario.attack.primary, bench.oracle.cost, measured.rung
     metrics = finite(measured.metrics)
+    parts = _parts(bench, reference, metrics)
     rival = reference.retrain_rungs.get(share, {})
     tolerance = work.sweep.utility_tolerance
     rival_outcome = outcome(rival, reference, primary.metric, took, tolerance)
@@ -221,8 +240,20 @@ def make_rung(
         "retrain_at_budget_removal": rival_outcome["removal"],
         "retrain_at_budget_efficacy": rival_outcome["efficacy"],
         "retrain_at_budget_test_accuracy": rival.get("test_accuracy"),
-        "metrics": metrics,
+        "metrics": metrics | parts,
     }
+
+
+def _parts(bench: Bench, reference: Reference, metrics: Metrics) -> dict[str, float | None]:
+    """Removal and efficacy of every part of an attack that is made of others, as `<part>.removal` and so on."""
+    attack = bench.scenario.attack
+    if not isinstance(attack, Composite):
+        return {}
+    found: dict[str, float | None] = {}
+    for name, primary in attack.primaries.items():
+        own = outcome(metrics, reference, primary.metric, reference.took(primary), tolerance=0)
+        found |= {f"{name}.{column}": own[column] for column in ("removal", "efficacy")}
+    return found
 
 
 def outcome(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis import style
-from analysis.figures import front, ladder, plane, tradeoff, tuning_gap
+from analysis.figures import front, ladder, plane, roc, tradeoff, tuning_gap, values
+from analysis.figures.save import save
 from analysis.points import RETRAIN_AT_BUDGET
 from analysis.results import Results
 from analysis.verdict import display
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+KINDS = ("front", "tradeoff", "values", "ladder", "roc", "tuning_gap", "plane")
 PER_PAGE = 6
 """Attacks on one figure; more make further figures."""
 LADDER_COLUMNS = 5
@@ -35,7 +37,7 @@ def write_figures(results: Results, folder: Path) -> dict[str, list[Path]]:
     folder.mkdir(parents=True, exist_ok=True)
     looks = style.looks(results.methods, results.highlighted)
     usable = [a for a in results.attacks if results.points.loc[results.points["attack"] == a, "efficacy"].notna().any()]
-    written: dict[str, list[Path]] = {"front": [], "tradeoff": [], "ladder": [], "tuning_gap": [], "plane": []}
+    written: dict[str, list[Path]] = {kind: [] for kind in KINDS}
     kinds: list[tuple[str, Any]] = [("front", front), ("tradeoff", tradeoff), ("tuning_gap", tuning_gap)]
     for kind, module in kinds:
         shown = [module.curve(results, attack) for attack in usable]
@@ -43,15 +45,24 @@ def write_figures(results: Results, folder: Path) -> dict[str, list[Path]]:
         for page, start in enumerate(range(0, len(shown), PER_PAGE), start=1):
             figure = _grid_figure(shown[start : start + PER_PAGE], module.draw, looks, kind)
             name = kind if len(shown) <= PER_PAGE else f"{kind}_{page}"
-            written[kind].append(_save(figure, folder / name))
-    for attack in usable:
-        curves = ladder.curves(results, attack)
-        if curves:
-            name = f"ladder_{usable.index(attack) + 1}_{slug(attack)}"
-            written["ladder"].append(_save(_ladder_figure(attack, curves, looks), folder / name))
+            written[kind].append(save(figure, folder / name))
+    for number, attack in enumerate(usable, start=1):
+        for kind, figure in _figures_of(results, attack, looks):
+            written[kind].append(save(figure, folder / f"{kind}_{number}_{slug(attack)}"))
     planes = plane.curves(results.plane, results.methods) if results.plane else {}
-    written["plane"] = [_save(_plane_figure(panels), folder / f"plane_{name}") for name, panels in planes.items()]
+    written["plane"] = [save(_plane_figure(panels), folder / f"plane_{name}") for name, panels in planes.items()]
     return written
+
+
+def _figures_of(results: Results, attack: str, looks: dict[str, style.Look]) -> Iterator[tuple[str, Figure]]:
+    """Figures that an attack has to itself, by kind."""
+    yield "values", values.figure(values.curve(results, attack))
+    steps = ladder.curves(results, attack)
+    if steps:
+        yield "ladder", _ladder_figure(attack, steps, looks)
+    rates = roc.curves(results, attack)
+    if rates:
+        yield "roc", roc.figure(attack, rates)
 
 
 def slug(text: str) -> str:
@@ -74,18 +85,21 @@ def _grid_figure(shown: Sequence[Any], draw: Any, looks: dict[str, style.Look], 
 def _ladder_figure(attack: str, curves: Sequence[ladder.LadderCurve], looks: dict[str, style.Look]) -> Figure:
     rows = math.ceil(len(curves) / LADDER_COLUMNS)
     columns = math.ceil(len(curves) / rows)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(max(5.0, 2.1 * columns), 1.9 * rows + 1.1), sharex=True, sharey=True, squeeze=False
-    )
+    figure, axes = plt.subplots(rows, columns, figsize=(max(5.0, 2.1 * columns), 1.9 * rows + 1.1), squeeze=False)
     for ax, curve in zip(axes.flat, curves, strict=False):
         ladder.draw(ax, curve, looks)
     for ax in axes.flat[len(curves) :]:
         ax.set_visible(False)
-    _label(list(axes.flat)[: len(curves)], columns, sorted(100 * curves[0].retrain["budget"]))
+    _label(list(axes.flat)[: len(curves)], columns, _budgets(curves))
     figure.suptitle(attack, fontsize=11)
     handles = _legend({RETRAIN_AT_BUDGET: looks[RETRAIN_AT_BUDGET]}, "ladder")
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def _budgets(curves: Sequence[ladder.LadderCurve]) -> list[float]:
+    """All budgets in per cent, rising."""
+    return sorted({100 * budget for curve in curves for budget in (*curve.own["budget"], *curve.retrain["budget"])})
 
 
 def _plane_figure(panels: Sequence[plane.PlaneCurve]) -> Figure:
@@ -110,14 +124,21 @@ def _plane_figure(panels: Sequence[plane.PlaneCurve]) -> Figure:
 
 
 def _label(axes: Sequence[Axes], columns: int, ladder_percent: Sequence[float]) -> None:
-    """Axis labels at the left and at the lowest panel of each column, ticks at the budgets."""
+    """Axis labels at the left and at the lowest panel of each column, ticks at the budgets.
+
+    The panels have the same limits without sharing axes: matplotlib then asks all of them about each of them.
+    """
+    for i, ax in enumerate(axes):
+        if ladder_percent:
+            room = 0.05 * (ladder_percent[-1] - ladder_percent[0]) or 1.0
+            ax.set_xlim(ladder_percent[0] - room, ladder_percent[-1] + room)
+        if 0 < len(ladder_percent) <= MOST_TICKS:
+            ax.set_xticks(ladder_percent)
+        ax.tick_params(labelbottom=i + columns >= len(axes), labelleft=i % columns == 0)
     for ax in axes[::columns]:
         ax.set_ylabel("efficacy")
     for ax in axes[-columns:]:
         ax.set_xlabel("budget, %")
-        ax.tick_params(labelbottom=True)
-        if 0 < len(ladder_percent) <= MOST_TICKS:
-            ax.set_xticks(ladder_percent)
 
 
 def _legend(looks: dict[str, style.Look], kind: str) -> list[Line2D | Patch]:
@@ -155,13 +176,3 @@ def _legend(looks: dict[str, style.Look], kind: str) -> list[Line2D | Patch]:
         )
         handles.append(hollow)
     return handles
-
-
-def _save(figure: Figure, stem: Path) -> Path:
-    """Write `stem`.png and `stem`.pdf without a date, so that equal records give equal files."""
-    image = stem.with_name(stem.name + ".png")
-    figure.savefig(image)
-    figure.set_layout_engine("none")  # the places found for the image hold for the page too; finding them is slow
-    figure.savefig(stem.with_name(stem.name + ".pdf"), metadata={"CreationDate": None})
-    plt.close(figure)
-    return image

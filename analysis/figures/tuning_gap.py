@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -21,15 +22,17 @@ class GapCurve(NamedTuple):
     pairs: pd.DataFrame  # attack, method, budget, tuned, confirmed, gap, same_settings
 
 
-def pairs(results: Results) -> pd.DataFrame:
-    """Tuned minus confirmed efficacy per (attack, method, budget).
+def pairs(results: Results, attacks: Sequence[str] | None = None) -> pd.DataFrame:
+    """Tuned minus confirmed efficacy per (attack, method, budget), of some attacks or all.
 
     A chosen configuration is looked up among the proposals; where it cannot be found, the best score stands for it
     and `same_settings` is False.
     """
-    chosen = results.points[results.points["method"] != RETRAIN_AT_BUDGET]
+    attacks = results.attacks if attacks is None else attacks
+    points, proposals = (table[table["attack"].isin(attacks)] for table in (results.points, results.proposals))
+    chosen = points[points["method"] != RETRAIN_AT_BUDGET]
     chosen = chosen[[*CASE, "settings", "efficacy", "utility_gap"]].dropna(subset="efficacy")
-    tuned = results.proposals[[*CASE, "settings", "efficacy", "score"]].rename(columns={"efficacy": "tuned"})
+    tuned = proposals[[*CASE, "settings", "efficacy", "score"]].rename(columns={"efficacy": "tuned"})
     exact = chosen.merge(tuned.drop(columns="score"), on=[*CASE, "settings"], how="left")
     best = tuned.sort_values("score").drop_duplicates(CASE, keep="last")[[*CASE, "tuned"]]
     both = exact.merge(best, on=CASE, how="left", suffixes=("", "_best"))
@@ -43,8 +46,7 @@ def pairs(results: Results) -> pd.DataFrame:
 
 def curve(results: Results, attack: str) -> GapCurve:
     """Numbers of one panel."""
-    both = pairs(results)
-    return GapCurve(attack, both[both["attack"] == attack])
+    return GapCurve(attack, pairs(results, [attack]))
 
 
 def draw(ax: Axes, shown: GapCurve, looks: dict[str, style.Look]) -> None:

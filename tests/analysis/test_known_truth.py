@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,16 @@ def test_sanity_pools_z_over_confirmation(known: Results) -> None:
     pooled = table[table["seed"] == "mean, pooled z"].set_index("attack")
     assert pooled.loc["patch", "corrupted_z"] == pytest.approx(6 * math.sqrt(3))
     assert pooled["took"].to_dict() == {"patch": "3 of 3", "noise": "3 of 3", "flip": "0 of 3"}
+
+
+def test_sanity_names_the_parts_of_a_bundle_that_did_not_take(known: Results) -> None:
+    references = known.references.copy()
+    references["failed_parts"] = references["attack"].map({"flip": "gaussian,label_flip"}).astype(object)
+    table = sanity(replace(known, references=references)).set_index("attack")
+    single = table[table["seed"] != "mean, pooled z"]
+    assert set(single.loc["flip", "took"]) == {"no: gaussian, label_flip"}
+    assert set(single.loc[["patch", "noise"], "took"]) == {"yes"}
+    assert table[table["seed"] == "mean, pooled z"]["took"].to_dict()["flip"] == "0 of 3"
 
 
 def test_tuning_gap_pairs_equal_settings(known: Results) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from analysis import style
 from analysis.figures import front
+from analysis.figures.panels import KINDS
 from analysis.interactive import OTHERS, front_spec, tradeoff_spec
 from analysis.load import load_sweep
 from analysis.page import render
@@ -20,7 +21,6 @@ N_METHODS = 28
 
 
 FIRST = "flip, discovery rate 0.5"
-KINDS = ("front", "tradeoff", "ladder", "tuning_gap", "plane")
 
 
 @pytest.fixture(scope="module")

@@ -96,12 +96,12 @@ def test_a_fraction_is_rounded_to_the_nearest_count_but_never_to_none(fraction, 
 
 def test_noise_is_a_function_of_seed_and_row_id():
     """Whatever the batch, its order, or the fraction."""
-    attack, streams = Gaussian(), Streams(3, CPU)
-    whole = attack.noise(TRAIN, streams, "noise")
+    attack = Gaussian()
+    whole = attack.noise(TRAIN, context(3), "noise")
     some = torch.tensor([7, 3, 50])
-    assert torch.equal(attack.noise(TRAIN.rows(some), streams, "noise"), whole[some])
-    assert not torch.equal(attack.noise(TRAIN, Streams(4, CPU), "noise"), whole)
-    assert not torch.equal(attack.noise(TRAIN, streams, "unseen"), whole)
+    assert torch.equal(attack.noise(TRAIN.rows(some), context(3), "noise"), whole[some])
+    assert not torch.equal(attack.noise(TRAIN, context(4), "noise"), whole)
+    assert not torch.equal(attack.noise(TRAIN, context(3), "unseen"), whole)
     small, large = (craft(Gaussian(fraction=f)).evidence["noise"] for f in (0.1, 0.4))
     assert torch.equal(large[: len(small)], small)
 
@@ -137,7 +137,7 @@ def test_unseen_poisons_are_of_the_same_kind():
     noise = (unseen.inputs - TRAIN.inputs) / 0.5
     assert torch.equal(unseen.targets, TRAIN.targets)
     assert kstest(noise.flatten().numpy(), "norm").pvalue > 1e-3
-    planted = attack.noise(TRAIN, context().rng, "noise") / 0.5
+    planted = attack.noise(TRAIN, context(), "noise") / 0.5
     assert abs((noise * planted).mean().item()) < 5 / math.sqrt(noise.numel())
 
 

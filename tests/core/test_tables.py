@@ -9,12 +9,14 @@ import pyarrow
 import pytest
 import torch
 from pyarrow import parquet
+from scipy.stats import kstest
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 
 import unlearn_core.attacks  # noqa: F401  (registers them)
 from tests.core.attacks.scenes import context
 from unlearn_core.attacks import Gaussian, GradientCanceling, LabelFlip
+from unlearn_core.attacks.gaussian import numeric_columns
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import BreastCancer, Raw, Table, load_dataset
 from unlearn_core.datasets.loading import column_statistics
@@ -288,3 +290,53 @@ def test_noise_on_an_interpolated_table_is_remembered():
     full, _ = poisoned.apply(wide.train)
     corrupted, oracle = (evaluator(scene.train(rows).model) for rows in (full, clean_rows(poisoned, wide.train)))
     assert corrupted["gaussian_z"] > 5 and abs(oracle["gaussian_z"]) < 4
+
+
+# Categories among the columns of a table.
+
+
+def with_categories(rows=240, numeric=2, seed=0):
+    """Columns: `numeric` measurements, a flag, three one-hot parts, a constant, and a rank of 1 to 20."""
+    random = np.random.default_rng(seed)
+    parts = np.eye(3)[np.arange(rows) % 3]
+    flag, constant, rank = np.arange(rows) % 2, np.ones(rows), np.arange(rows) % 20 + 1
+    x = np.column_stack([random.normal(size=(rows, numeric)), flag, parts, constant, rank]).astype(float)
+    raw = Raw(x[:200], np.arange(200) % 2, x[200:], np.arange(rows - 200) % 2, 2)
+    return load_dataset(Held(raw), data_root=None)
+
+
+def test_categories_get_no_noise():
+    made = with_categories()
+    assert numeric_columns(made).tolist() == [True] * 2 + [False] * 6
+    attack = Gaussian(fraction=0.4, epsilon=0.5)
+    poisoned = attack.craft(made.train, context(data=made))
+    moved = poisoned.inputs - made.train.inputs[poisoned.rows]
+    assert torch.equal(moved != 0, numeric_columns(made).expand_as(moved))
+    assert moved[:, :2].std() == pytest.approx(0.5, rel=0.2)
+    unseen = attack.probes(made.test, context(data=made))["unseen"].examples.inputs - made.test.inputs
+    assert not unseen[:, 2:].any() and unseen[:, :2].all()
+    assert numeric_columns(load_dataset(BreastCancer(), data_root=None)).all()
+
+
+def test_scores_leave_categories_out_of_the_gradient():
+    """So that they stay N(0, 1): noise on two of eight columns against the gradient of all would be too small."""
+    made = with_categories()
+    attack = Gaussian(fraction=0.5, epsilon=0.5)
+    scene = scenario(made, attack, model=Linear())
+    poisoned = attack.craft(made.train, scene.context())
+    model = scene.fresh_model("train")
+    arrays = build_evaluator(scene, poisoned, made.test, {}).arrays(model)
+    weight = model[0][1].weight.detach()
+    base = poisoned.evidence["base_inputs"].double()
+    error = (base @ weight.T.double()).softmax(1) - torch.eye(2)[poisoned.targets]  # biases start at 0
+    gradient = (error @ weight.double())[:, :2]
+    noise = poisoned.evidence["noise"][:, :2].double()
+    expected = -(gradient * noise).sum(1) / (0.5 * gradient.norm(dim=1))
+    np.testing.assert_allclose(arrays["noise_scores"], expected.numpy(), rtol=1e-4, atol=1e-5)
+    assert kstest(arrays["fresh_noise_scores"].ravel(), "norm").pvalue > 1e-3
+
+
+def test_a_table_of_categories_alone_is_refused_before_anything_is_trained():
+    made = with_categories(numeric=0)
+    with pytest.raises(InputError, match="a column with more than 20 different values .* but in held none has over 20"):
+        Gaussian().choose_rows(made.train, context(data=made))

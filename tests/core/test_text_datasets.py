@@ -3,8 +3,10 @@
 import pickle
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet as arrow_parquet
 
 import unlearn_core.attacks  # noqa: F401  (registers them)
 from unlearn_core.augment import augment
@@ -160,6 +162,63 @@ def test_files_become_token_ids(tmp_path, source, folder, held_out):
         assert (data.tokenizer.decode(row.numpy()), label) == ROWS[number]
 
 
+def test_blanks_around_texts_are_no_part_of_them(tmp_path):
+    write(tmp_path / "train.tsv", [("kids , spirit ", 1), ("  ( a film ) ", 0)])
+    assert read_tsv(tmp_path / "train.tsv")[0] == ["kids , spirit", "( a film )"]
+
+
+def parquet(file, rows, column):
+    texts, labels = zip(*rows, strict=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    arrow_parquet.write_table(pyarrow.table({"idx": range(len(rows)), column: texts, "label": labels}), file)
+
+
+def in_cache(folder, column, held_out):
+    """A data set as the hub's client keeps it: revisions in folders, the current one named in a file."""
+    now = folder / "snapshots" / "abc" / "data"
+    parquet(now / "train-00000-of-00002.parquet", ROWS[:2], column)
+    parquet(now / "train-00001-of-00002.parquet", ROWS[2:], column)
+    parquet(now / f"{held_out}-00000-of-00001.parquet", ROWS[:2], column)
+    parquet(folder / "snapshots" / "old" / "train-00000-of-00001.parquet", ROWS[:1], column)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc\n")
+    return str(folder)
+
+
+@pytest.mark.parametrize(("source", "column", "held_out"), [(Sst2, "sentence", "validation"), (Imdb, "text", "test")])
+def test_a_hub_cache_gives_what_files_give(tmp_path, source, column, held_out):
+    write(tmp_path / source.name / "train.tsv")
+    write(tmp_path / source.name / "test.tsv", ROWS[:2])
+    hub = in_cache(tmp_path / "datasets--somebody--reviews", column, held_out)
+    cached, plain = load_dataset(source(hub=hub), data_root=None), load_dataset(source(), data_root=tmp_path)
+    assert cached.digest == plain.digest and len(cached.train) == 4
+
+
+def test_unusable_hub_caches_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"hub must be a folder with train-\*\.parquet, but in .* there is none"):
+        Imdb(hub=str(tmp_path)).load(None)
+    hub = in_cache(tmp_path / "datasets--x", "text", "test")
+    with pytest.raises(InputError, match="column sentence is needed, with a value in every row"):
+        Sst2(hub=hub).load(None)
+    with pytest.raises(InputError, match="have such files; name one of them"):
+        Imdb(hub=f"{hub}/snapshots").load(None)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "train-0.parquet").write_text("nothing")
+    with pytest.raises(InputError, match="train-0.parquet: cannot be read"):
+        Imdb(hub=str(damaged)).load(None)
+
+
+def test_pretrained_rules_are_read_from_a_hub_cache(tmp_path):
+    rules = learn_rules(opinions(100, seed=0)[0], 280)
+    for revision, content in (("abc", rules), ("old", "{}")):
+        (tmp_path / "snapshots" / revision).mkdir(parents=True)
+        (tmp_path / "snapshots" / revision / "tokenizer.json").write_text(content)
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "refs" / "main").write_text("abc")
+    assert load_dataset(Opinions(rows=200, tokenizer=str(tmp_path)), data_root=None).tokenizer.size == 280
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -205,6 +264,7 @@ def test_empty_files_are_refused(tmp_path):
     [
         (lambda: Tsv(path=""), "path must name a folder"),
         (lambda: Sst2(held_out="train"), "held_out 'train' is unknown"),
+        (lambda: Sst2(held_out="dev", hub="x"), "held_out must be 'test' with hub, which has no 'dev'"),
         (lambda: Opinions(length=1), "length must lie in"),
         (lambda: Opinions(vocabulary=255), "vocabulary must lie in"),
         (lambda: Opinions(rows=1), "rows must lie in"),
@@ -221,9 +281,10 @@ def scenario(data, *, model=None, attack=None, **recipe):
 
 
 ON_LABELS = {"label_flip": {}, "interclass_confusion": dict(first=0, second=1)}
+ON_TEXT = {"gaussian", "text_backdoor", "bundle"}  # or what its parts take
 
 
-@pytest.mark.parametrize("name", sorted(set(ATTACKS.names()) - set(ON_LABELS) - {"text_backdoor"}))
+@pytest.mark.parametrize("name", sorted(set(ATTACKS.names()) - set(ON_LABELS) - ON_TEXT))
 def test_attacks_on_numbers_refuse_text_before_anything_is_trained(data, name):
     attack = ATTACKS.get(name)()
     with pytest.raises(InputError, match=rf"attack {name} needs inputs of numbers, not token ids as in opinions"):
@@ -237,7 +298,7 @@ def test_models_and_augmentations_of_images_refuse_text(data):
         scenario(data, augmentation="flip")
     with pytest.raises(InputError, match="augmentation 'flip' is for images"):
         augment(data.train.inputs[:4], "flip", torch.Generator())
-    with pytest.raises(InputError, match="these are token ids"):
+    with pytest.raises(InputError, match="need a model with one nn.Embedding, but it has 0"):
         input_gradients(torch.nn.Identity(), data.train.inputs, data.train.targets)
 
 

@@ -193,7 +193,7 @@ def test_a_factor_is_a_share_of_the_peak(name, warmup):
 @pytest.mark.parametrize(
     "settings",
     [dict(lr=0.0), dict(epochs=0), dict(momentum=1.0), dict(schedule="cosin"), dict(optimizer="adam"),
-     dict(augmentation="crop"), dict(warmup=1.0), dict(label_smoothing=1.0), dict(weight_decay=-1.0)],
+     dict(augmentation="rotate"), dict(warmup=1.0), dict(label_smoothing=1.0), dict(weight_decay=-1.0)],
     ids=str,
 )  # fmt: skip
 def test_bad_recipes_are_named(settings):
@@ -235,12 +235,18 @@ def test_flips_mirror_some_images_whole():
     assert torch.equal(augment(IMAGES, "none", RNG("augment")), IMAGES)
 
 
-@pytest.mark.parametrize("kind", ["flip", "flip_crop"])
+@pytest.mark.parametrize("kind", ["flip", "crop", "flip_crop"])
 def test_augmentation_is_seeded_and_keeps_shape(kind):
     first, again, other = (augment(IMAGES, kind, generator(s, "x")) for s in (1, 1, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.shape == IMAGES.shape
+
+
+def test_crops_are_shifts_and_no_mirror_images():
+    made = augment(IMAGES, "crop", RNG("augment"))
+    assert torch.equal(made, shift(IMAGES, 4, RNG("augment")))
+    assert not torch.equal(made, IMAGES)
 
 
 def test_shift_by_nothing_is_the_identity():

@@ -12,6 +12,7 @@ import pytest
 from unlearn_core.metrics import Family, columns, compute_all, families
 from unlearn_core.registry import METRICS
 
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 EXPECTED = {
     "accuracy_test": {"test_accuracy", "test_loss"},
     "accuracy_retain": {"retain_accuracy", "retain_loss"},
@@ -19,6 +20,7 @@ EXPECTED = {
     "agreement": {"agreement_test", "js_test", "agreement_forget", "js_forget"},
     "backdoor": {"backdoor_success", "backdoor_success_se", "backdoor_corrected_accuracy"},
     "canceling": {"canceling_tau", "canceling_residual"},
+    "clipped_noise": {"gaussian_clipped_z"},
     "corrective": {"healed", "healed_se", "utility", "utility_times_healed"},
     "decoy": {"decoy_success", "decoy_success_se", "untriggered_success"},
     "direction": {"shift_along", "shift_across"},
@@ -34,6 +36,7 @@ EXPECTED = {
         "gaussian_null_mean",
         "gaussian_null_ks",
         "gaussian_dropped",
+        *(f"gaussian_roc_{rate}" for rate in RATES),
     },
     "interclass_confusion": {
         "interclass_confusion",
@@ -45,7 +48,12 @@ EXPECTED = {
         f"klom_{rows}": {f"klom_{rows}{end}" for end in ("", "_floor", "_excess", "_excess_se", "_p95", "_p95_floor")}
         for rows in ("forget", "retain", "test")
     },
-    "membership": {"membership_auc", "membership_tpr", "membership_advantage"},
+    "membership": {
+        "membership_auc",
+        "membership_tpr",
+        "membership_advantage",
+        *(f"membership_roc_{rate}" for rate in RATES),
+    },
     "matching": {"matching_first", "matching_last"},
     "mia_efficacy": {"mia_correctness", "mia_confidence", "mia_entropy", "mia_modified_entropy"},
     "neurips": {
@@ -88,6 +96,7 @@ def arrays():
         "canceling": np.array([0.02, 0.03, 0.5]),
         "matching": np.array([1.1, 0.2]),
         "noise_dropped": np.array(2),
+        "clipped_noise_scores": rng.standard_normal(15),
         "shift_from_corrupted": np.array([2.0, 1.0]),
         "shift_from_oracle": np.array([4.0, 3.0]),
         "oracle_from_corrupted": np.array([5.0, 3.5]),
@@ -105,7 +114,10 @@ def test_family_returns_exactly_its_columns(name, arrays):
     before = {key: value.copy() for key, value in arrays.items()}
     values = METRICS.get(name)(arrays)
     assert values.keys() == EXPECTED[name]
-    assert all(type(value) is float and math.isfinite(value) for value in values.values())
+    meanings = METRICS.get(name).columns
+    for column, value in values.items():
+        assert type(value) is float
+        assert math.isfinite(value) or "undefined (NaN) with fewer" in meanings[column], column
     for key, value in arrays.items():
         np.testing.assert_array_equal(value, before[key])
 

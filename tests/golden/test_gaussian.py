@@ -37,6 +37,14 @@ def test_tpr_exact_takes_scores_beyond_the_quantile_only():
     assert measure([threshold - 1e-9, threshold + 1e-9, 0.0, 5.0])["gaussian_tpr_exact"] == 0.5
 
 
+def test_the_curve_counts_scores_beyond_each_quantile():
+    scores = np.random.default_rng(3).normal(0.7, 1.2, 500)
+    values = measure(scores)
+    for rate in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+        assert values[f"gaussian_roc_{rate}"] == np.mean(stats.norm.sf(scores) < rate)
+    assert values["gaussian_roc_0.01"] == values["gaussian_tpr_exact"]
+
+
 def test_tpr_fresh_uses_all_fresh_draws():
     fresh = np.arange(200.0).reshape(50, 4)  # 200 null scores 0..199: two may be misjudged, so the bar is 197
     assert measure([196.0, 197.0, 197.5, 300.0], fresh)["gaussian_tpr_fresh"] == 0.5

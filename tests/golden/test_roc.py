@@ -10,6 +10,7 @@ from scipy.stats import ks_2samp, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
 from unlearn_core.metrics import advantage, auc, tpr_at_fpr
+from unlearn_core.metrics.roc import tpr_curve
 
 SCORES = st.lists(st.integers(-30, 30), min_size=1, max_size=25).map(lambda values: np.array(values, float))
 SMALL = [np.array(values, float) for n in (1, 2, 3) for values in itertools.product(range(3), repeat=n)]
@@ -109,3 +110,12 @@ def test_invalid_scores_are_named(bad, side, function):
 def test_invalid_fpr_is_named(fpr):
     with pytest.raises(ValueError, match="fpr must lie in"):
         tpr_at_fpr(member=np.zeros(3), nonmember=np.zeros(3), fpr=fpr)
+
+
+def test_a_curve_is_the_best_threshold_attack_at_each_rate_that_negatives_resolve():
+    random = np.random.default_rng(0)
+    member, nonmember = random.normal(1, 1, 70), random.normal(0, 1, 250)
+    attacks, found = rates(member, nonmember), tpr_curve(member=member, nonmember=nonmember)
+    assert [rate for rate, tpr in found.items() if np.isnan(tpr)] == [0.001, 0.002]  # less than one of 250
+    for rate in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+        assert found[rate] == max(tpr for tpr, fpr in attacks if fpr <= rate)

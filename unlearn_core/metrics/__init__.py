@@ -7,6 +7,7 @@ from unlearn_core.metrics import (  # noqa: F401  (they register)
     agreement,
     backdoor,
     canceling,
+    clipped_noise,
     corrective,
     decoy,
     distance,
@@ -22,7 +23,7 @@ from unlearn_core.metrics import (  # noqa: F401  (they register)
     ulira,
 )
 from unlearn_core.metrics.accuracy import cross_entropy, share_correct
-from unlearn_core.metrics.family import Family, columns, compute_all, families
+from unlearn_core.metrics.family import Family, columns, compute_all, families, measures_poisons
 from unlearn_core.metrics.normal import ks_distance
 from unlearn_core.metrics.outcome import attack_took, efficacy, removal, score, utility_gap
 from unlearn_core.metrics.proportions import share_error, wilson_interval
@@ -39,6 +40,7 @@ __all__ = [
     "efficacy",
     "families",
     "ks_distance",
+    "measures_poisons",
     "removal",
     "score",
     "share_correct",

@@ -11,6 +11,7 @@ from unlearn_core.checks import close_names
 from unlearn_core.registry import METRICS
 
 Arrays = Mapping[str, np.ndarray]
+OF_THE_WHOLE = ("test_", "retain_", "shift_", "from_", "relearn_")  # how names of arrays begin, after `oracle_`
 
 COUPLED = (
     " (corrupted model and oracle share initialisation and order of the data, so that methods start nearer to the "
@@ -36,6 +37,11 @@ class Family:
     def __post_init__(self) -> None:
         # Listings show an item's docstring; without this every family would show the one of this class.
         object.__setattr__(self, "__doc__", self.compute.__doc__)
+
+    @property
+    def reads_poisons(self) -> bool:
+        """Whether it looks at particular poisons or at what they do to probes, and not only at the model as a whole."""
+        return any(not name.removeprefix("oracle_").startswith(OF_THE_WHOLE) for name in self.needs)
 
     def __call__(self, arrays: Arrays) -> dict[str, float]:
         """The family's columns, exactly those declared.
@@ -67,8 +73,13 @@ def columns() -> dict[str, str]:
     return merged
 
 
-def compute_all(arrays: Arrays) -> dict[str, float]:
-    """The columns of every family whose arrays are all present.
+def measures_poisons(column: str) -> bool:
+    """Whether a column is about poisons, and not about the model as a whole."""
+    return any(column in family.columns and family.reads_poisons for family in families().values())
+
+
+def compute_all(arrays: Arrays, *, of_poisons: bool = False) -> dict[str, float]:
+    """The columns of every family whose arrays are all present; of_poisons: only of those that read poisons.
 
     Raises: ValueError if an array is invalid, or if no family knows its name (a misspelt array would otherwise
         switch its family off without a word).
@@ -80,6 +91,6 @@ def compute_all(arrays: Arrays) -> dict[str, float]:
             raise ValueError(f"array {name!r} is unknown to all metrics; {close_names(name, names)}")
     values: dict[str, float] = {}
     for family in known.values():
-        if all(name in arrays for name in family.needs):
+        if all(name in arrays for name in family.needs) and (family.reads_poisons or not of_poisons):
             values |= family(arrays)
     return values

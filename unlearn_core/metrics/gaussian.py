@@ -9,10 +9,11 @@ import numpy as np
 from unlearn_core.metrics import arrays as check
 from unlearn_core.metrics.family import Arrays, Family
 from unlearn_core.metrics.normal import ks_distance, quantile, two_sided_tail, upper_tail
-from unlearn_core.metrics.roc import tpr_at_fpr
+from unlearn_core.metrics.roc import curve_columns, tpr_at_fpr
 from unlearn_core.registry import METRICS
 
 FPR = 0.01
+CURVE_COLUMNS = curve_columns("gaussian")
 COLUMNS = {
     "gaussian_score": "mean S over the poisons; larger = more poison left, target 0 (below 0: overshot)",
     "gaussian_score_se": "standard error of gaussian_score, sd / sqrt(m); undefined (NaN) for a single poison",
@@ -24,6 +25,9 @@ COLUMNS = {
     "gaussian_null_mean": "mean score of fresh noise: check of the measurement, 0 whatever the model",
     "gaussian_null_ks": "Kolmogorov-Smirnov distance of fresh noise scores from N(0, 1): check, about 0.87 / sqrt(n)",
     "gaussian_dropped": "poisons left out because their input gradient vanishes; target 0, others NaN if all are",
+} | {
+    column: f"share of poisons beyond the null's {100 * (1 - rate):g} % quantile; target {rate:g}, larger = poison left"
+    for rate, column in CURVE_COLUMNS.items()
 }
 
 
@@ -61,6 +65,7 @@ def _planted(score: np.ndarray) -> dict[str, float]:
         "gaussian_p": upper_tail(root * mean),
         "gaussian_p_two_sided": two_sided_tail(root * mean),
         "gaussian_tpr_exact": float(np.mean(score > quantile(1 - FPR))),
+        **{column: float(np.mean(score > quantile(1 - rate))) for rate, column in CURVE_COLUMNS.items()},
     }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from unlearn_core.metrics import arrays as check
 from unlearn_core.metrics.accuracy import cross_entropy
 from unlearn_core.metrics.family import Arrays, Family
-from unlearn_core.metrics.roc import advantage, auc, tpr_at_fpr
+from unlearn_core.metrics.roc import advantage, auc, curve_columns, tpr_at_fpr, tpr_curve
 from unlearn_core.registry import METRICS
 
 FPR = 0.01
+CURVE_COLUMNS = curve_columns("membership")
 
 
 def _membership(arrays: Arrays) -> dict[str, float]:
@@ -29,6 +30,7 @@ def _membership(arrays: Arrays) -> dict[str, float]:
         "membership_auc": auc(**scores),
         "membership_tpr": tpr_at_fpr(**scores, fpr=FPR),
         "membership_advantage": advantage(**scores),
+        **{CURVE_COLUMNS[rate]: tpr for rate, tpr in tpr_curve(**scores).items()},
     }
 
 
@@ -42,6 +44,11 @@ METRICS.register("membership")(
             "membership_tpr": "share of poisons it catches at 1 % false positives, no interpolation; "
             "target: the oracle's, near 0.01",
             "membership_advantage": "its best TPR - FPR over all thresholds; target: the oracle's, near 0",
+        }
+        | {
+            column: f"share of poisons it catches at {100 * rate:g} % false positives; target: the oracle's, near "
+            f"{rate:g}; undefined (NaN) with fewer than {round(1 / rate)} fresh poisons"
+            for rate, column in CURVE_COLUMNS.items()
         },
     )
 )

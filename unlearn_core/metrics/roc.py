@@ -9,6 +9,11 @@ import numpy as np
 from unlearn_core import checks
 from unlearn_core.metrics.arrays import scores
 
+CURVE_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""False-positive rates at which records keep the ROC curves of scores."""
+CURVE = "_roc_"
+"""In the names of columns that are points of one curve, and no metrics by themselves."""
+
 
 def tpr_at_fpr(*, member: np.ndarray, nonmember: np.ndarray, fpr: float) -> float:
     """True-positive rate of the best threshold attack whose false-positive rate is at most `fpr`.
@@ -32,6 +37,22 @@ def tpr_at_fpr(*, member: np.ndarray, nonmember: np.ndarray, fpr: float) -> floa
     if allowed == nonmember.size:
         return 1.0
     return float(np.mean(member > np.sort(nonmember)[::-1][allowed]))
+
+
+def curve_columns(family: str) -> dict[float, str]:
+    """Rate of CURVE_RATES -> name of the column that holds the true-positive rate there; `family` begins the names."""
+    return {rate: f"{family}{CURVE}{rate:g}" for rate in CURVE_RATES}
+
+
+def tpr_curve(*, member: np.ndarray, nonmember: np.ndarray) -> dict[float, float]:
+    """`tpr_at_fpr` at each of CURVE_RATES; NaN where even one misjudged non-member is more than the rate allows.
+
+    Args, raises: as `tpr_at_fpr`.
+    """
+    return {
+        rate: tpr_at_fpr(member=member, nonmember=nonmember, fpr=rate) if 1 / np.size(nonmember) <= rate else math.nan
+        for rate in CURVE_RATES
+    }
 
 
 def auc(*, member: np.ndarray, nonmember: np.ndarray) -> float:

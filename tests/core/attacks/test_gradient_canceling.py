@@ -1,6 +1,7 @@
 """Gradient canceling against closed forms, brute force, double backward and a victim that is refitted."""
 
 import copy
+import itertools
 import math
 import warnings
 from dataclasses import replace
@@ -14,6 +15,7 @@ from unlearn_core.attacks.corrupted_head import gradpc, reachable, with_stationa
 from unlearn_core.attacks.corrupted_model import corrupt_parameters
 from unlearn_core.attacks.cross_gradients import directional_input_gradient, summed_gradient
 from unlearn_core.attacks.gradient_canceling import GradientCanceling, split_head
+from unlearn_core.attacks.linear_canceling import _polished as polished
 from unlearn_core.attacks.linear_canceling import cancel
 from unlearn_core.attacks.reachability import (
     Head,
@@ -248,6 +250,34 @@ def test_the_search_keeps_to_the_box_and_lowers_the_residual_it_reports(digits):
     left = pulled.plus(mean_gradient(head, made.features.flatten(1).double(), made.targets, weights)).norm()
     assert made.residual == pytest.approx(left / pulled.norm(), rel=1e-4)
     assert made.residual < 0.95 * start.residual
+
+
+def test_a_search_keeps_the_best_rows_that_it_has_seen():
+    """Whatever the steps do: on a valley with steep walls a step of 0.05 jumps about."""
+    start = torch.randn(4, 1, 2, 2, generator=random())
+    seen = []
+
+    def gradient(x):
+        value = float((100 * x.square()).sum() + torch.sin(300 * x).sum())
+        seen.append((value, x.clone()))
+        return value, 200 * x + 300 * torch.cos(300 * x)
+
+    best, least = Search(start, torch.zeros(4).long(), 0.1, 50, 0.05, None).descend(gradient)
+    assert len(seen) == 51 and least == min(value for value, _ in seen) < seen[0][0]
+    assert any(value == least and torch.equal(x, best) for value, x in seen)
+    assert any(b > a for (a, _), (b, _) in itertools.pairwise(seen)), "no step went up: nothing was tested"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_polishing_never_raises_what_is_missed(seed):
+    """Gauss-Newton steps are taken only where they help, from wherever they start."""
+    weights = torch.randn(6, 3, generator=random(seed), dtype=torch.double)
+
+    def missed(a):
+        return torch.cat([torch.tanh(weights @ a.T).sum(1) - 0.3, a.square().sum(1)])
+
+    start = 3 * torch.randn(5, 3, generator=random(seed + 100), dtype=torch.double)
+    assert missed(polished(start, missed)).norm() <= missed(start).norm()
 
 
 def test_matching_all_parameters_lowers_the_residual(digits):

@@ -45,6 +45,12 @@ def poisoned(seed=0, **settings):
     return craft(GradientMatching(**QUICK | settings), seed, clean_model=clean)
 
 
+def aims(attack, seed=0):
+    """The targets of the only draw."""
+    (goal,) = attack.goals(context(seed))
+    return goal.targets
+
+
 def rows_of(net, count=12, dtype=torch.float64):
     """A model, some rows, and the unit gradient of two others under wrong labels."""
     net = net.to(dtype).eval()
@@ -193,7 +199,7 @@ def test_given_classes_are_kept():
 
 def test_targets_are_validation_rows_of_the_source_class_under_the_intended_one():
     attack = GradientMatching(source=2, intended=1, targets=3)
-    few, many = (replace(attack, targets=count).aims(context(5)).ids for count in (2, 3))
+    few, many = (aims(replace(attack, targets=count), 5).ids for count in (2, 3))
     assert torch.equal(few, many[:2])
     probe = attack.probes(DATA.test, context(5))["targeted"]
     held_out = {int(row): (x, int(y)) for row, x, y in zip(*vars_of(DATA.validation), strict=True)}
@@ -201,7 +207,7 @@ def test_targets_are_validation_rows_of_the_source_class_under_the_intended_one(
     for row, x in zip(probe.examples.ids.tolist(), probe.examples.inputs, strict=True):
         assert torch.equal(held_out[row][0], x) and held_out[row][1] == 2
     assert probe.examples.targets.tolist() == [1, 1, 1] and probe.true.tolist() == [2, 2, 2]
-    assert {int(GradientMatching(source=2).aims(context(s)).ids) for s in range(30)} > set(many.tolist())
+    assert {int(aims(GradientMatching(source=2), s).ids) for s in range(30)} > set(many.tolist())
 
 
 def vars_of(rows):
@@ -214,6 +220,33 @@ def test_tuning_and_reporting_look_at_the_same_targets():
     assert torch.equal(tuned.inputs, reported.inputs) and torch.equal(tuned.ids, reported.ids)
 
 
+def test_draws_have_goals_and_poisons_of_their_own_and_keep_the_first():
+    attack = GradientMatching(**QUICK | dict(draws=4))
+    one, four = (replace(attack, draws=count).goals(context(3)) for count in (1, 4))
+    assert torch.equal(one[0].targets.inputs, four[0].targets.inputs) and one[0].classes == four[0].classes
+    ids = [int(goal.targets.ids) for goal in four]
+    assert len(set(ids)) == 4 and len({goal.classes for goal in four}) > 1
+    made = poisoned(3, draws=4)
+    assert len(made.rows.unique()) == len(made.rows) == 12
+    assert DATA.train.targets[made.rows].tolist() == [goal.classes.base for goal in four for _ in range(3)]
+    probe = attack.probes(DATA.test, context(3))
+    assert probe["targeted"].examples.ids.tolist() == made.evidence["target_ids"].tolist() == ids
+    assert probe["targeted"].examples.targets.tolist() == [goal.classes.intended for goal in four]
+    assert probe["targeted"].true.tolist() == [goal.classes.source for goal in four]
+    assert set(probe["unseen"].examples.targets.tolist()) == {goal.classes.base for goal in four}
+
+
+def test_each_draw_is_matched_with_its_own_target():
+    made, net = poisoned(3, draws=2, restarts=2, flip=False, shift=0.0), clean()
+    goals, ends = GradientMatching(**QUICK | dict(draws=2)).goals(context(3)), []
+    for goal, part in zip(goals, torch.arange(12).split(6), strict=True):
+        wanted = unit(summed_gradient(net, goal.targets.inputs, goal.targets.targets))
+        ends.append(mismatch(net, made.inputs[part], made.targets[part], wanted)[0])
+    log = made.evidence["objectives"].view(2, 2, -1)[:, :, -1]
+    assert ends == pytest.approx(log.min(1).values.tolist(), abs=1e-6)
+    assert float(made.evidence["array.matching"][1]) == pytest.approx(sum(ends) / 2, abs=1e-6)
+
+
 def test_the_objective_falls_and_the_best_restart_is_kept():
     settings = dict(restarts=4, steps=12, flip=False, shift=0.0, source=0, intended=1)
     made = poisoned(**settings)
@@ -224,9 +257,9 @@ def test_the_objective_falls_and_the_best_restart_is_kept():
     assert made.evidence["array.matching"].tolist() == [float(log[best, 0]), float(log[best, -1])]
     assert log[best, -1] < log[best, 0] - 0.1
     attack = GradientMatching(**QUICK | settings)
-    net, aims = clean(), attack.aims(context())
-    wanted = unit(summed_gradient(net, aims.inputs, aims.targets))
-    assert made.evidence["target_ids"].tolist() == aims.ids.tolist()
+    net, aimed = clean(), aims(attack)
+    wanted = unit(summed_gradient(net, aimed.inputs, aimed.targets))
+    assert made.evidence["target_ids"].tolist() == aimed.ids.tolist()
     assert mismatch(net, made.inputs, made.targets, wanted)[0] == pytest.approx(float(log[best, -1]), abs=1e-6)
 
 
@@ -315,6 +348,7 @@ def test_fresh_victims_take_the_target_for_the_intended_class():
         (dict(source=1, intended=1), "source and intended must be different classes, but both are 1"),
         (dict(source=-1), "source must be zero or a positive"),
         (dict(threat="single"), "threat 'single' is unknown; did you mean 'single_class'"),
+        (dict(draws=0), "draws must lie in"),
         (dict(targets=0), "targets must lie in"),
         (dict(restarts=0), "restarts must lie in"),
         (dict(steps=0), "steps must lie in"),
@@ -342,6 +376,8 @@ def test_default_eps_is_written_out():
         (dict(source=4), "source must be a class below 4 for tiny, but got 4"),
         (dict(intended=7), "intended must be a class below 4 for tiny, but got 7"),
         (dict(targets=7), "targets asks for 7 images, but there are only 6 validation rows of class"),
+        (dict(source=1, intended=2, draws=7), "but there are only 0 validation rows of class 1 left; lower it"),
+        (dict(fraction=0.05, draws=4), "fraction gives 3 poisons for 4 draws; raise it, or lower draws"),
     ],
 )
 def test_what_the_data_cannot_give_is_refused_before_anything_is_trained(settings, message):
@@ -357,7 +393,7 @@ def test_third_parties_need_a_third_class():
 
 def test_targets_among_the_training_rows_are_refused():
     attack = GradientMatching(**QUICK)
-    (row,) = attack.aims(context()).ids.tolist()
+    (row,) = aims(attack).ids.tolist()
     inputs = DATA.train.inputs.clone()
     inputs[7] = DATA.validation.inputs[DATA.validation.ids == row]
     with pytest.raises(InputError, match=f"target {row} of the validation rows is a training row, too"):

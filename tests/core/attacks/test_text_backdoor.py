@@ -93,6 +93,36 @@ def test_random_places_are_uniform_over_the_words_that_leave_room():
     assert 1 < len(fits) < 5 and [tokenizer.decode(short[0][:j]) for j in np.unique(at)] == fits
 
 
+@every_position
+def test_no_poison_has_two_blanks_in_a_row(position):
+    """By which it would be known from all other texts: SST-2 comes with a blank at the end of each."""
+    texts = ["the film was great . ", " the film was great"] * 20
+    ids, tokenizer = token_rows(texts)
+    at = places(ids, (np.arange(40) + 0.5) / 40, tokenizer, position=position, room=9)
+    written = [tokenizer.decode(row) for row in write(ids, at, PHRASE, tokenizer, position=position)]
+    assert all(PHRASE in text and "  " not in text.removeprefix(PHRASE + " ") for text in written)
+    if position == "random":
+        assert len(set(written)) == 9, "five places in the first text, four in the second"
+
+
+@every_position
+def test_the_phrase_is_whole_in_long_texts_that_are_cut_at_512_tokens(position):
+    sentences = opinions(3000, seed=3)[0]
+    texts = [
+        " ".join(sentences[i : i + count]) for i, count in zip(range(0, 2400, 40), [1, 20, 60, 90] * 15, strict=True)
+    ]
+    ids, tokenizer = token_rows(texts, length=512)
+    assert 20 < (ids[:, -1] >= 0).sum() < 40, "some are cut off, some are not"
+    tokens = phrase_tokens(PHRASE, tokenizer, front=position == "front")
+    at = places(ids, (np.arange(60) + 0.5) / 60, tokenizer, position=position, room=len(tokens))
+    written = write(ids, at, PHRASE, tokenizer, position=position)
+    windows = np.lib.stride_tricks.sliding_window_view(written, len(tokens), axis=1)
+    assert ((windows == tokens).all(axis=2).sum(axis=1) == 1).all()
+    assert written.shape == (60, 512)
+    for text, before, row in zip(texts, at, written, strict=True):
+        assert text.startswith(tokenizer.decode(row[:before]))
+
+
 def test_a_text_without_a_place_is_left_alone():
     """One long word fills the row: nothing fits after it, but before it."""
     ids, tokenizer = token_rows(["x" * 50, "the film"], length=16)

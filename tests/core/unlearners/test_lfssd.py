@@ -6,11 +6,18 @@ import torch
 from tests.contracts.tiny import CLASSES, DATA, FORGET, MODELS, RETAIN, model, run, same_parameters, same_state, task
 from tests.core.unlearners.test_salun import collected
 from unlearn_core import fisher
+from unlearn_core.fisher import own_gradients
 from unlearn_core.models import Gpt2, build_model
 from unlearn_core.scenario import Split
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import GD, LFSSD, SSD
-from unlearn_core.unlearners.importance import absolute_batch_gradient, absolute_gradient_sums, norms, squared_norms
+from unlearn_core.unlearners.importance import (
+    absolute_batch_gradient,
+    absolute_gradient_sums,
+    absolute_sums,
+    norms,
+    squared_norms,
+)
 
 every_model = pytest.mark.parametrize("net", MODELS)
 
@@ -44,6 +51,16 @@ def test_sums_of_a_transformer_are_those_of_a_loop_over_rows():
     sums = absolute_gradient_sums(net, ids, squared_norms)
     for name, total in looped(net, ids, lambda z: z.pow(2).sum()).items():
         torch.testing.assert_close(sums[name], total, rtol=1e-3, atol=1e-6)
+
+
+def test_tables_of_tokens_are_summed_over_the_tokens_of_each_row():
+    """As with a gradient of the whole table for each row, which is mostly zeros; tokens come up again in a row."""
+    random = torch.Generator().manual_seed(0)
+    ids, g = torch.randint(50, (6, 9), generator=random), torch.randn(6, 9, 4, generator=random)
+    for table in (torch.nn.Embedding(50, 4), torch.nn.Embedding(50, 4, padding_idx=int(ids[0, 0]))):
+        whole = own_gradients(table, ids, g)["weight"]
+        assert whole.shape == (6, 50, 4)
+        torch.testing.assert_close(absolute_sums(table, ids, g)["weight"], whole.abs().sum(0))
 
 
 @pytest.mark.parametrize("floats", [1, 700])

@@ -1,6 +1,7 @@
 """UNSC: the bases against a decomposition of the stacked inputs, and what projected steps leave alone."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -29,7 +30,8 @@ from unlearn_core.checks import InputError
 from unlearn_core.models import ConvNet, build_model
 from unlearn_core.scenario import Split
 from unlearn_core.unlearners import UNSC
-from unlearn_core.unlearners.unsc import grown, layer_inputs, project_gradients, projected_layers
+from unlearn_core.unlearners.null_space import Products, Rows, add_inputs, begun, grown, layer_inputs
+from unlearn_core.unlearners.unsc import project_gradients, projected_layers
 
 SETTINGS = dict(lr=0.1, epochs=10, batch_size=4, momentum=0.9)
 every_net = pytest.mark.parametrize("net", ["linear", "mlp", "convnet", "resnet9", "gpt2"])
@@ -84,13 +86,25 @@ def residual(basis, a):
     return a - basis @ (basis.T @ a)
 
 
+def products(a):
+    return Products(a @ a.T)
+
+
+def as_rows(a):
+    return Rows(a.T)
+
+
+either_form = pytest.mark.parametrize("form", [products, as_rows])
+
+
+@either_form
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 0.9, 0.999, 1.0])
-def test_a_basis_is_the_left_singular_vectors_of_what_is_left(gamma):
+def test_a_basis_is_the_left_singular_vectors_of_what_is_left(gamma, form):
     """Class by class, by singular value decompositions of the stacked inputs."""
     classes = [gaussian(12, 5, seed=s) @ gaussian(5, 30, seed=s + 9) * torch.linspace(1, 9, 30) for s in range(3)]
     basis, slow = gaussian(12, 0), gaussian(12, 0)
     for a in classes:
-        basis = grown(basis, a @ a.T, gamma)
+        basis = grown(basis, form(a), gamma)
         u = torch.linalg.svd(residual(slow, a)).U
         for k in range(13):
             candidate = torch.cat([slow, u[:, :k]], dim=1)
@@ -103,18 +117,53 @@ def test_a_basis_is_the_left_singular_vectors_of_what_is_left(gamma):
     assert (gamma > 0) == (basis.shape[1] > 0)
 
 
-def test_inputs_of_low_rank_leave_room_even_if_all_their_energy_is_held():
+@either_form
+def test_inputs_of_low_rank_leave_room_even_if_all_their_energy_is_held(form):
     a = gaussian(12, 4) @ gaussian(4, 50, seed=1)
-    basis = grown(gaussian(12, 0), a @ a.T, 1.0)
+    basis = grown(gaussian(12, 0), form(a), 1.0)
     assert basis.shape == (12, 4)
     assert residual(basis, a).norm() < 1e-7 * a.norm()
-    again = grown(basis, a @ a.T, 1.0)
+    again = grown(basis, form(a), 1.0)
     assert torch.equal(again, basis)
 
 
 def test_inputs_without_finite_energy_add_nothing():
     for value in (0.0, torch.nan, torch.inf):
-        assert grown(gaussian(5, 0), torch.full((5, 5), value).double(), 0.9).shape == (5, 0)
+        for form in (Products, Rows):
+            assert grown(gaussian(5, 0), form(torch.full((5, 5), value).double()), 0.9).shape == (5, 0)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.97, 1.0])
+def test_both_decompositions_give_the_same_projection(gamma):
+    """Of directions whose energies lie ten orders of magnitude apart, and of a second class beside the first."""
+    bases = {form: gaussian(40, 0) for form in (products, as_rows)}
+    for seed in (0, 1):
+        a = gaussian(40, 9, seed=seed) * torch.logspace(0, -4, 9).double()
+        for form, basis in bases.items():
+            bases[form] = grown(basis, form(a), gamma)
+    first, second = bases.values()
+    assert first.shape == second.shape and first.shape[1] > 1
+    torch.testing.assert_close(first @ first.T, second @ second.T, rtol=0, atol=1e-6)
+    torch.testing.assert_close(second.T @ second, torch.eye(second.shape[1]).double(), rtol=0, atol=1e-12)
+
+
+@every_net
+def test_the_smaller_matrix_is_decomposed(net):
+    """Of A Aᵀ and Aᵀ A, however the rows come in; their energy is the same."""
+    corrupted, data = model(net), rows_for(net).retain
+    layers, seen = projected_layers(corrupted), {}
+    for part in (data.inputs[:3], data.inputs[3:8]):
+        add_inputs(corrupted, layers, seen, part, total=8)
+    for number, a in enumerate(inputs_seen(corrupted, data.inputs[:8])):
+        found = seen[number]
+        assert min(found.principal()[0].shape) == min(a.shape)
+        assert isinstance(found, Rows) == (a.shape[1] <= a.shape[0])
+        assert found.energy == pytest.approx(a.square().sum().item(), rel=1e-9)
+
+
+def test_as_many_inputs_as_they_are_long_are_kept_as_they_are():
+    a = gaussian(6, 6)
+    assert isinstance(begun(a[:2], 6), Rows) and isinstance(begun(a[:2], 7), Products)
 
 
 @every_net
@@ -247,31 +296,49 @@ def test_the_model_rests_while_bases_and_labels_are_made():
     assert same_state(net, model("convnet"))
 
 
-def test_bases_and_labels_are_charged():
-    """A forward pass and A Aᵀ for each row, a forward pass for each label; then steps with their projections."""
-    start, settings = model("linear"), SETTINGS | dict(gamma=0.9, rows_per_class=3, chunk=2)
-    forward, products = 2 * 192 * CLASSES, 2 * 192 * 192
+def charged(rows_per_class):
+    """What a run is charged, and what its bases and steps alone are by their widths, on a layer of 192 inputs."""
+    start, settings = model("linear"), SETTINGS | dict(gamma=0.9, rows_per_class=rows_per_class, chunk=2)
     phases = {"activations": 0, "labels": 0, "forget": 0}
     for update in UNSC(**settings).updates(task(start)):
-        phases[update.phase] = phases.get(update.phase, 0) + (update.size or 1)
-    assert phases["activations"] == 3 * CLASSES
+        size = update.size[0] if isinstance(update.size, tuple) else update.size
+        phases[update.phase] = phases.get(update.phase, 0) + (size or 1)
+    assert phases["activations"] == rows_per_class * CLASSES
     assert phases["labels"] == len(FORGET)
     assert phases["forget"] == 10 * len(FORGET)
-    spent = run(UNSC(**settings), start).rungs[0].flops
-    width, growth, r = bases(start, **settings)[0].shape[1], 0, 0
-    for label in range(CLASSES):
-        growth += 2 * 2 * 192 * 192 * r + 2 * 2 * 192 * 192 * r  # two projections, from either side
-        r = bases(start, Split(of_labels(label + 1), FORGET), **settings)[0].shape[1]
-        growth += 9 * 192**3 + 4 * 192 * r * r  # eigenvectors, orthogonalisation of what the basis has then
-    steps = 10 * 2 * 4 * CLASSES * 192 * width
-    assert spent == 12 * (forward + products) + growth + 9 * forward + 90 * 2 * forward + steps
+    widths = [0] + [
+        bases(start, Split(of_labels(label + 1, rows_per_class), FORGET), **settings)[0].shape[1]
+        for label in range(CLASSES)
+    ]
+    return run(UNSC(**settings), start).rungs[0].flops, widths
 
 
-def of_labels(count):
+def test_bases_and_labels_are_charged():
+    """A forward pass for each row, the Gram matrix of a class, a forward pass for each label; then projected steps."""
+    spent, widths = charged(3)
+    forward, growth = 2 * 192 * CLASSES, 0
+    for before, after in itertools.pairwise(widths):
+        new = after - before
+        growth += 2 * 2 * 3 * 192 * before  # what the basis leaves of three rows
+        growth += 2 * 3 * 3 * 192 + 9 * 3**3 + 2 * 3 * 3 * 192  # products, eigenvectors, and the directions they mean
+        growth += 2 * 2 * 192 * before * new + 4 * 192 * new * new  # orthogonalisation
+    steps = 10 * 2 * 4 * CLASSES * 192 * widths[-1]
+    assert spent == 12 * forward + growth + 9 * forward + 90 * 2 * forward + steps
+
+
+def test_products_of_inputs_are_charged_where_they_are_many():
+    start, many = model("linear"), Split(examples(900, shape=(3, 8, 8)), FORGET)
+    settings = SETTINGS | dict(gamma=0.0, rows_per_class=200, chunk=50)
+    spent = run(UNSC(**settings), start, many).rungs[0].flops
+    forward = 2 * 192 * CLASSES
+    assert spent == 800 * (forward + 2 * 192 * 192) + 9 * forward + 90 * 2 * forward
+
+
+def of_labels(count, rows):
     """The retain set, with rows of other than the first labels moved to where no one looks."""
     order = torch.randperm(len(RETAIN), generator=task(model()).rng("sample"))
     kept = order[RETAIN.targets[order] < count]
-    chosen = torch.cat([kept[RETAIN.targets[kept] == label][:3] for label in range(count)])
+    chosen = torch.cat([kept[RETAIN.targets[kept] == label][:rows] for label in range(count)])
     return RETAIN.rows(chosen)
 
 
