@@ -1,23 +1,33 @@
 """Content-addressed artifacts: made once, shared by every sweep that uses the same store, rebuilt when damaged.
 
 `store/<kind>/<hash>/` holds `tensors.safetensors` and `meta.json`; the hash is that of the recipe that makes it. Both
-are written under a temporary name and renamed, and checked against a checksum when read.
+are written under a temporary name and renamed, and checked against a checksum when read. In an object store the
+tensors are called after their checksum and `meta.json` comes last: without it there is nothing to read.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+
+from sweeps.files import Folder, Remote, StorageError, child, put, writing
+from sweeps.leases import held
+
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+KEPT_IN_MEMORY = 16  # artifacts that a read-only store could not take
 
 log = logging.getLogger(__name__)
 
@@ -36,59 +46,127 @@ def digest(content: Any) -> str:
 
 
 class ArtifactStore:
-    """Artifacts under one folder."""
+    """Artifacts under one folder. One that cannot be written is read; what it lacks stays in memory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Folder) -> None:
         self.root = root
+        self._unsaved: OrderedDict[Folder, Artifact] = OrderedDict()
 
     def get(self, kind: str, recipe: Mapping[str, Any], make: Callable[[], Artifact]) -> Artifact:
-        """The artifact made by `recipe`: read if it is there and sound, else made and kept."""
-        folder = self.root / kind / digest(recipe)
-        found = read(folder)
+        """The artifact made by `recipe`: read if it is there and sound, else made and kept; by one process only, if
+        several ask at once. Raises StorageError where it cannot be kept for want of space."""
+        folder = child(child(self.root, kind), digest(recipe))
+        found = self._unsaved.get(folder) or read(folder)
         if found is not None:
             return found
-        made = make()
+        _make_parent(folder)
+        with held(_lease(folder), lambda: _sound(folder)) as made_by_another:
+            return made_by_another or self._keep(folder, recipe, make())
+
+    def tensors(self, recipe: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The features that `recipe` makes, likewise."""
+        return self.get("features", recipe, lambda: Artifact(make(), {})).tensors
+
+    def _keep(self, folder: Folder, recipe: Mapping[str, Any], made: Artifact) -> Artifact:
         contiguous = {k: v.detach().cpu().contiguous() for k, v in made.tensors.items()}
-        write(folder, Artifact(contiguous, made.meta), recipe)
-        return Artifact(contiguous, made.meta)
+        artifact = Artifact(contiguous, made.meta)
+        try:
+            write(folder, artifact, recipe)
+        except StorageError as problem:
+            if problem.errno not in READ_ONLY:
+                raise
+            self._remember(folder, artifact)
+        return artifact
+
+    def _remember(self, folder: Folder, artifact: Artifact) -> None:
+        if not self._unsaved:
+            log.warning("artifact store %s cannot be written: what it lacks is made again by every process", self.root)
+        self._unsaved[folder] = artifact
+        while len(self._unsaved) > KEPT_IN_MEMORY:
+            self._unsaved.popitem(last=False)
 
 
-def read(folder: Path) -> Artifact | None:
+def _lease(folder: Folder) -> Folder:
+    name = f".{folder.name}.lease"
+    return folder.with_name(name) if isinstance(folder, Path) else Remote(f"{folder.url.rpartition('/')[0]}/{name}")
+
+
+def _make_parent(folder: Folder) -> None:
+    try:
+        with writing(folder):
+            if isinstance(folder, Path):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+    except StorageError as problem:
+        if problem.errno not in READ_ONLY:
+            raise
+
+
+def read(folder: Folder) -> Artifact | None:
     """The artifact in `folder`, or None if there is none or it is damaged (which is logged and cleared away)."""
-    if not folder.exists():
+    found = _content(folder)
+    if isinstance(found, str):
+        _discard(folder, found)
+        return None
+    return found
+
+
+def _sound(folder: Folder) -> Artifact | None:
+    found = _content(folder)
+    return None if isinstance(found, str) else found
+
+
+def _content(folder: Folder) -> Artifact | str | None:
+    """The artifact, what is wrong with it, or None if there is none."""
+    if not (folder if isinstance(folder, Path) else folder / "meta.json").exists():
         return None
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
-        blob = (folder / "tensors.safetensors").read_bytes()
+        blob = (folder / _tensors_name(folder, meta["sha256"])).read_bytes()
         if meta["sha256"] == _checksum(blob, meta["recipe"], meta["content"]):
             return Artifact(load(blob), meta["content"])
-        why = "checksum differs"
+        return "checksum differs"
     except FileNotFoundError as problem:
-        why = f"{Path(problem.filename).name} is missing"
+        return f"{Path(problem.filename or str(problem)).name} is missing"
+    except SafetensorError:
+        return "tensors.safetensors cannot be read"
     except (ValueError, LookupError, TypeError):
-        why = "meta.json cannot be read"
-    _discard(folder, why)
-    return None
+        return "meta.json cannot be read"
+
+
+def _tensors_name(folder: Folder, checksum: str) -> str:
+    """In an object store two writers may come in between each other, and never share a name."""
+    return "tensors.safetensors" if isinstance(folder, Path) else f"tensors-{int(checksum, 16):064x}.safetensors"
 
 
 def _checksum(blob: bytes, recipe: Any, content: Any) -> str:
     return hashlib.sha256(blob + json.dumps([recipe, content], sort_keys=True).encode()).hexdigest()
 
 
-def _discard(folder: Path, why: str) -> None:
+def _discard(folder: Folder, why: str) -> None:
     log.warning("artifact %s is damaged (%s); it is made again", folder, why)
-    shutil.rmtree(folder, ignore_errors=True)
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(folder: Path, artifact: Artifact, recipe: Mapping[str, Any]) -> None:
-    """Put `artifact` into `folder` in one step; if another process was faster, its copy stays."""
+def write(folder: Folder, artifact: Artifact, recipe: Mapping[str, Any]) -> None:
+    """Put `artifact` into `folder` in one step; if another process was faster, its copy stays. Raises StorageError."""
     blob = save(artifact.tensors)
     meta = {"sha256": _checksum(blob, recipe, artifact.meta), "recipe": recipe, "content": artifact.meta}
+    files = {_tensors_name(folder, str(meta["sha256"])): blob, "meta.json": json.dumps(meta, indent=1).encode()}
+    if isinstance(folder, Remote):
+        for name, data in files.items():
+            put(folder / name, data)
+        return
+    with writing(folder):
+        _write_folder(folder, files)
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
     try:
-        for name, data in (("tensors.safetensors", blob), ("meta.json", json.dumps(meta, indent=1).encode())):
+        for name, data in files.items():
             with open(temporary / name, "wb") as file:
                 file.write(data)
                 file.flush()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from sweeps.ensemble import REFERENCES
+from sweeps.files import Folder
 from sweeps.proposals import proposal_count
 from sweeps.references import reference_methods
 from sweeps.spec import SINGLE, Method, Sweep
@@ -36,17 +36,16 @@ class Cell:
 
 
 def reference_cells(sweep: Sweep) -> list[Cell]:
-    seeds = (*sweep.seeds.confirmation, *sweep.seeds.tuning)
     return [
         Cell("reference", attack, rate, seed=seed)
         for attack in sweep.attacks
         for rate in sweep.discovery_rates
-        for seed in seeds
+        for seed in sweep.scenario_seeds
     ]
 
 
 def study_cells(sweep: Sweep) -> list[Cell]:
-    methods = ["best"] if sweep.search.mode == "best" else list(sweep.methods)
+    methods = ["best"] if sweep.search.mode == "best" and sweep.methods else list(sweep.methods)
     return [
         Cell("study", attack, rate, method)
         for attack in sweep.attacks
@@ -55,7 +54,7 @@ def study_cells(sweep: Sweep) -> list[Cell]:
     ]
 
 
-def ensemble_cells(sweep: Sweep, sweep_dir: Path) -> list[Cell]:
+def ensemble_cells(sweep: Sweep, sweep_dir: Folder) -> list[Cell]:
     """One per scenario that gets an ensemble and discovery rate; where an attack has no references yet, it is taken to
     take."""
     cells = []
@@ -82,14 +81,14 @@ def stage_of(sweep: Sweep, cell: Cell) -> str:
     return "confirmation" if cell.seed in sweep.seeds.confirmation else "tuning"
 
 
-def reference_trials(sweep: Sweep, sweep_dir: Path, cell: Cell) -> dict[int, list[Trial]]:
+def reference_trials(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> dict[int, list[Trial]]:
     """Reference trials of a study's scenarios, by seed."""
     seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
     names = {seed: Cell("reference", cell.attack, cell.discovery_rate, seed=seed).name for seed in seeds}
     return {seed: read_cell(sweep_dir, name) for seed, name in names.items()}
 
 
-def attack_took(sweep: Sweep, sweep_dir: Path, attack: str, rate: float, *, unknown: bool) -> dict[int, bool]:
+def attack_took(sweep: Sweep, sweep_dir: Folder, attack: str, rate: float, *, unknown: bool) -> dict[int, bool]:
     """In which scenarios an attack took, by seed; `unknown` for those without references."""
     references = reference_trials(sweep, sweep_dir, Cell("study", attack, rate))
     return {seed: bool(trials[0]["attack_took"]) if trials else unknown for seed, trials in references.items()}

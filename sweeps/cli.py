@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sweeps.files import StorageError, place
 from sweeps.listing import print_list
 from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset, read_yaml
+from sweeps.tracking_uri import without_secrets
 from unlearn_core.checks import InputError
 
 DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
@@ -38,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     what.add_argument("--name", help="name of the results folder (default: the preset's, with a hash after --set)")
     where = p.add_argument_group("where")
-    where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="results (default: results)")
+    where.add_argument(
+        "--out", type=place, default=place("results"), metavar="DIR",
+        help="results: a folder or s3://BUCKET/PREFIX (default: results)",
+    )  # fmt: skip
+    where.add_argument("--store", type=place, metavar="DIR", help="trained models and poisons (default: OUT/store)")
     where.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data files")
     where.add_argument("--download", action="store_true", help="allow fetching missing data files into --data-root")
     where.add_argument("--address", help="Ray cluster to join (default: RAY_ADDRESS, else this machine alone)")
@@ -87,24 +93,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0 done, 1 some work failed, 2 bad input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
-    try:
-        if options.list:
-            print_list(options.plugin)
-            return 0
-        sweep = read_sweep(options)
-        from sweeps.driver import Driver  # torch and pandas are loaded only once the words make sense
+    return answered(lambda: _run(options, arguments))
 
-        command = shlex.join(["python", "sweeps/budget_sweep.py", *arguments])
-        driver = Driver(sweep, options, command)
-        if options.sync_mlflow:
-            return driver.sync_tracking()
-        if options.dry_run:
-            driver.print_plan()
-            return 0
-        return driver.run()
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.list:
+        print_list(options.plugin)
+        return 0
+    sweep = read_sweep(options)
+    from sweeps.driver import Driver  # torch and pandas are loaded only once the words make sense
+
+    command = without_secrets(shlex.join(["python", "sweeps/budget_sweep.py", *arguments]))
+    driver = Driver(sweep, options, command)
+    if options.sync_mlflow:
+        return driver.sync_tracking()
+    if options.dry_run:
+        driver.print_plan()
+        return 0
+    return driver.run()
+
+
+def answered(command: Callable[[], int]) -> int:
+    """What `command` returns; bad input is one clear line and 2, storage that fails one and 1, an interruption 130."""
+    try:
+        return command()
     except InputError as problem:
         print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
         return 2
+    except StorageError as problem:
+        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nstopped; finished trials are kept: run the same command again to go on", file=sys.stderr)
         return 130

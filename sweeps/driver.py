@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +16,14 @@ from typing import Any
 from sweeps import store
 from sweeps.cell import Cell, trials_in
 from sweeps.executors import Executor, InlineExecutor, Outcome
+from sweeps.files import Remote, StorageError, resolved, unwritable, writing
+from sweeps.leases import EXPIRY, Lease
 from sweeps.machine import code_version, describe_machine, versions
 from sweeps.plan import Missing, check_data, check_scenarios, estimate, members, missing, ready, waves
 from sweeps.progress import ProgressDisplay, duration
+from sweeps.replica import Replica
 from sweeps.spec import Sweep
-from sweeps.tracking_uri import default_uri, reachable
+from sweeps.tracking_uri import default_uri, reachable, without_secrets
 from sweeps.workbench import Place, Workbench, pick_device
 from sweeps.worker import read_manifest
 from unlearn_core.checks import InputError
@@ -37,8 +38,11 @@ class Driver:
 
     def __init__(self, sweep: Sweep, options: argparse.Namespace, command: str) -> None:
         self.sweep, self.options, self.command = sweep, options, command
-        self.out: Path = options.out.resolve()
-        self.dir = self.out / sweep.name
+        self.out = resolved(options.out, "--out")
+        self.store = resolved(options.store, "--store") if options.store else self.out / "store"
+        self.home = self.out / sweep.name  # what workers write to; `dir` is where everything else is read and made
+        self.replica = Replica(self.home)
+        self.dir = self.replica.dir
         self.address = options.address or os.environ.get("RAY_ADDRESS") or "local"
         cpus, gpus = sweep.resources.cpus, sweep.resources.gpus
         self.local = self.address == "local" or options.inline
@@ -51,13 +55,15 @@ class Driver:
             pick_device(gpus) if runs_here else ("cuda" if gpus else "cpu"),
             max(1, int(cpus)),
             options.download,
+            self.store,
         )
         self._tracking_uri: str | None = options.tracking_uri
 
     def run(self) -> int:
         """Everything from checks to report. Returns the exit code."""
         self._prepare_folder()
-        with self._only_driver():
+        with self._only_driver(), writing(self.dir):
+            self.replica.pull()
             self._check_manifest()
             left = missing(self.sweep, self.dir)
             if left.references or left.studies:
@@ -78,13 +84,14 @@ class Driver:
 
     def print_plan(self) -> None:
         """What would be done, and what it would cost on this machine."""
+        self.replica.pull()
         self._check_manifest()
         work, left = self._workbench(), missing(self.sweep, self.dir)
         check_scenarios(work)
         cost = estimate(work, left)
         slots = 1 if self.options.inline else max(1, int((os.cpu_count() or 1) / max(0.01, self.sweep.resources.cpus)))
         cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
-        print(f"sweep {self.sweep.name}: {self.dir}")
+        print(f"sweep {self.sweep.name}: {self.home}")
         for name, trials in cells:
             print(f"  {name:<40} up to {trials} trials")
         print(f"scenarios   {cost.scenarios}")
@@ -96,30 +103,34 @@ class Driver:
 
     def sync_tracking(self) -> int:
         """Send what the tracking store is missing."""
+        self.replica.pull()
         if not (self.dir / "sweep.json").exists():
-            raise InputError(f"there is no sweep in {self.dir}; run it first, or name another with --out or --name")
+            raise InputError(f"there is no sweep in {self.home}; run it first, or name another with --out or --name")
         problem = reachable(self.tracking_uri)
         if problem:
             raise InputError(f"--tracking-uri: {problem}")
-        with contextlib.suppress(InputError), self._only_driver():
+        with contextlib.suppress(InputError, StorageError), self._only_driver():
             (self.dir / ".running").unlink(missing_ok=True)  # left by a driver that was killed
-        return subprocess.run(self._tracking_command()).returncode
+        return subprocess.run(self._tracking_command(), env=self._tracking_environment()).returncode
 
     @property
     def tracking_uri(self) -> str:
         if self._tracking_uri is None:
-            self._tracking_uri = default_uri(self.out)
+            self._tracking_uri = default_uri(self.dir.parent)
         return self._tracking_uri
 
     def _prepare_folder(self) -> None:
-        """Create the sweep's folder, and see that it and the artifact store can be written."""
-        try:
-            for folder in (self.out / "store", self.dir):
-                folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
-        except OSError as problem:
-            raise InputError(f"--out {self.out} cannot be written: {problem.strerror}; choose another folder") from None
+        """Create the sweep's folder, and see that it can be written, and the artifact store at least read."""
+        problem = unwritable(self.home)
+        if problem:
+            raise InputError(f"--out {self.out} cannot be written: {problem}; choose another folder")
+        problem = unwritable(self.store)
+        if problem and not self.store.exists():
+            raise InputError(f"--store {self.store} cannot be written: {problem}; choose another folder")
+        if problem:
+            print(f"warning: {self.store} can only be read: what it lacks is made again in every run", file=sys.stderr)
+        if isinstance(self.home, Remote):
+            print(f"{self.home}: report, MLflow and a copy of the records are in {self.dir}", file=sys.stderr)
 
     def _check_manifest(self) -> None:
         """A sweep that already has records in this folder must be this one."""
@@ -128,7 +139,7 @@ class Driver:
         difference = self._difference()
         if difference:
             raise InputError(
-                f"{self.dir} holds a sweep with other settings ({difference}); give this one another --name or --out"
+                f"{self.home} holds a sweep with other settings ({difference}); give this one another --name or --out"
             )
 
     def _difference(self) -> str | None:
@@ -145,6 +156,7 @@ class Driver:
             known = read_manifest(self.dir)
             if known["spec"].get("plugins") != self.sweep.to_dict()["plugins"]:  # they may have moved
                 _replace_json(path, known | {"spec": self.sweep.to_dict()})
+                self.replica.push(path.name)
             return
         manifest = {
             "name": self.sweep.name,
@@ -159,17 +171,23 @@ class Driver:
             "methods": {name: {"summary": UNLEARNERS.summary(name)} for name in UNLEARNERS.names()},
         }
         _replace_json(path, manifest)
+        self.replica.push(path.name)
 
     @contextlib.contextmanager
     def _only_driver(self) -> Iterator[None]:
         """Two drivers on one sweep would do everything twice: the second is refused."""
-        with open(self.dir / ".lock", "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                why = f"another process is running this sweep in {self.dir}; wait for it or use --name"
-                raise InputError(why) from None
+        lease = Lease(self.home / ".lock")
+        holder = lease.take()
+        if holder is not None:
+            raise InputError(
+                f"another process is running this sweep in {self.home}: {holder}; wait for it or use --name. Without "
+                f"a sign of life from its machine its lock is free after {EXPIRY:g} s; to free it now, delete "
+                f"{lease.path}"
+            )
+        try:
             yield
+        finally:
+            lease.release()
 
     def _executor(self) -> Executor:
         if self.options.inline:
@@ -200,11 +218,15 @@ class Driver:
         seen: dict[bytes, dict[Path, tuple[int, int]]] = {b"\n": {}, store.FAILED: {}}
 
         def count() -> tuple[int, int]:
+            with contextlib.suppress(StorageError):  # the next look may reach the object store again
+                self.replica.pull(patient=True)
             trials, failed = (store.count_trials(self.dir, known, mark) for mark, known in seen.items())
             return trials, failed
 
         with ProgressDisplay(name, sum(trials_in(self.sweep, cell) for cell in cells), count):
-            return executor.map(self.dir, self.place, cells)
+            outcomes = executor.map(self.home, self.place, cells)
+            self.replica.pull()
+        return outcomes
 
     @contextlib.contextmanager
     def _mirror(self) -> Iterator[None]:
@@ -221,7 +243,9 @@ class Driver:
         running.write_text(str(os.getpid()))
         log = open(self.dir / "tracking.log", "w")  # noqa: SIM115 - the process keeps it
         command = [*self._tracking_command(), "--follow"]
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # Ctrl-C is not for it
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env=self._tracking_environment(), start_new_session=True
+        )  # Ctrl-C is not for it
         try:
             yield
         finally:
@@ -231,7 +255,11 @@ class Driver:
 
     def _tracking_command(self) -> list[str]:
         runs = ["--child-runs", str(self.options.child_runs)]
-        return [sys.executable, "-m", "sweeps.tracking", str(self.dir), "--tracking-uri", self.tracking_uri, *runs]
+        return [sys.executable, "-m", "sweeps.tracking", str(self.dir), *runs]
+
+    def _tracking_environment(self) -> dict[str, str]:
+        """The URI may hold a password, and everybody on the machine can read command lines."""
+        return os.environ | {"MLFLOW_TRACKING_URI": self.tracking_uri}
 
     def _report(self) -> int:
         """Compact the records and analyse them. Returns an exit code."""
@@ -242,7 +270,9 @@ class Driver:
         failed = sum(trial["error"] is not None for trial in trials)
         if failed:
             print(f"{failed} of {len(trials)} trials failed; their tracebacks are in the records", file=sys.stderr)
-        return self._analyse()
+        code = self._analyse()
+        self.replica.push("records.parquet", "report")
+        return code
 
     def _analyse(self) -> int:
         """Tables, verdict and report, by the analysis package in a process of its own."""
@@ -259,7 +289,8 @@ class Driver:
         print(f"\nbrowse the trials: {page}")
         if not self.tracking_uri.startswith("http"):
             mlflow = Path(sys.executable).with_name("mlflow")
-            server = f"{mlflow} server --backend-store-uri {self.tracking_uri} --host 127.0.0.1 --port 5000"
+            place = without_secrets(self.tracking_uri)
+            server = f"{mlflow} server --backend-store-uri {place} --host 127.0.0.1 --port 5000"
             # without its job service the server starts in a third of the time
             print(f"  after starting  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}")
 

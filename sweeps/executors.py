@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sweeps.cell import Cell
+from sweeps.files import Folder
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 class Executor(Protocol):
     """Runs cells. A cell that fails never stops the others."""
 
-    def map(self, sweep_dir: Path, place: Place, cells: Sequence[Cell]) -> list[Outcome]: ...
+    def map(self, sweep_dir: Folder, place: Place, cells: Sequence[Cell]) -> list[Outcome]: ...
 
     def close(self) -> None: ...
 
@@ -29,7 +29,7 @@ class Executor(Protocol):
 class InlineExecutor:
     """One cell after the other in this process: for debugging, tests, and machines without Ray."""
 
-    def map(self, sweep_dir: Path, place: Place, cells: Sequence[Cell]) -> list[Outcome]:
+    def map(self, sweep_dir: Folder, place: Place, cells: Sequence[Cell]) -> list[Outcome]:
         return [Outcome(cell, work_cell(sweep_dir, place, cell)) for cell in cells]
 
     def close(self) -> None:

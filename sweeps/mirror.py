@@ -76,7 +76,7 @@ class Mirror:
 
     def close(self, key: str, trials: Sequence[Trial]) -> None:
         """Finish a run that shows these trials, and mark that it does."""
-        self.finish(key, "FINISHED", rows.times_ms(trials[-1])[1])
+        self.finish(key, "FINISHED", max(rows.times_ms(trial)[1] for trial in trials))
         self.log(key, [], {}, {"sweep.closed": rows.mark(trials)})
 
 
@@ -111,8 +111,8 @@ def known_runs(client: Any, experiment_id: str, sweep_id: str) -> dict[str, Run]
 def send(to: Mirror, child_runs: int) -> tuple[int, int]:
     """Send what is missing; returns how many trials were new and how many there are."""
     running = is_running(to.sweep_dir)  # asked before reading: what is written in between is then sent next time
-    trials = rows.in_order(read_trials(to.sweep_dir))
-    start_ms = rows.times_ms(trials[0])[0] if trials else round(1000 * time.time())
+    trials = read_trials(to.sweep_dir)  # in the order in which each study grew, so an earlier sync saw a prefix of it
+    start_ms = min((rows.times_ms(trial)[0] for trial in trials), default=round(1000 * time.time()))
     root = to.run("sweep", to.name, parent="", start_ms=start_ms, tags={})
     own = _with_own_run(to, trials, child_runs)
     studies: dict[str, list[Trial]] = {}
@@ -131,8 +131,8 @@ def send(to: Mirror, child_runs: int) -> tuple[int, int]:
 def _with_own_run(to: Mirror, trials: Sequence[Trial], child_runs: int) -> set[str]:
     """Ids of the trials that have or get a run of their own: those that have one, then the earliest of the others."""
     have = {trial["trial_id"] for trial in trials if f"trial/{trial['trial_id']}" in to.runs}
-    others = [trial["trial_id"] for trial in trials if trial["trial_id"] not in have]
-    return have.union(others[: max(0, child_runs - len(have))])
+    others = sorted((rows.times_ms(trial)[1], trial["trial_id"]) for trial in trials if trial["trial_id"] not in have)
+    return have.union(name for _, name in others[: max(0, child_runs - len(have))])
 
 
 def _send_study(to: Mirror, study: str, own: set[str], trials: Sequence[Trial], *, running: bool) -> int:

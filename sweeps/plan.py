@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -52,12 +54,17 @@ class Estimate(NamedTuple):
 
 
 def check_scenarios(work: Workbench) -> None:
-    """Every scenario must be possible; raises InputError before any training."""
-    seeds = (*work.sweep.seeds.tuning, *work.sweep.seeds.confirmation)
+    """Every scenario must be possible; raises InputError before any training. What an attack only warns of is told once
+    per attack."""
+    seeds = work.sweep.scenario_seeds
     work.check_methods(work.scenario(next(iter(work.sweep.attacks)), seeds[0]))
     for attack in work.sweep.attacks:
-        for seed in seeds:
-            work.check(attack, seed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for seed in seeds:
+                work.check(attack, seed)
+        for warned in [w for w in caught if w.category is UserWarning][:1]:
+            print(f"warning: attack {attack!r}: {warned.message}", file=sys.stderr)
 
 
 def check_data(work: Workbench, sweep_dir: Path) -> None:
@@ -125,7 +132,7 @@ def estimate(work: Workbench, left: Missing) -> Estimate:
     trials = sum(trials_in(sweep, cell) for cell in left.studies)
     climbs = sum(climbs_in(sweep, cell) for cell in left.studies)
     ladders = climbs * max(sweep.budgets) + len(left.references) * sum(sweep.budgets)
-    scenarios = len(sweep.attacks) * (len(sweep.seeds.tuning) + len(sweep.seeds.confirmation))
+    scenarios = len(sweep.attacks) * len(sweep.scenario_seeds)
     return Estimate(scenarios, trainings, trials, training * (trainings + ladders), speed)
 
 

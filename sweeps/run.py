@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from sweeps.cell import Cell, reference_trials, stage_of
 from sweeps.ensemble import REFERENCES, measure_ensembles, run_ensemble_trial, train_members
+from sweeps.files import Folder
 from sweeps.proposals import proposal_count
 from sweeps.references import measure_references, read_reference, reference_methods
 from sweeps.spec import Sweep
@@ -16,18 +16,18 @@ from sweeps.trial import Request, run_trial
 from sweeps.workbench import Workbench
 
 
-def run_cell(work: Workbench, sweep_dir: Path, cell: Cell, on_record: Callable[[Trial], None] | None = None) -> int:
+def run_cell(work: Workbench, sweep_dir: Folder, cell: Cell, on_record: Callable[[Trial], None] | None = None) -> int:
     """Do what the cell's records say is missing; returns the number of new trials."""
     done = {"reference": run_references, "study": run_study, "ensemble": run_ensemble}[cell.kind]
     return done(work, sweep_dir, cell, on_record or (lambda _: None))
 
 
-def references_missing(sweep_dir: Path, cell: Cell, sweep: Sweep) -> bool:
+def references_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
     wanted = reference_methods(stage_of(sweep, cell), cell.discovery_rate)
     return not set(wanted) <= {trial["method"] for trial in read_cell(sweep_dir, cell.name)}
 
 
-def run_references(work: Workbench, sweep_dir: Path, cell: Cell, on_record: Callable[[Trial], None]) -> int:
+def run_references(work: Workbench, sweep_dir: Folder, cell: Cell, on_record: Callable[[Trial], None]) -> int:
     """Train and measure what a scenario's trials are compared with."""
     there = {trial["trial_id"] for trial in read_cell(sweep_dir, cell.name)}
     if not references_missing(sweep_dir, cell, work.sweep):
@@ -37,11 +37,11 @@ def run_references(work: Workbench, sweep_dir: Path, cell: Cell, on_record: Call
     return _append(sweep_dir, cell, [trial for trial in trials if trial["trial_id"] not in there], on_record)
 
 
-def ensemble_missing(sweep_dir: Path, cell: Cell) -> bool:
+def ensemble_missing(sweep_dir: Folder, cell: Cell) -> bool:
     return not set(REFERENCES) <= {trial["method"] for trial in read_cell(sweep_dir, cell.name)}
 
 
-def run_ensemble(work: Workbench, sweep_dir: Path, cell: Cell, on_record: Callable[[Trial], None]) -> int:
+def run_ensemble(work: Workbench, sweep_dir: Folder, cell: Cell, on_record: Callable[[Trial], None]) -> int:
     """Train a member of an ensemble, which is recorded nowhere but in the store; or measure the ensemble."""
     if cell.member >= 0:
         train_members(work, cell.attack, cell.seed, cell.member)
@@ -55,7 +55,7 @@ def run_ensemble(work: Workbench, sweep_dir: Path, cell: Cell, on_record: Callab
     return _append(sweep_dir, cell, [trial for trial in trials if trial["trial_id"] not in there], on_record)
 
 
-def run_study(work: Workbench, sweep_dir: Path, cell: Cell, on_record: Callable[[Trial], None]) -> int:
+def run_study(work: Workbench, sweep_dir: Folder, cell: Cell, on_record: Callable[[Trial], None]) -> int:
     """Propose and evaluate on the tuning scenarios, then confirm the choice on fresh ones."""
     sweep = work.sweep
     references = {s: read_reference(t) for s, t in reference_trials(sweep, sweep_dir, cell).items()}
@@ -81,7 +81,7 @@ def run_study(work: Workbench, sweep_dir: Path, cell: Cell, on_record: Callable[
     return count
 
 
-def _append(sweep_dir: Path, cell: Cell, trials: Sequence[Trial], on_record: Callable[[Trial], None]) -> int:
+def _append(sweep_dir: Folder, cell: Cell, trials: Sequence[Trial], on_record: Callable[[Trial], None]) -> int:
     writer = CellWriter(sweep_dir, cell.name)
     for trial in trials:
         writer.append(trial)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sweeps.cell import Cell, attack_took, ensemble_seeds, methods_of
+from sweeps.files import Folder
 from sweeps.proposals import Finished, Proposal, proposal_count
 from sweeps.spec import Sweep
 from sweeps.store import Trial, read_cell
@@ -76,12 +76,12 @@ def rung_scores(trial: Trial, budgets: Sequence[float]) -> list[float]:
     return [WORST if score is None else max(WORST, score) for score in found]
 
 
-def load_study(sweep: Sweep, sweep_dir: Path, cell: Cell) -> Study:
+def load_study(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> Study:
     took = attack_took(sweep, sweep_dir, cell.attack, cell.discovery_rate, unknown=False)
     return Study(sweep, cell, read_cell(sweep_dir, cell.name), took)
 
 
-def study_missing(sweep_dir: Path, cell: Cell, sweep: Sweep) -> bool:
+def study_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
     study, proposals = load_study(sweep, sweep_dir, cell), proposal_count(sweep.search, methods_of(sweep, cell))
     return bool(study.tuning_left(proposals) or study.confirmation_left(proposals) or study.ensembles_left(proposals))
 

@@ -65,11 +65,6 @@ def per_mille(budget: float | None) -> int:
     return round(1000 * (budget or 0))
 
 
-def in_order(trials: Iterable[Trial]) -> list[Trial]:
-    """By the time they were recorded: the order in which a study grows, so an earlier sync saw a prefix of it."""
-    return sorted(trials, key=lambda trial: (trial.get("finished_at") or 0, trial["trial_id"]))
-
-
 def times_ms(trial: Trial) -> tuple[int, int]:
     """Start and end of a trial's updates, in milliseconds since 1970."""
     end = float(trial.get("finished_at") or 0)

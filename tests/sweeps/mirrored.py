@@ -67,11 +67,14 @@ class Sweep:
         self.folder.mkdir()
         (self.folder / "sweep.json").write_text(json.dumps({"name": name, "command": "x", "spec": {}}))
 
-    def write(self, trials: list[dict[str, Any]], part: str = "a") -> None:
+    def write(self, trials: list[dict[str, Any]], part: str = "a", start: int | None = None) -> None:
+        """As a writer of its own, which by default knows all that is there when it begins."""
         for one in trials:
             cell = self.folder / "records" / str(abs(hash(one["study"])))
             cell.mkdir(parents=True, exist_ok=True)
-            with open(cell / f"{part}.jsonl", "a") as file:
+            known = sum(len(path.read_text().splitlines()) for path in cell.iterdir()) if start is None else start
+            begun = list(cell.glob(f"*-{part}.jsonl"))
+            with open(begun[0] if begun else cell / f"{known:08d}-{part}.jsonl", "a") as file:
                 file.write(json.dumps(one) + "\n")
 
     def sync(self, **options: Any) -> tracking.SyncReport:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+import sweeps.leases
 from sweeps.artifacts import Artifact, ArtifactStore, digest, read, write
 
 RECIPE = {"rows": [1, 2], "lr": 0.1}
@@ -134,26 +137,78 @@ def test_a_writer_that_comes_second_keeps_the_first_copy(store: ArtifactStore) -
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def _race(root: Path, barrier: object, results: object) -> None:
+def _race(root: Path, barrier: object, results: object, *, leases: bool) -> None:
+    """Ask for the same artifact as another process does at this moment; tells how often this one made it."""
+    if not leases:  # as on storage that takes none
+
+        def refuse(path: Path, data: bytes) -> bool:
+            raise PermissionError(1, "no", str(path))
+
+        sweeps.leases._create = refuse
+    calls = []
+
     def make() -> Artifact:
-        barrier.wait(30)  # type: ignore[attr-defined]  # both are making it now
+        calls.append(1)
+        if leases:
+            time.sleep(0.5)
+        else:
+            barrier.wait(30)  # type: ignore[attr-defined]  # both are making it now
         return Artifact({"w": torch.arange(1000.0)}, dict(CONTENT))
 
+    barrier.wait(30)  # type: ignore[attr-defined]
     made = ArtifactStore(root).get("model", RECIPE, make)
-    results.put((float(made.tensors["w"].sum()), made.meta))  # type: ignore[attr-defined]
+    results.put((float(made.tensors["w"].sum()), made.meta, len(calls)))  # type: ignore[attr-defined]
 
 
-def test_two_processes_making_the_same_artifact_at_once(store: ArtifactStore) -> None:
+@pytest.mark.parametrize(("leases", "made"), [(True, [0, 1]), (False, [1, 1])])
+def test_processes_that_ask_for_the_same_at_once(store: ArtifactStore, leases: bool, made: list[int]) -> None:
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(2), context.Queue()
-    both = [context.Process(target=_race, args=(store.root, barrier, results)) for _ in range(2)]
+    arguments, options = (store.root, barrier, results), {"leases": leases}
+    both = [context.Process(target=_race, args=arguments, kwargs=options) for _ in range(2)]
     for process in both:
         process.start()
-    assert [results.get(timeout=30) for _ in both] == [(499500.0, CONTENT)] * 2
+    found = [results.get(timeout=60) for _ in both]
+    assert [one[:2] for one in found] == [(499500.0, CONTENT)] * 2
+    assert sorted(one[2] for one in found) == made
     for process in both:
         process.join(30)
     assert [process.exitcode for process in both] == [0, 0]
     assert [path.name for path in (store.root / "model").iterdir()] == [digest(RECIPE)]
+
+
+def _make_for_ever(root: Path, begun: object) -> None:
+    def make() -> Artifact:
+        begun.set()  # type: ignore[attr-defined]
+        time.sleep(600)
+        raise AssertionError
+
+    ArtifactStore(root).get("model", RECIPE, make)
+
+
+def test_when_the_maker_is_killed_one_who_waits_takes_over(store: ArtifactStore) -> None:
+    context = multiprocessing.get_context("fork")
+    begun, make = context.Event(), Maker()
+    process = context.Process(target=_make_for_ever, args=(store.root, begun))
+    process.start()
+    assert begun.wait(30)
+    killer = threading.Timer(0.5, process.kill)
+    killer.start()
+    began = time.monotonic()
+    assert same(store.get("model", RECIPE, make), make())
+    assert time.monotonic() - began >= 0.5
+    process.join(30)
+    assert [path.name for path in (store.root / "model").iterdir()] == [digest(RECIPE)]
+
+
+def test_a_maker_that_fails_leaves_nothing_in_the_way(store: ArtifactStore) -> None:
+    def fail() -> Artifact:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        store.get("model", RECIPE, fail)
+    assert list((store.root / "model").iterdir()) == []
+    assert same(store.get("model", RECIPE, Maker()), Maker()())
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:

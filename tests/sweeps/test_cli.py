@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pickle
@@ -22,6 +21,7 @@ import yaml
 from sweeps import store
 from sweeps.cli import main
 from sweeps.driver import Driver
+from sweeps.leases import Lease
 from sweeps.spec import preset_names
 from sweeps.store import read_trials
 from sweeps.worker import read_manifest
@@ -173,11 +173,16 @@ def test_an_unreachable_tracking_store_is_a_warning(
 
 @pytest.mark.usefixtures("no_executor")
 def test_a_second_driver_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "out" / "tiny").mkdir(parents=True)
-    with open(tmp_path / "out" / "tiny" / ".lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert run() == 2
-    assert "error: another process is running this sweep in " in capsys.readouterr().err
+    folder = tmp_path / "out" / "tiny"
+    folder.mkdir(parents=True)
+    lease = Lease(folder / ".lock")
+    assert lease.take() is None
+    assert run() == 2
+    said = capsys.readouterr().err
+    assert f"error: another process is running this sweep in {folder}: process {os.getpid()} on " in said
+    assert f"delete {folder / '.lock'}" in said
+    assert said.count("\n") == 1
+    lease.release()
 
 
 def test_other_settings_in_the_same_folder_are_refused(

@@ -32,7 +32,9 @@ def test_runs_parameters_metrics_and_tags(sweep: Sweep) -> None:
 
 
 def test_study_shows_best_scores_and_confirmed_means(sweep: Sweep) -> None:
-    sweep.write([trial(0), trial(2), trial(1), *(trial(n, stage="confirmation") for n in (5, 7))])
+    times = {0: 1002.0, 1: 1001.0, 2: 1000.0}  # a clock that is set back must not put them in another order
+    sweep.write([trial(n, finished_at=at) for n, at in times.items()])
+    sweep.write([trial(n, stage="confirmation") for n in (5, 7)])
     sweep.sync()
     study = sweep.shown()["study/patch x scrub"]
     best = [row[1:] for row in study["metrics"] if row[0] == "best_score.020"]

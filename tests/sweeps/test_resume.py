@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import store
+from sweeps import files, store
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.run import run_cell
@@ -117,8 +117,7 @@ def killed_at(records: int, arguments: list[str], *, torn: bool) -> int:
     def fatal(self: CellWriter, trial: Trial) -> None:
         left[0] -= 1
         if torn and left[0] == 0:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.open("a").write('{"trial_id": "half')
+            files.append(self._file or self._begin(), b'{"trial_id": "half')
         else:
             append(self, trial)
         if left[0] == 0:

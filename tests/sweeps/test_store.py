@@ -24,14 +24,40 @@ def parts(sweep: Path) -> list[Path]:
     return sorted(sweep.glob("records/*/*.jsonl"))
 
 
-def test_what_was_appended_is_read_in_the_order_of_time(tmp_path: Path) -> None:
+def test_what_was_appended_is_read_in_that_order_whatever_the_clock_says(tmp_path: Path) -> None:
     one, other = CellWriter(tmp_path, "a"), CellWriter(tmp_path, "a")
     for number in (0, 1, 2, 3):
-        (one if number % 2 else other).append(trial(number))
-    CellWriter(tmp_path, "b").append(trial(4))
+        (one if number % 2 else other).append(trial(number, finished_at=100.0 - number))
+    CellWriter(tmp_path, "b").append(trial(4, finished_at=0.0))
     assert len(parts(tmp_path)) == 3
     assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 1, 2, 3]
     assert [t["value"] for t in read_trials(tmp_path)] == [0, 1, 2, 3, 4]
+
+
+def test_a_later_writer_comes_after_all_lines_that_it_knew_torn_ones_included(tmp_path: Path) -> None:
+    CellWriter(tmp_path, "a").append(trial(0))
+    (part,) = parts(tmp_path)
+    part.write_bytes(part.read_bytes() + b'{"half')
+    for number in range(1, 12):
+        CellWriter(tmp_path, "a").append(trial(number, finished_at=0.0))
+    assert [int(path.name[:8]) for path in parts(tmp_path)] == [0, *range(2, 13)]
+    assert [t["value"] for t in read_cell(tmp_path, "a")] == list(range(12))
+
+
+def test_files_named_without_a_start_are_read_as_first_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "records" / "a"
+    folder.mkdir(parents=True)
+    (folder / f"{'0' * 32}.jsonl").write_text(json.dumps(trial(0)) + "\n")
+    CellWriter(tmp_path, "a").append(trial(1, finished_at=0.0))
+    assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../x", "a/b", "a\\b", "/etc"])
+def test_no_cell_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="is no name for a folder"):
+        CellWriter(tmp_path, name)
+    with pytest.raises(ValueError, match="is no name for a folder"):
+        read_cell(tmp_path, name)
 
 
 def test_nothing_recorded_yet(tmp_path: Path) -> None:
@@ -52,7 +78,9 @@ def test_every_prefix_of_a_file_reads_as_the_trials_that_it_holds_whole(tmp_path
         assert [t["value"] for t in read_cell(tmp_path, "a")] == list(range(finished))
 
 
-@pytest.mark.parametrize("torn", [b"\x00" * 50, b"\xff\xfe\xe9", b'{"trial_id": "t7", "x', b"\n\n", b'"text'])
+@pytest.mark.parametrize(
+    "torn", [b"7", b"null", b'{"half":1}', b"\x00" * 50, b"\xff\xfe\xe9", b'{"trial_id": "t7", "x', b"\n\n", b'"text']
+)
 def test_a_torn_end_is_ignored(tmp_path: Path, torn: bytes) -> None:
     CellWriter(tmp_path, "a").append(trial(0))
     (part,) = parts(tmp_path)
@@ -62,11 +90,9 @@ def test_a_torn_end_is_ignored(tmp_path: Path, torn: bytes) -> None:
 
 
 def test_of_a_doubled_trial_the_first_written_counts(tmp_path: Path) -> None:
-    late, early = CellWriter(tmp_path, "a"), CellWriter(tmp_path, "a")
+    CellWriter(tmp_path, "a").append(trial(0, finished_at=300.0, value="first"))
     for _ in range(20):  # whatever the random names of the files
-        CellWriter(tmp_path, "a").append(trial(0, finished_at=300.0, value="late"))
-    late.append(trial(0, finished_at=200.0, value="second"))
-    early.append(trial(0, finished_at=100.0, value="first"))
+        CellWriter(tmp_path, "a").append(trial(0, finished_at=100.0, value="late"))
     assert [t["value"] for t in read_cell(tmp_path, "a")] == ["first"]
 
 
@@ -93,7 +119,7 @@ def test_two_processes_write_to_one_cell(tmp_path: Path) -> None:
     for process in both:
         process.join(30)
     assert len(parts(tmp_path)) == 2
-    assert [t["value"] for t in read_cell(tmp_path, "a")] == list(range(45))
+    assert sorted(t["value"] for t in read_cell(tmp_path, "a")) == list(range(45))
 
 
 def test_counting_reads_only_what_is_new(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_record_that_comes_late_is_neither_lost_nor_doubled(sweep: Sweep, chil
     sweep.sync(child_runs=child_runs)
     late = trial(2)
     late["rungs"][0]["score"] = 7.0
-    sweep.write([late], part="0")
+    sweep.write([late], part="0", start=0)
     assert sweep.sync(child_runs=child_runs).new == 1
     study = sweep.shown()["study/patch x scrub"]
     steps = [row[1] for row in study["metrics"] if row[0] == "tuning/score.020"]

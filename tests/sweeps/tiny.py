@@ -33,7 +33,7 @@ RAW: dict[str, Any] = {
 }
 TIMES = {
     "finished_at", "machine", "code_version", "seconds", "seconds_share", "oracle_seconds", "trial_seconds",
-    "evaluation_seconds",
+    "evaluation_seconds", "craft_seconds", "surrogate_seconds", "victim_seconds",
 }  # fmt: skip
 """What two runs of the same trial may differ in."""
 

@@ -1,0 +1,75 @@
+"""A sweep in an object store and its copy on this machine, which progress, analysis and MLflow read.
+
+Workers write to the object store, and what is there is the truth. Objects with records never change, so the copy only
+ever fetches what it has not got; the report and the table are made here and sent back.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from pathlib import Path
+
+from sweeps.files import Folder, Remote, contents, listing, local_copy, put, writing
+
+PART = re.compile(r"[\w=+-][\w.=+-]*/[\w=+-][\w.=+-]*\.jsonl", re.ASCII)  # a bucket may hold any names
+AT_ONCE = 500  # objects fetched side by side
+PAUSE, SHARE = 5.0, 20.0  # between two looks: seconds, and multiples of what the last one took
+
+
+class Replica:
+    """The copy of a sweep; of a sweep in a folder of this machine it is that folder, and there is nothing to do."""
+
+    def __init__(self, home: Folder) -> None:
+        self.home, self.dir = home, local_copy(home)
+        self._lock = threading.Lock()
+        self._next = 0.0  # when it is time for another look
+
+    def pull(self, *, patient: bool = False) -> None:
+        """Make the copy equal to what is there; `patient`: unless that was done a moment ago."""
+        if isinstance(self.home, Path):
+            return
+        with self._lock:
+            began = time.monotonic()
+            if not patient or began >= self._next:
+                self._pull(self.home)
+                now = time.monotonic()
+                self._next = now + max(PAUSE, SHARE * (now - began))
+
+    def _pull(self, home: Remote) -> None:
+        try:
+            manifest = (home / "sweep.json").read_bytes()
+        except FileNotFoundError:
+            manifest = b""
+        with writing(self.dir):
+            self.dir.mkdir(parents=True, exist_ok=True)
+            if manifest:
+                put(self.dir / "sweep.json", manifest)
+            else:
+                (self.dir / "sweep.json").unlink(missing_ok=True)
+            self._pull_records(home)
+
+    def _pull_records(self, home: Remote) -> None:
+        there = {name: size for name, size in listing(home / "records", levels=2) if PART.fullmatch(name)}
+        here = dict(listing(self.dir / "records", levels=2))
+        for name in here.keys() - there.keys():
+            (self.dir / "records" / name).unlink()
+        wanted = sorted(name for name, size in there.items() if here.get(name) != size)
+        for start in range(0, len(wanted), AT_ONCE):
+            for name, data in contents(home / "records", wanted[start : start + AT_ONCE]):
+                path = self.dir / "records" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)  # one that a crash cuts short has another size and is fetched again
+
+    def push(self, *names: str) -> None:
+        """Send files and folders that were made here; what does not exist is left out."""
+        if isinstance(self.home, Path):
+            return
+        for name in names:
+            top = self.dir / name
+            for path in sorted(path for path in (top, *top.rglob("*")) if path.is_file()):
+                target = self.home
+                for part in path.relative_to(self.dir).parts:
+                    target = target / part
+                put(target, path.read_bytes())

@@ -1,0 +1,314 @@
+"""Storage that fails: full, read-only, damaged, or with a wrong clock. Afterwards the same command completes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from sweeps.artifacts import ArtifactStore
+from sweeps.cli import main
+from sweeps.driver import Driver
+from sweeps.files import ROOM, StorageError, check_room, put
+from sweeps.leases import EXPIRY
+from sweeps.store import CellWriter, compact, read_cell, read_trials
+from tests.sweeps.conftest import Done
+from tests.sweeps.test_artifacts import RECIPE, Maker, same
+from tests.sweeps.tiny import lines, science, write_config
+
+MIB = 2**20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small tmpfs")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder to be filled; `lock` makes it read-only."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    yield folder
+    if os.geteuid() == 0:
+        subprocess.run(["umount", "-l", folder], check=False, capture_output=True)
+    else:
+        set_modes(folder, 0o755)
+
+
+def lock(folder: Path) -> None:
+    """Nobody can write below `folder` any more; for root, whom no mode stops, by a mount."""
+    if os.geteuid() != 0:
+        set_modes(folder, 0o555)
+        return
+    for options in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder]):
+        if subprocess.run(["mount", *options], capture_output=True).returncode:
+            pytest.skip("nothing can be mounted read-only here")
+
+
+def set_modes(folder: Path, mode: int) -> None:
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            path.chmod(mode)
+
+
+def fill(folder: Path, *, leave: int = 0) -> Path:
+    """Write a file until only `leave` bytes are free."""
+    ballast = folder / "ballast"
+    with open(ballast, "wb", buffering=0) as file:
+        size = shutil.disk_usage(folder).free - leave
+        while size > 0:
+            size -= file.write(b"\0" * min(size, MIB))
+    return ballast
+
+
+def trial(number: int, **changes: Any) -> dict[str, Any]:
+    return {"trial_id": f"t{number}", "finished_at": 0.0, "value": number} | changes
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
+
+
+# a full disk
+
+
+def test_records_up_to_the_last_byte_are_kept_and_the_same_writer_goes_on(small_disk: Path) -> None:
+    ballast, writer, written = fill(small_disk, leave=40_000), CellWriter(small_disk, "a"), 0
+    while shutil.disk_usage(small_disk).free or written < 3:
+        writer.append(trial(written, padding="x" * 3000))
+        written += 1
+    with pytest.raises(StorageError, match="No space left on device; free some space there and run the same") as failed:
+        writer.append(trial(written, padding="x" * 5000))  # more than is left in the last page
+    assert str(small_disk / "records" / "a") in str(failed.value)
+    assert [t["value"] for t in read_cell(small_disk, "a")] == list(range(written))
+    ballast.unlink()
+    for number in range(written, written + 3):  # the torn line must not swallow the next one
+        writer.append(trial(number))
+    assert [t["value"] for t in read_cell(small_disk, "a")] == list(range(written + 3))
+
+
+def test_no_work_begins_whose_result_would_not_fit(small_disk: Path) -> None:
+    check_room(small_disk)
+    fill(small_disk, leave=ROOM // 2)
+    with pytest.raises(StorageError, match="disk cannot be written: No space left on device; free some space"):
+        check_room(small_disk)
+
+
+def test_files_in_the_way_of_a_full_disk_stay_whole(small_disk: Path, done: Done) -> None:
+    put(small_disk / "sweep.json", b"before")
+    table = compact(small_disk, done.trials).read_bytes()
+    make, store = Maker(), ArtifactStore(small_disk / "store")
+    store.get("model", RECIPE, make)
+    fill(small_disk)
+    for write in (
+        lambda: put(small_disk / "sweep.json", b"x" * 5000),
+        lambda: compact(small_disk, done.trials),
+        lambda: store.get("model", RECIPE | {"lr": 9}, make),
+    ):
+        with pytest.raises(StorageError, match="No space left on device; free some space there"):
+            write()
+    assert (small_disk / "sweep.json").read_bytes() == b"before"
+    assert (small_disk / "records.parquet").read_bytes() == table
+    assert same(store.get("model", RECIPE, make), make())
+    assert sorted(path.name for path in small_disk.iterdir()) == ["ballast", "records.parquet", "store", "sweep.json"]
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
+    small_disk: Path, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(write_config(tmp_path)), "--out", str(small_disk), "--inline", "--no-tracking"]
+    append, left = CellWriter.append, itertools.count(-5)
+
+    def filling(self: CellWriter, trial: dict[str, Any]) -> None:
+        if next(left) == 0:
+            fill(small_disk)
+        append(self, trial)
+
+    monkeypatch.setattr(CellWriter, "append", filling)
+    assert main(arguments) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith(f"error: {small_disk}")
+    assert said[-1].endswith(
+        "No space left on device; free some space there and run the same command again: finished trials are kept"
+    )
+    assert not any("Traceback" in line for line in said)
+    there = lines(small_disk / "tiny")
+    assert len(read_trials(small_disk / "tiny")) >= 5
+    assert next(left) <= 3  # cells that came later did not even begin
+    monkeypatch.undo()
+    monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
+    (small_disk / "ballast").unlink()
+    assert main(arguments) == 0
+    assert science(read_trials(small_disk / "tiny")) == science(done.trials)
+    assert set(there) <= set(lines(small_disk / "tiny"))
+    assert len(lines(small_disk / "tiny")) <= len(done.trials) + 1  # at most the one line that was cut
+
+
+# a read-only artifact store
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("lacking", [0, 3])
+def test_a_read_only_store_is_used_and_what_it_lacks_is_made(
+    read_only: Path, done: Done, tmp_path: Path, lacking: int, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shutil.copytree(done.out / "store", read_only, dirs_exist_ok=True)
+    for folder in sorted(read_only.glob("model/*"))[:lacking]:
+        shutil.rmtree(folder)
+    lock(read_only)
+    made, keep = [], ArtifactStore._keep
+    monkeypatch.setattr(ArtifactStore, "_keep", lambda *arguments: made.append(1) or keep(*arguments))
+    arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    with caplog.at_level(logging.WARNING):
+        assert main([*arguments, "--store", str(read_only)]) == 0
+    assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
+    assert len(made) == lacking  # each once
+    assert f"warning: {read_only} can only be read" in capsys.readouterr().err
+    assert len([r for r in caplog.records if "cannot be written: what it lacks" in r.message]) == (lacking > 0)
+
+
+def test_a_damaged_artifact_in_a_read_only_store_is_made_again(
+    read_only: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make = Maker()
+    ArtifactStore(read_only).get("model", RECIPE, make)
+    (tensors,) = read_only.rglob("tensors.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    lock(read_only)
+    store = ArtifactStore(read_only)
+    for _ in range(2):
+        assert same(store.get("model", RECIPE, make), Maker()())
+    assert make.calls == 2
+
+
+def test_a_store_that_is_neither_there_nor_can_be_made(
+    read_only: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock(read_only)
+    arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    assert main([*arguments, "--store", str(read_only / "none")]) == 2
+    assert f"error: --store {read_only / 'none'} cannot be written: " in capsys.readouterr().err
+
+
+# damage
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("kind", ["model", "poison"])
+def test_artifacts_with_one_flipped_byte_change_no_result(
+    done: Done, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(done.out / "store", tmp_path / "store")
+    damaged = sorted((tmp_path / "store" / kind).glob("*/tensors.safetensors"))
+    for number, path in enumerate(damaged):
+        data = bytearray(path.read_bytes())
+        data[(len(data) - 1) * number // max(1, len(damaged) - 1)] ^= 1  # headers and weights alike
+        path.write_bytes(data)
+    arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    with caplog.at_level(logging.WARNING):
+        assert main(arguments) == 0
+    assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
+    assert len([r for r in caplog.records if "is damaged (checksum differs)" in r.message]) == len(damaged) > 1
+
+
+def test_a_line_that_was_cut_in_the_middle_of_a_file_costs_that_trial_only(tmp_path: Path) -> None:
+    writer = CellWriter(tmp_path, "a")
+    for number in range(3):
+        writer.append(trial(number))
+    (part,) = tmp_path.rglob("*.jsonl")
+    first, second, third = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(first + second[: len(second) // 2] + b"\n" + third)
+    assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 2]
+    CellWriter(tmp_path, "a").append(trial(1))
+    assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 2, 1]
+
+
+# a clock that goes backwards
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_clock_that_goes_backwards_changes_no_result_and_no_order(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(2_000_000_000, -3600)
+    monkeypatch.setattr("sweeps.trial.time.time", lambda: float(next(clock)))
+    arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    append, left = CellWriter.append, itertools.count(-6)
+
+    def stopping(self: CellWriter, trial: dict[str, Any]) -> None:
+        append(self, trial)
+        if next(left) == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(CellWriter, "append", stopping)
+    assert [main(arguments), main(arguments)] == [130, 0]
+    found = read_trials(tmp_path / "tiny")
+    assert science(found) == science(done.trials)
+    assert [trial["trial_id"] for trial in found] == [trial["trial_id"] for trial in done.trials]
+    studies: dict[str, list[float]] = {}
+    for one in found:
+        studies.setdefault(one["study"], []).append(one["finished_at"])
+    assert all(times == sorted(times, reverse=True) for times in studies.values())  # by time it would be the reverse
+    tables = [
+        pd.read_parquet(compact(folder, trials)) for folder, trials in ((tmp_path, found), (tmp_path, done.trials))
+    ]
+    assert tables[0]["trial_id"].tolist() == tables[1]["trial_id"].tolist()
+
+
+# two drivers
+
+
+@pytest.mark.usefixtures("no_report")
+def test_of_two_drivers_on_one_sweep_the_second_is_refused_while_the_first_lives(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    append, go_on = CellWriter.append, tmp_path / "go on"
+    first = os.fork()
+    if not first:
+
+        def slowly(self: CellWriter, trial: dict[str, Any]) -> None:
+            append(self, trial)
+            while not go_on.exists():
+                time.sleep(0.01)
+
+        CellWriter.append = slowly  # type: ignore[method-assign]
+        os._exit(main(arguments))
+    end = time.monotonic() + 60
+    while not lines(tmp_path / "tiny") and time.monotonic() < end:
+        time.sleep(0.01)
+    before = sorted(path for path in tmp_path.rglob("*") if ".tiny" not in path.name)
+    began = time.monotonic()
+    assert main(arguments) == 2
+    assert time.monotonic() - began < EXPIRY / 2  # at once, on a machine as busy as it may be
+    assert (
+        f"another process is running this sweep in {tmp_path / 'tiny'}: process {first} on " in capsys.readouterr().err
+    )
+    assert sorted(path for path in tmp_path.rglob("*") if ".tiny" not in path.name) == before
+    go_on.touch()
+    assert os.waitpid(first, 0)[1] == 0
+    assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
+    assert len(lines(tmp_path / "tiny")) == len(done.trials)
+    assert main(arguments) == 0  # the first has left nothing in the way
