@@ -1,0 +1,57 @@
+"""`python -m sweeps status|failures|export DIR`: look into a sweep's folder, while it runs or afterwards."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweeps.export import export
+from sweeps.failures import failure_lines
+from sweeps.files import StorageError, place, resolved
+from sweeps.replica import Replica
+from sweeps.status import status_lines
+from unlearn_core.checks import InputError
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m sweeps", description="Look into the folder of a sweep.")
+    commands = p.add_subparsers(dest="command", required=True)
+    summaries = {
+        "status": "what is done, failed, running and left, with the hours so far and expected",
+        "failures": "tracebacks of failed trials, equal ones together",
+        "export": "one archive with records, report, configuration and versions",
+    }
+    for name, summary in summaries.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("sweep", type=place, metavar="DIR", help="the sweep, such as results/quick or s3://...")
+        if name == "export":
+            command.add_argument("--to", type=Path, metavar="FILE", help="archive (default: DIR.tar.gz)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 2 bad input."""
+    options = parser().parse_args(argv)
+    try:
+        replica = Replica(resolved(options.sweep, "DIR"))
+        replica.pull()
+        for line in _lines(options, replica):
+            print(line)
+    except (InputError, StorageError) as problem:
+        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _lines(options: argparse.Namespace, replica: Replica) -> list[str]:
+    if options.command == "status":
+        return status_lines(replica)
+    if options.command == "failures":
+        return failure_lines(replica.dir)
+    return [f"wrote {export(replica.dir, options.to)}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""`python -m sweeps status|failures|export`: what they say agrees with the records."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sweeps.__main__ import main
+from sweeps.cell import reference_cells, study_cells, trials_in
+from sweeps.failures import group_failures, signature
+from sweeps.leases import Lease
+from sweeps.run import run_cell
+from sweeps.store import CellWriter, read_trials
+from sweeps.workbench import Place, Workbench
+from sweeps.worker import at_work
+from tests.sweeps.conftest import Done
+from tests.sweeps.tiny import tiny
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sweep of which nothing is done."""
+    sweep = tiny()
+    path = tmp_path / sweep.name
+    path.mkdir()
+    (path / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
+    return path
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Numbers of the table's lines, by their second word."""
+    lines = [line.split() for line in text.splitlines()[4:]]
+    return {words[1] if len(words) == 8 else words[0]: words[-6:] for words in lines}
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([*map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_status_before_during_and_after(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep, work = tiny(), Workbench(tiny(), Place(folder.parent))
+    most = {cell.name: trials_in(sweep, cell) for cell in (*reference_cells(sweep), *study_cells(sweep))}
+    text = ask(capsys, "status", folder)
+    assert "stopped: run its command again to go on" in text
+    assert [rows(text)["all"][i] for i in (0, 3)] == ["0", str(sum(most.values()))]
+
+    lease = Lease(folder / ".lock")
+    assert lease.take() is None
+    for cell in reference_cells(sweep):
+        run_cell(work, folder, cell)
+    study = study_cells(sweep)[0]
+    with at_work(folder, study):
+        text = ask(capsys, "status", folder)
+    assert f"running: process {lease.holder.pid} on {lease.holder.host}" in text
+    table = rows(text)
+    assert table["references"][3] == "0"
+    assert table[study.method][:4] == ["0", "0", "1", str(most[study.name])]
+    assert sum(int(line[2]) for name, line in table.items() if name != "all") == 1
+
+    lease.release()
+
+    for cell in study_cells(sweep):
+        run_cell(work, folder, cell)
+    trials = read_trials(folder)
+    text = ask(capsys, "status", folder)
+    assert f"finished: {len(trials)} trials, 0 failed" in text
+    assert rows(text)["all"][:4] == [str(len(trials)), "0", "0", "0"]
+
+
+def test_hours_are_those_of_the_records(done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("trial_seconds", "oracle_seconds"):
+        assert all(trial[kind] > 0 for trial in done.trials if trial["stage"] == "tuning")
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps({"spec": done.sweep.to_dict()}))
+    slow = [trial | {"trial_seconds": 3600.0} for trial in done.trials if trial["method"] == "gd"]
+    writer = CellWriter(folder, slow[0]["study"])
+    for trial in slow:
+        writer.append(trial)
+    assert rows(ask(capsys, "status", folder))["gd"][4] == f"{len(slow):.3f}"
+
+
+def test_a_dead_worker_is_not_shown_as_running(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = study_cells(tiny())[0]
+    lease = Lease(folder / ".working" / cell.name)
+    lease.path.parent.mkdir()
+    lease.take()
+    mark = json.loads(lease.path.read_text())
+    lease.release()
+    lease.path.write_text(json.dumps(mark | {"pid": 2**22 + 1, "born": "1"}))
+    assert rows(ask(capsys, "status", folder))["all"][2] == "0"
+
+
+TRACE = """Traceback (most recent call last):
+  File "a.py", line 3, in f
+    g()
+  File "b.py", line {line}, in g
+    raise ValueError("{text}")
+ValueError: {text}
+"""
+
+
+def test_failures_are_grouped_by_kind_and_place(done: Done) -> None:
+    errors = [TRACE.format(line=5, text="x is 1"), TRACE.format(line=5, text="x is 2"), TRACE.format(line=9, text="y")]
+    trials = [trial | {"error": error} for trial, error in zip(done.trials, errors, strict=False)]
+    groups = group_failures([*trials, done.trials[-1]])
+    assert [len(group.trials) for group in groups] == [2, 1]
+    assert groups[0].title == 'ValueError: File "b.py", line 5, in g'
+    assert groups[0].example == errors[0]
+    assert signature("Segmentation fault") == ("Segmentation fault", "")
+
+
+def test_failures_of_a_sweep(folder: Path, done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, "failures", folder) == "none of 0 trials failed\n"
+    CellWriter(folder, "a--gd").append(done.trials[0] | {"error": TRACE.format(line=5, text="x"), "rungs": []})
+    CellWriter(folder, "a--gd").append(done.trials[1])
+    text = ask(capsys, "failures", folder)
+    assert text.startswith("1 of 2 trials failed, in 1 ways\n")
+    assert "raise ValueError" in text
+    assert done.trials[0]["trial_id"] in text
+
+
+def test_an_export_holds_what_is_needed_to_read_it(
+    folder: Path, done: Done, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = CellWriter(folder, "cell")
+    for trial in done.trials:
+        writer.append(trial)
+    (folder / "report").mkdir()
+    (folder / "report" / "index.html").write_text("page")
+    (folder / "tracking.log").write_text("private")
+    target = folder.parent / "out.tar.gz"
+    assert ask(capsys, "export", folder, "--to", target) == f"wrote {target}\n"
+    with tarfile.open(target) as archive:
+        assert {m.name for m in archive if m.isfile()} == {
+            "tiny/sweep.json", "tiny/records.parquet", "tiny/report/index.html"
+        }  # fmt: skip
+        assert {(m.uid, m.uname) for m in archive} == {(0, "")}
+        archive.extractall(folder.parent / "read", filter="data")
+    frame = pd.read_parquet(folder.parent / "read" / "tiny" / "records.parquet")
+    assert set(frame["trial_id"]) == {trial["trial_id"] for trial in done.trials}
+    assert main(["export", str(folder), "--to", str(target)]) == 2
+    assert "exists already; name another file" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("status", "failures", "export"):
+        assert main([name, str(tmp_path)]) == 2
+        assert capsys.readouterr().err.startswith(f"error: there is no sweep in {tmp_path}")
