@@ -22,8 +22,6 @@ REFUSE = {
 }
 """Methods that would do nothing of their own to a fully connected network, with what they say to it."""
 
-UNAFFORDABLE = {"unsc"}  # its decompositions for a layer of 1,024 inputs alone cost more than the budget
-
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Split]:
@@ -65,7 +63,4 @@ def test_a_method_changes_the_model(name: str, scene: tuple[Bench, Split], recor
     told = f"{name}: {metric} {before:.3f} -> {end.metrics[metric]:.3f} (oracle {oracle:.3f}), {end.rung.steps} updates"
     record_property("effect", told)
     print(told)
-    if name in UNAFFORDABLE:
-        assert ends == [True] and end.rung.flops > end.rung.budget and end.rung.status == "ok"
-    else:
-        assert ends == [False], f"{name} did nothing: {end.rung}"
+    assert ends == [False], f"{name} did nothing: {end.rung}"

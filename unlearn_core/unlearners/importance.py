@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unlearn_core.fisher import Sums, conv_weight_gradients, own_gradients, per_sample_sums
+from unlearn_core.fisher import Sums, conv_weight_gradients, embedding_sums, own_gradients, per_sample_sums
 from unlearn_core.training import evaluating
 
 Output = Callable[[Tensor], Tensor]
@@ -40,6 +40,8 @@ def absolute_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
     elif isinstance(module, nn.Linear):
         a, g = a.flatten(1, -2), g.flatten(1, -2).transpose(1, 2)
         sums = {"weight": (g @ a).abs().sum(0)}
+    elif isinstance(module, nn.Embedding):
+        return {"weight": embedding_sums(module, a, g, torch.abs)}
     elif isinstance(module, nn.Conv2d):
         sums = {"weight": conv_weight_gradients(module, a, g).abs().sum(0)}
     else:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int, Range
-from unlearn_core.training import batches, build_optimizer, descend, evaluating, predict, rows_of, split_rows
+from unlearn_core.training import batches, build_optimizer, descend, predict, rows_of, split_rows
 from unlearn_core.types import Task, Update
+from unlearn_core.unlearners.null_space import Layer, Seen, add_inputs, full_precision, grown
 from unlearn_core.unlearners.random_labels import count_classes, random_labels
 from unlearn_core.unlearners.settings import cross_entropy
-
-Layer = nn.Linear | nn.Conv2d
-TINY = 1e-10  # a direction whose share of the largest energy is below this is rounding
 
 
 @UNLEARNERS.register("unsc")
@@ -42,10 +37,10 @@ class UNSC:
     sequences, every position counts as an input, padding too.
     Designed to forget classes; a poison that shares its class with retain rows leaves less room. The basis is this
     run's own and nothing is kept between runs. The activation pass, its products and the labels are announced and
-    charged, and so are the eigendecompositions and orthogonalisations of in × in matrices.
+    charged, and so are the eigendecompositions, of the smaller of A Aᵀ and Aᵀ A, and orthogonalisations.
     Source: Chen, Zhu, Yu, Zhou, IJCAI 2024, arXiv:2404.13588. Deviations: one gamma for all classes (theirs grows by
-    0.003 with each) and one number of rows for all layers (theirs: 24 to 256); eigenvectors of A Aᵀ, streamed in double
-    precision, in the place of a decomposition of A, which are the same directions in less memory.
+    0.003 with each) and one number of rows for all layers (theirs: 24 to 256); eigenvectors of A Aᵀ, streamed, or of
+    Aᵀ A, both in double precision, in the place of a decomposition of A: the same directions in less memory.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels")
@@ -92,12 +87,12 @@ class UNSC:
         order = torch.randperm(len(targets), generator=task.rng("sample"), device=targets.device)
         bases = [layer.weight.new_empty(layer.weight[0].numel(), 0, dtype=torch.float64) for layer in layers]
         for label in targets.unique().tolist():
-            products = [basis.new_zeros(len(basis), len(basis)) for basis in bases]
-            for rows in split_rows(order[targets[order] == label][: self.rows_per_class], self.chunk):
-                yield Update("activations", len(rows))
-                add_products(task.model, layers, products, task.retain.inputs[rows])
+            chosen, seen = order[targets[order] == label][: self.rows_per_class], dict[int, Seen]()
+            for rows in split_rows(chosen, self.chunk):
+                yield Update("activations", (len(rows), len(chosen)))  # of few rows no products are made
+                add_inputs(task.model, layers, seen, task.retain.inputs[rows], total=len(chosen))
             yield Update(f"basis of class {label}", 0)  # its price depends on the basis so far
-            bases = [grown(basis, product, self.gamma) for basis, product in zip(bases, products, strict=True)]
+            bases = [grown(basis, seen[i], self.gamma) if i in seen else basis for i, basis in enumerate(bases)]
         return bases
 
     def _new_labels(self, task: Task) -> Generator[Update, None, Tensor]:
@@ -140,55 +135,6 @@ def projected_layers(model: nn.Module) -> list[Layer]:
     return layers
 
 
-def layer_inputs(layer: Layer, a: Tensor) -> Tensor:
-    """(k, in) vectors that the weight, flattened to (out, in), is multiplied by in a forward pass on `a`."""
-    if isinstance(layer, nn.Linear):
-        return a.flatten(0, -2)
-    patches = functional.unfold(a, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
-    return patches.transpose(1, 2).flatten(0, 1)
-
-
-@torch.no_grad()
-def add_products(model: nn.Module, layers: list[Layer], products: list[Tensor], inputs: Tensor) -> None:
-    """Add A Aᵀ of each layer to its (in, in) product, with A the inputs that reach it from (n, *shape) `inputs`."""
-
-    def add(product: Tensor, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, nn.Linear | nn.Conv2d)
-        a = layer_inputs(layer, args[0]).double()
-        product += a.T @ a
-
-    handles = [m.register_forward_pre_hook(partial(add, p)) for m, p in zip(layers, products, strict=True)]
-    try:
-        with evaluating(model), full_precision(inputs):
-            model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@torch.no_grad()
-def grown(basis: Tensor, product: Tensor, gamma: float) -> Tensor:
-    """The (in, r) orthonormal basis with as many more directions as make it hold the share `gamma` of trace A Aᵀ.
-
-    product: A Aᵀ. Of what the basis leaves of A, the directions of most energy come first. Without change if the
-    product holds no finite energy.
-    """
-    energy = product.trace().item()
-    if not 0 < energy < float("inf"):
-        return basis
-    with full_precision(basis):
-        left = product - basis @ (basis.T @ product)
-        left -= (left @ basis) @ basis.T
-    missing = gamma * energy - (energy - left.trace().item())
-    if missing <= TINY * energy:
-        return basis
-    values, directions = torch.linalg.eigh(left)
-    values, directions = values.flip(0), directions.flip(1)
-    wanted = 1 + int((values.cumsum(0) < missing).sum())
-    real = int((values > TINY * energy).sum())
-    return torch.linalg.qr(torch.cat([basis, directions[:, : min(wanted, real)]], dim=1)).Q
-
-
 @torch.no_grad()
 def project_gradients(model: nn.Module, layers: list[Layer], bases: list[Tensor]) -> None:
     """G ← G − G U Uᵀ for the weight of each layer; all other gradients are dropped, lest they pile up."""
@@ -202,10 +148,3 @@ def project_gradients(model: nn.Module, layers: list[Layer], bases: list[Tensor]
             flat, u = gradient.flatten(1), basis.to(gradient.dtype)
             with full_precision(flat):
                 gradient -= ((flat @ u) @ u.T).view_as(gradient)
-
-
-@contextmanager
-def full_precision(like: Tensor) -> Iterator[None]:
-    """No autocast on the device of `like`."""
-    with torch.autocast(like.device.type, enabled=False):
-        yield
