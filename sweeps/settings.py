@@ -24,8 +24,9 @@ def build(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
     if not isinstance(raw, Mapping):
         raise InputError(f"{where} must be a mapping of settings, but got {shown(raw)}")
     check_keys(raw, [f.name for f in dataclasses.fields(cls)], f"{where}.")  # type: ignore[arg-type]
+    raw = dict(raw) | {key: _held(*held, f"{where}.{key}") for key, held in _registered(cls, raw).items()}
     try:
-        made: T = _adapter(cls).validate_python(dict(raw))  # type: ignore[arg-type]
+        made: T = _adapter(cls).validate_python(raw)  # type: ignore[arg-type]
     except ValidationError as problem:
         raise InputError(explain(problem, where)) from None
     except OverflowError:
@@ -33,6 +34,18 @@ def build(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
     for key, value in raw.items():
         _check_numbers(value, getattr(made, key), f"{where}.{key}")
     return made
+
+
+def _registered(cls: type[Any], raw: Mapping[str, Any]) -> dict[str, tuple[Registry[Any], Any]]:
+    """The fields that hold settings objects of a registry, by the metadata `registry`, with their values in `raw`."""
+    marked = [f for f in dataclasses.fields(cls) if "registry" in f.metadata and f.name in raw]
+    return {f.name: (f.metadata["registry"], raw[f.name]) for f in marked}
+
+
+def _held(registry: Registry[Any], raw: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(raw, (list, tuple)):
+        raise InputError(f"{where} must be a list, but got {shown(raw)}")
+    return tuple(choose(registry, item, where) for item in raw)
 
 
 @cache
@@ -84,7 +97,9 @@ def choose(registry: Registry[Any], raw: Any, where: str) -> Any:
 
 def as_dict(name: str, settings: Any) -> dict[str, Any]:
     """Name and all settings, as JSON-ready values; what identifies the object."""
-    return {"name": name, **plain(dataclasses.asdict(settings))}
+    held = _registered(type(settings), vars(settings))
+    named = {key: [as_dict(reg.name_of(type(item)), item) for item in items] for key, (reg, items) in held.items()}
+    return {"name": name, **plain(dataclasses.asdict(settings)), **named}
 
 
 def plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
 from unlearn_core.training import Recipe
+from unlearn_core.types import Composite
 
 PRESETS = Path(__file__).parent / "presets"
 REFERENCES = ("retrain", "retrain_at_budget", "retrain_discovered")
@@ -35,15 +36,20 @@ LEAST_MEMBERS, MOST_MEMBERS = 8, 10_000  # of an ensemble: U-LiRA fits Gaussians
 
 @dataclass(frozen=True, kw_only=True)
 class DataRows:
-    """Which part of the data set is used."""
+    """Which part of the data set is used, and how large images are."""
 
     train_rows: int | None = None  # all rows by default
     held_out_rows: int | None = None
     validation_share: float = 1 / 3  # of the held-out rows; tuning sees these, reported numbers the others
+    side: int | None = None  # height and width that images are resized to, in pixels; as they are by default
 
     def __post_init__(self) -> None:
         checks.positive(**{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
         checks.in_range("validation_share", self.validation_share, 0.01, 0.99)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without a `side` that changes nothing: what was identified before there was one stays itself."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if (k, v) != ("side", None)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +160,10 @@ class Method:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A whole sweep. Built by `from_dict`; `to_dict` is its canonical form with every default filled in."""
+    """A whole sweep. Built by `from_dict`; `to_dict` is its canonical form with every default filled in.
+
+    Without methods it trains and measures the references of the confirmation scenarios, and nothing else.
+    """
 
     name: str
     dataset: tuple[str, Any]
@@ -189,7 +198,7 @@ class Sweep:
             model=_named(MODELS, raw["model"], "model"),
             recipe=build(Recipe, _mapping(raw, "recipe"), "recipe"),
             attacks=_attacks(_sequence(raw, "attacks")),
-            methods=_methods(_sequence(raw, "methods")),
+            methods=_methods(_sequence(raw, "methods", empty=True)),
             discovery_rates=_discovery_rates(raw.get("discovery_rates", [1.0])),
             budgets=tuple(sorted_budgets(raw.get("budgets", [0.02, 0.04, 0.06, 0.08, 0.1]))),
             seeds=build(Seeds, _mapping(raw, "seeds"), "seeds"),
@@ -205,8 +214,8 @@ class Sweep:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every setting filled in; `from_dict` reads it back."""
         whole = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        sections = ("rows", "recipe", "seeds", "search", "ensemble", "resources")
-        whole |= {name: dataclasses.asdict(getattr(self, name)) for name in sections}
+        sections = ("recipe", "seeds", "search", "ensemble", "resources")
+        whole |= {name: dataclasses.asdict(getattr(self, name)) for name in sections} | {"rows": self.rows.to_dict()}
         whole["dataset"], whole["model"] = as_dict(*self.dataset), as_dict(*self.model)
         whole["discovery_rates"] = ["single" if rate == SINGLE else rate for rate in self.discovery_rates]
         whole["attacks"] = [{"label": label, **as_dict(*named)} for label, named in self.attacks.items()]
@@ -217,25 +226,42 @@ class Sweep:
     def identity(self) -> str:
         """Hash of everything that can change a result (resources, the name and the places of plug-ins cannot)."""
         kept = {k: v for k, v in self.to_dict().items() if k not in ("name", "resources", "plugins")}
-        attacks = [name for name, _ in self.attacks.values()]
+        attacks = [name for label in self.attacks for name in self.attack_names(label)]
         used = {"dataset": [self.dataset[0]], "model": [self.model[0]], "attack": attacks, "unlearner": self.methods}
-        return digest(kept | _SCIENCE | self.made_by(**used, metric=METRICS.names()))
+        return digest(kept | _SCIENCE | self.start() | self.made_by(**used, metric=METRICS.names()))
+
+    def start(self) -> dict[str, str]:
+        """For identities: what the weights are that the model starts from; nothing if it starts from scratch."""
+        read = getattr(self.model[1], "start_digest", None)
+        found = read() if read else ""
+        return {"start": found} if found else {}
+
+    def attack_names(self, label: str) -> list[str]:
+        """The registered name of an attack and, where it is made of others, theirs."""
+        name, settings = self.attacks[label]
+        return [name, *settings.primaries] if isinstance(settings, Composite) else [name]
 
     def made_by(self, **used: Iterable[str]) -> dict[str, list[str]]:
         """For identities: digests of the plug-ins that add the `used` names (by kind); nothing if there are none."""
         found = digests(self.plugins, used)
         return {"plugins": found} if found else {}
 
+    @property
+    def scenario_seeds(self) -> tuple[int, ...]:
+        """Seeds of all scenarios, those that are reported first; without methods there is nothing to tune."""
+        return (*self.seeds.confirmation, *(self.seeds.tuning if self.methods else ()))
+
     def group(self, attack: str, data_digest: str) -> dict[str, Any]:
         """What identifies a scenario group: a scenario without its seed."""
         return {
             "dataset": as_dict(*self.dataset),
-            "rows": dataclasses.asdict(self.rows),
+            "rows": self.rows.to_dict(),
             "data_digest": data_digest,
             "model": as_dict(*self.model),
             "recipe": plain(dataclasses.asdict(self.recipe)),
             "attack": as_dict(*self.attacks[attack]),
-            **self.made_by(dataset=[self.dataset[0]], model=[self.model[0]], attack=[self.attacks[attack][0]]),
+            **self.start(),
+            **self.made_by(dataset=[self.dataset[0]], model=[self.model[0]], attack=self.attack_names(attack)),
         } | _SCIENCE
 
 
@@ -302,12 +328,12 @@ def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
     return dict(value or {})
 
 
-def _sequence(raw: Mapping[str, Any], key: str) -> list[Any]:
+def _sequence(raw: Mapping[str, Any], key: str, *, empty: bool = False) -> list[Any]:
     value = raw[key]
     if isinstance(value, (str, Mapping)):
         value = [value]
-    if not isinstance(value, (list, tuple)) or not value:
-        raise InputError(f"{key} must be a list that is not empty, but got {shown(value)}")
+    if not isinstance(value, (list, tuple)) or not (value or empty):
+        raise InputError(f"{key} must be a list{'' if empty else ' that is not empty'}, but got {shown(value)}")
     return list(value)
 
 

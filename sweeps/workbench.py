@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sweeps.artifacts import Artifact, ArtifactStore, digest
+from sweeps.files import Folder
 from sweeps.settings import as_dict, plain
 from sweeps.spec import Sweep
 from unlearn_core import SCIENCE_VERSION
 from unlearn_core.budget import Rung, sample_pass_flops
 from unlearn_core.checks import InputError
+from unlearn_core.craft_cost import craft
 from unlearn_core.datasets import load_dataset
+from unlearn_core.datasets.keeping import keeping
 from unlearn_core.ensemble import in_half, without
 from unlearn_core.evaluation import Evaluator
 from unlearn_core.scenario import (
@@ -41,14 +44,16 @@ KEPT = 4  # scenarios whose tensors stay in memory
 class Place(NamedTuple):
     """Where a sweep runs and keeps its files. Changes no result.
 
-    out: folder of sweeps and artifacts. device: `cpu` or `cuda`. threads: CPU threads per trial.
+    out: folder of sweeps. device: `cpu` or `cuda`. threads: CPU threads per trial. store: artifacts, by default a
+    folder in `out`.
     """
 
-    out: Path
+    out: Folder
     data_root: Path | None = None
     device: str = "cpu"
     threads: int = 1
     download: bool = False
+    store: Folder | None = None
 
 
 class Bench(NamedTuple):
@@ -60,6 +65,7 @@ class Bench(NamedTuple):
     oracle: Trained
     evaluator: Evaluator
     sample_pass: float  # FLOPs of one forward and backward pass of one sample
+    crafting: dict[str, float]  # what the poisons cost when they were made, see `craft_cost.craft`; {} where unknown
 
 
 class Workbench:
@@ -69,18 +75,19 @@ class Workbench:
         torch.set_num_threads(place.threads)  # sums depend on it: one number for all, so records are reproducible
         self.sweep, self.place = sweep, place
         self.device = torch.device(place.device)
-        self.store = ArtifactStore(place.out / "store")
+        self.store = ArtifactStore(place.store or place.out / "store")
         self.bench = lru_cache(maxsize=KEPT)(self._bench)
 
     @cached_property
     def dataset(self) -> Dataset:
         rows = self.sweep.rows
         data = load_dataset(
-            self.sweep.dataset[1],
+            keeping(self.sweep.dataset[1], self.store.tensors),
             data_root=self.place.data_root,
             train_rows=rows.train_rows,
             held_out_rows=rows.held_out_rows,
             validation_share=rows.validation_share,
+            side=rows.side,
             download=self.place.download,
         )
         return data.to(self.device)
@@ -105,7 +112,8 @@ class Workbench:
     def check(self, attack: str, seed: int) -> None:
         """Whether the scenario can be built at all; cheap. Raises InputError."""
         scenario = self.scenario(attack, seed)
-        context = scenario.context(self._clean_model(scenario))  # an attack may rank rows by a model: train it once
+        # An attack may rank rows by a model, which is kept: it is trained once.
+        context = scenario.context(lambda: self._clean(scenario).model)
         rows = scenario.attack.choose_rows(self.dataset.train, context)
         check_rates(attack, self.sweep.discovery_rates, len(rows))
         kept = torch.ones(len(self.dataset.train), dtype=torch.bool, device=self.device)
@@ -124,7 +132,8 @@ class Workbench:
         rows = self.dataset.validation if held_out == "validation" else self.dataset.test
         evaluator = build_evaluator(scenario, poisoned, rows, references, relearn=held_out == "test")
         batch = self.dataset.train.inputs[: self.sweep.recipe.batch_size]
-        return Bench(scenario, poisoned, corrupted, oracle, evaluator, sample_pass_flops(oracle.model, batch))
+        sample_pass, crafting = sample_pass_flops(oracle.model, batch), self._crafted(attack, seed).meta.get("cost", {})
+        return Bench(scenario, poisoned, corrupted, oracle, evaluator, sample_pass, crafting)
 
     def rows_key(self, poisoned: Poisoned) -> dict[str, Any]:
         """Identifies a clean training set by the rows left out, so that attacks which take the same rows share it."""
@@ -180,26 +189,22 @@ class Workbench:
         return {"group": self.group(attack), "seed": seed}
 
     def _poisoned(self, attack: str, seed: int) -> Poisoned:
+        return poisoned_of(self._crafted(attack, seed), self.device)
+
+    def _crafted(self, attack: str, seed: int) -> Artifact:
+        """The poisons of a scenario as they are kept, with what they cost when they were made."""
         scenario = self.scenario(attack, seed)
 
         def make() -> Artifact:
-            clean = self._clean_model(scenario)
-            poisoned = scenario.attack.craft(self.dataset.train, scenario.context(clean))
+            poisoned, cost = craft(scenario, lambda: self._clean(scenario))
             check_classes(clean_rows(poisoned, self.dataset.train).targets, self.dataset.classes)
-            tensors = {"rows": poisoned.rows, "inputs": poisoned.inputs, "targets": poisoned.targets}
-            evidence = {f"evidence.{name}": tensor for name, tensor in poisoned.evidence.items()}
-            return Artifact(tensors | evidence, {"mode": poisoned.mode})
+            return poison_artifact(poisoned, cost)
 
-        made = self.store.get("poison", self._poison_key(attack, seed), make)
-        tensors = {name: tensor.to(self.device) for name, tensor in made.tensors.items()}
-        evidence = {k.removeprefix("evidence."): v for k, v in tensors.items() if k.startswith("evidence.")}
-        return Poisoned(
-            tensors["rows"], tensors["inputs"], tensors["targets"], mode=made.meta["mode"], evidence=evidence
-        )
+        return self.store.get("poison", self._poison_key(attack, seed), make)
 
-    def _clean_model(self, scenario: Scenario) -> Callable[[], nn.Module]:
-        clean = {"left_out": digest([])}
-        return lambda: self._trained(scenario, self.dataset.train, "clean", clean).model
+    def _clean(self, scenario: Scenario) -> Trained:
+        """The model of the rows as they are without poison."""
+        return self._trained(scenario, self.dataset.train, "clean", {"left_out": digest([])})
 
     def _trained(
         self, scenario: Scenario, examples: Examples | Callable[[], Examples], label: str, rows: dict[str, Any]
@@ -215,7 +220,7 @@ class Workbench:
             "seed": scenario.seed,
             "label": label,
             "device": self.device.type,
-        } | self.sweep.made_by(model=[self.sweep.model[0]])
+        } | {**self.sweep.start(), **self.sweep.made_by(model=[self.sweep.model[0]])}
 
         def make() -> Artifact:
             trained = scenario.train(examples() if callable(examples) else examples, label)
@@ -226,6 +231,21 @@ class Workbench:
         model.load_state_dict(made.tensors)
         cost = made.meta["cost"]
         return Trained(model, Rung(float("inf"), cost["flops"], cost["steps"], cost["seconds"], cost["status"]))
+
+
+def poison_artifact(poisoned: Poisoned, cost: Mapping[str, float] | None = None) -> Artifact:
+    """A crafted poison as it is kept. cost: of crafting it, where it is known."""
+    tensors = {"rows": poisoned.rows, "inputs": poisoned.inputs, "targets": poisoned.targets}
+    # copies: noise on text is the inputs themselves, and a file may not hold the same memory twice
+    evidence = {f"evidence.{name}": tensor.clone() for name, tensor in poisoned.evidence.items()}
+    return Artifact(tensors | evidence, {"mode": poisoned.mode, "cost": dict(cost or {})})
+
+
+def poisoned_of(made: Artifact, device: torch.device) -> Poisoned:
+    """The poison that `poison_artifact` kept."""
+    tensors = {name: tensor.to(device) for name, tensor in made.tensors.items()}
+    evidence = {k.removeprefix("evidence."): v for k, v in tensors.items() if k.startswith("evidence.")}
+    return Poisoned(tensors["rows"], tensors["inputs"], tensors["targets"], mode=made.meta["mode"], evidence=evidence)
 
 
 def check_rates(attack: str, rates: Sequence[float], poisons: int) -> None:

@@ -8,11 +8,12 @@ from torch.nn import functional
 
 from unlearn_core.checks import InputError
 
-AUGMENTATIONS = ("none", "flip", "flip_crop")
+AUGMENTATIONS = ("none", "flip", "crop", "flip_crop")
 
 
 def augment(images: Tensor, kind: str, random: torch.Generator) -> Tensor:
-    """Augment a batch (n, C, H, W): `flip` mirrors each image with probability 1/2; `flip_crop` also shifts it.
+    """Augment a batch (n, C, H, W): `flip` mirrors each image with probability 1/2, `crop` shifts it by up to 4 pixels
+    along each axis, `flip_crop` does both.
 
     Random crops destroy the alignment that the Gaussian score measures: recipes for Gaussian poisons leave them out.
     Raises InputError for anything but images.
@@ -21,9 +22,10 @@ def augment(images: Tensor, kind: str, random: torch.Generator) -> Tensor:
         return images
     if images.dim() != 4:
         raise InputError(f"augmentation {kind!r} is for images, but the inputs have shape {tuple(images.shape[1:])}")
-    mirrored = torch.rand(len(images), generator=random, device=images.device) < 0.5
-    images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-    return shift(images, 4, random) if kind == "flip_crop" else images
+    if "flip" in kind:
+        mirrored = torch.rand(len(images), generator=random, device=images.device) < 0.5
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+    return shift(images, 4, random) if "crop" in kind else images
 
 
 def shift(images: Tensor, reach: int, random: torch.Generator) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unlearn_core.input_gradients import input_gradients, noise_alignment
 from unlearn_core.metrics import compute_all
 from unlearn_core.relearning import Relearning
+from unlearn_core.token_noise import KEYS, with_keys
 from unlearn_core.training import predict
 from unlearn_core.types import Examples, Poisoned, Probe
 
@@ -33,6 +34,7 @@ class Evaluator:
     on. references: weights of the `corrupted` and the `oracle` model, when known, for distances. constants: arrays
     that do not depend on the model (true labels, the oracle's logits, ...), handed to the metrics by name. relearning:
     how fast the poisons are learnt again; it costs training, so it is left out where tuning measures at every rung.
+    parts: where several attacks poison the same training set, what each of them is measured on, by name.
     """
 
     held_out: Examples
@@ -44,6 +46,7 @@ class Evaluator:
     references: Mapping[str, Weights] = field(default_factory=dict)
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
     relearning: Relearning | None = None
+    parts: Mapping[str, Evaluator] = field(default_factory=dict)
 
     @property
     def sets(self) -> dict[str, Examples]:
@@ -51,25 +54,30 @@ class Evaluator:
         return {"test": self.held_out, "retain": self.retain, "forget": self.forget}
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """All metrics that apply, by column. Raises NotFiniteError for a model whose outputs are not numbers."""
-        arrays = self.arrays(model)
-        for name, values in arrays.items():
-            if not np.isfinite(values).all():
-                raise NotFiniteError(f"{name} holds values that are not finite: the model has diverged")
-        return compute_all({**arrays, **self.constants})
+        """All metrics that apply, by column; those of the parts' poisons in columns `<part>.<column>`.
 
-    def arrays(self, model: nn.Module) -> dict[str, np.ndarray]:
-        """Everything the metrics need of this model, computed once, on the CPU."""
+        Raises NotFiniteError for a model whose outputs are not numbers.
+        """
+        known: dict[int, Tensor] = {}
+        values = compute_all(finite(self.arrays(model, known)) | dict(self.constants))
+        for name, part in self.parts.items():
+            own = compute_all(finite(part.arrays(model, known)) | dict(part.constants), of_poisons=True)
+            values |= {f"{name}.{column}": value for column, value in own.items()}
+        return values
+
+    def arrays(self, model: nn.Module, known: dict[int, Tensor] | None = None) -> dict[str, np.ndarray]:
+        """Everything the metrics need of this model, computed once, on the CPU.
+
+        known: logits by the identity of their examples, looked up and added to: what is shared is run once.
+        """
         tensors: dict[str, Tensor] = {}
-        for name, examples in self.sets.items():
-            tensors |= {f"{name}_logits": predict(model, examples.inputs), f"{name}_targets": examples.targets}
-        logits: dict[int, Tensor] = {}  # probes that share their examples are run once
-        for name, probe in self.probes.items():
-            if id(probe.examples) not in logits:
-                logits[id(probe.examples)] = predict(model, probe.examples.inputs)
-            tensors |= {f"{name}_logits": logits[id(probe.examples)], f"{name}_targets": probe.examples.targets}
-            if probe.true is not None:
-                tensors[f"{name}_true"] = probe.true
+        logits = {} if known is None else known
+        probed = {name: probe.examples for name, probe in self.probes.items()}
+        for name, examples in (self.sets | probed).items():
+            if id(examples) not in logits:
+                logits[id(examples)] = predict(model, examples.inputs)
+            tensors |= {f"{name}_logits": logits[id(examples)], f"{name}_targets": examples.targets}
+        tensors |= {f"{name}_true": probe.true for name, probe in self.probes.items() if probe.true is not None}
         tensors |= self._noise_scores(model)
         tensors |= {k.removeprefix(CONSTANT): v for k, v in self.evidence.items() if k.startswith(CONSTANT)}
         for name, weights in self.references.items():
@@ -83,10 +91,22 @@ class Evaluator:
             return {}
         epsilon = float(self.evidence["epsilon"])
         gradients = input_gradients(model, self.evidence["base_inputs"], self.forget.targets)
+        gradients = gradients * self.evidence.get("noisy", 1)
         scores = noise_alignment(gradients, self.evidence["noise"], epsilon)
         kept = ~scores.isnan()
         fresh = noise_alignment(gradients, self.fresh_noise, epsilon)[:, kept]
-        return {"noise_scores": scores[kept], "fresh_noise_scores": fresh, "noise_dropped": (~kept).sum()}
+        made = {"noise_scores": scores[kept], "fresh_noise_scores": fresh, "noise_dropped": (~kept).sum()}
+        if "clipped_noise" in self.evidence:
+            made["clipped_noise_scores"] = noise_alignment(gradients, self.evidence["clipped_noise"], epsilon)[kept]
+        return made
+
+
+def finite(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same arrays; raises NotFiniteError if one of them holds what is not a number."""
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise NotFiniteError(f"{name} holds values that are not finite: the model has diverged")
+    return arrays
 
 
 def to_numpy(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -95,11 +115,15 @@ def to_numpy(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def fresh_noise(poisoned: Poisoned, random: torch.Generator) -> Tensor | None:
-    """(R, m, *shape) noise of the same law that no model has seen, or None where the attack has no noise."""
+    """(R, m, *shape) noise of the same law that no model has seen, or None where the attack has no noise; of text ids
+    with keys that were not used."""
     if "noise" not in poisoned.evidence:
         return None
     noise = poisoned.evidence["noise"]
     repeats = math.ceil(FRESH_SCORES / len(noise))
+    if not noise.is_floating_point():
+        keys = torch.randint(1, KEYS, (repeats, len(noise)), generator=random).to(noise.device)
+        return with_keys(poisoned.evidence["base_inputs"], keys, float(poisoned.evidence["epsilon"]))
     draws = torch.randn((repeats, *noise.shape), generator=random)
     return (draws * float(poisoned.evidence["epsilon"])).to(noise.device)
 

@@ -143,7 +143,7 @@ def squared_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
         a, g = a.flatten(1, -2), g.flatten(1, -2).transpose(1, 2)
         sums = {"weight": (g @ a).square().sum(0)}
     elif isinstance(module, nn.Embedding):
-        return {"weight": _embedding_sums(module, a, g)}
+        return {"weight": embedding_sums(module, a, g, torch.square)}
     elif isinstance(module, nn.Conv2d):
         sums = {"weight": _conv_squares(module, a, g)}
     elif isinstance(module, _BatchNorm):
@@ -190,8 +190,9 @@ def conv_weight_gradients(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
     return (g @ patches.transpose(2, 3)).view(len(a), *module.weight.shape)
 
 
-def _embedding_sums(module: nn.Embedding, ids: Tensor, g: Tensor) -> Tensor:
-    """(tokens, width): a sample's gradient is zero but at its own tokens, where it is the sum over their places.
+def embedding_sums(module: nn.Embedding, ids: Tensor, g: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """(tokens, width) Σ_n of(per-sample gradient), with of(0) = 0: a sample's gradient is zero but at its own tokens,
+    where it is the sum over their places.
 
     Sums are those of an embedding's backward pass, which gives the same bits every time on GPUs, as index_add does not.
     """
@@ -200,7 +201,7 @@ def _embedding_sums(module: nn.Embedding, ids: Tensor, g: Tensor) -> Tensor:
     pairs, place = torch.unique(rows * module.num_embeddings + ids, return_inverse=True)
     summed = add(g.contiguous(), place, len(pairs), -1, False)
     ignored = -1 if module.padding_idx is None else module.padding_idx
-    total: Tensor = add(summed.square(), pairs % module.num_embeddings, module.num_embeddings, ignored, False)
+    total: Tensor = add(of(summed), pairs % module.num_embeddings, module.num_embeddings, ignored, False)
     return total
 
 

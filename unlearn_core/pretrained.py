@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from torch import Tensor
@@ -12,18 +14,34 @@ from unlearn_core.checks import InputError
 WEIGHTS = "model.safetensors"
 
 
+def snapshot(path: str) -> Path:
+    """The folder `path`, or its snapshot if it is a repository in a hub cache (`models--NAME`, `datasets--NAME`)."""
+    folder = Path(path).expanduser()
+    reference = folder / "refs" / "main"
+    return folder / "snapshots" / reference.read_text().strip() if reference.is_file() else folder
+
+
 def checkpoint_folder(path: str, setting: str, file: str) -> Path:
-    """The folder that holds `file`: `path` itself, or, if it is a model in a hub cache (`models--NAME`), its snapshot.
+    """The folder that holds `file`: `path` itself, or its snapshot.
 
     setting: what the user called the path. Raises InputError if there is no such file.
     """
-    folder = Path(path).expanduser()
-    reference = folder / "refs" / "main"
-    if reference.is_file():
-        folder = folder / "snapshots" / reference.read_text().strip()
+    folder = snapshot(path)
     if not (folder / file).is_file():
         raise InputError(f"{setting} must be a folder with {file}, but {folder.absolute()} has none (none is fetched)")
     return folder
+
+
+def file_digest(file: Path) -> str:
+    """16 hex digits that identify the content of a file; read again only if it has changed since."""
+    state = file.stat()
+    return _file_digest(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache
+def _file_digest(file: Path, size: int, changed_ns: int) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
 
 
 @dataclass(frozen=True)

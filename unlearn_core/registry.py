@@ -35,6 +35,13 @@ class Registry(Generic[T]):
             raise InputError(f"{self.kind} {name!r} is unknown; {close_names(name, self._items)}")
         return self._items[name]
 
+    def name_of(self, item: object) -> str:
+        """The name that `item` is registered by; InputError if it is not."""
+        for name, known in self._items.items():
+            if known is item:
+                return name
+        raise InputError(f"{item!r} is not registered as {self.kind}; choose one of {', '.join(self.names())}")
+
     def names(self) -> list[str]:
         return sorted(self._items)
 

@@ -19,7 +19,7 @@ from unlearn_core.models import build_model
 from unlearn_core.relearning import Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams, derive
 from unlearn_core.training import Recipe, predict, train_updates
-from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Task, Update
+from unlearn_core.types import Composite, CraftContext, Dataset, Examples, Poisoned, Task, Update
 
 PROBE_ROWS = 2000  # rows of the retain set and of each probe that are looked at when a model is measured
 
@@ -142,22 +142,37 @@ def build_evaluator(
     the oracle's training for every model that is measured. The untrained network of `zrf` is a model as it is before
     training, with its pretrained weights where it has such.
     """
-    train, rng = scenario.dataset.train, scenario.streams("evaluation")
-    clean = clean_rows(poisoned, train)
+    rng, clean = scenario.streams("evaluation"), clean_rows(poisoned, scenario.dataset.train)
     sample = torch.randperm(len(clean), generator=rng("retain"), device=clean.targets.device)[:PROBE_ROWS]
+    others, attack = {"test": held_out, "retain": clean.rows(sample)}, scenario.attack
+    parts = attack.separate(poisoned) if isinstance(attack, Composite) else {}
+    evaluator = replace(
+        attack_evaluator(scenario, poisoned, others, references),
+        references={name: parameters_of(model) for name, model in references.items()},
+        parts={
+            name: attack_evaluator(replace(scenario, attack=part.attack), part.poisoned, others, references)
+            for name, part in parts.items()
+        },
+    )
+    return with_relearning(evaluator, scenario, references["corrupted"], len(clean)) if relearn else evaluator
+
+
+def attack_evaluator(
+    scenario: Scenario, poisoned: Poisoned, others: Mapping[str, Examples], references: Mapping[str, nn.Module]
+) -> Evaluator:
+    """What the scenario's attack is measured on. others: the held-out (`test`) rows and the sample of `retain` rows."""
+    train, rng = scenario.dataset.train, scenario.streams("evaluation")
     evaluator = Evaluator(
-        held_out=held_out,
-        retain=clean.rows(sample),
+        held_out=others["test"],
+        retain=others["retain"],
         forget=poison_rows(poisoned, train),
-        probes=scenario.attack.probes(head(held_out, PROBE_ROWS), scenario.context()),
+        probes=scenario.attack.probes(head(others["test"], PROBE_ROWS), scenario.context()),
         evidence=poisoned.evidence,
         fresh_noise=fresh_noise(poisoned, Streams(rng.seed, torch.device("cpu"))("fresh noise")),
-        references={name: parameters_of(model) for name, model in references.items()},
     )
     constants = {"forget_true": train.targets[poisoned.rows]} | constant_arrays(evaluator.sets, references)
     constants["untrained_forget_logits"] = predict(scenario.fresh_model("untrained"), evaluator.forget.inputs)
-    evaluator = replace(evaluator, constants=to_numpy(constants))
-    return with_relearning(evaluator, scenario, references["corrupted"], len(clean)) if relearn else evaluator
+    return replace(evaluator, constants=to_numpy(constants))
 
 
 def constant_arrays(sets: Mapping[str, Examples], references: Mapping[str, nn.Module]) -> dict[str, Tensor]:

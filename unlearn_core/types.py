@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,8 @@ class Examples:
     """Rows that live on one device.
 
     inputs: (n, *shape) float32 in the model's continuous input space (images: normalised NCHW; tables: standardised
-        columns), or (n, length) int64 token ids, rows shorter than `length` filled up with PADDING.
+        columns), or (n, length) int64 token ids, rows shorter than `length` filled up with PADDING. Above the bits of
+        the token a row may hold a key for noise on its embeddings, which a model adds (`token_noise`).
     targets: (n,) int64 class indices.
     ids: (n,) int64, the row's number in the set it came from; stable under selection.
     """
@@ -128,11 +129,15 @@ class Poisoned:
 
 @dataclass(frozen=True)
 class CraftContext:
-    """What an attacker may use: the data set's facts, random streams, and a model trained on clean data (on demand)."""
+    """What an attacker may use: the data set's facts, random streams, and a model trained on clean data (on demand).
+
+    taken: (n,) mask of the training rows that other attacks on the same training set poison; None where there are none.
+    """
 
     dataset: Dataset
     rng: Streams
     clean_model: Callable[[], nn.Module]
+    taken: Tensor | None = None
 
 
 class Primary(NamedTuple):
@@ -181,6 +186,27 @@ class Attack(Protocol):
     def probes(self, held_out: Examples, context: CraftContext) -> dict[str, Probe]:
         """What the attack is measured on besides the poisons themselves. `unseen` must be there: fresh poisons of the
         same kind that no model was trained on (the non-members of membership attacks)."""
+        ...
+
+
+class Part(NamedTuple):
+    """One attack of several on the same training set, and its own poisons."""
+
+    attack: Attack
+    poisoned: Poisoned
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """An attack made of others. What metrics say of one of them is in columns `<name>.<column>`."""
+
+    @property
+    def primaries(self) -> dict[str, Primary]:
+        """Each part's primary metric, as the columns that it has here; all of them must have taken."""
+        ...
+
+    def separate(self, poisoned: Poisoned) -> dict[str, Part]:
+        """The parts by name, with their poisons out of `poisoned`, which `craft` made, in its order."""
         ...
 
 

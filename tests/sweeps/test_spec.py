@@ -104,7 +104,7 @@ def test_a_changed_default_changes_the_identity(monkeypatch: pytest.MonkeyPatch)
         ({"methods": ["gd", "gd"]}, "methods name 'gd' twice; list each method once"),
         ({"methods": ["retrain"]}, "methods: 'retrain' is a reference and always runs; take it out of methods"),
         ({"methods": [3]}, "methods must be a mapping of settings, but got 3"),
-        ({"methods": []}, "methods must be a list that is not empty, but got []"),
+        ({"attacks": []}, "attacks must be a list that is not empty, but got []"),
         ({"attacks": {}}, "attacks must be a name or a mapping with a `name`, but got {}"),
         ({"attacks": ["badnets", "badnets"]}, "attacks name 'badnets' twice; give one of them another `label`"),
         (

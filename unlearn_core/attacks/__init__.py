@@ -3,6 +3,7 @@
 from unlearn_core.attacks.badnets import BadNets
 from unlearn_core.attacks.badnets_all_to_all import BadNetsAllToAll
 from unlearn_core.attacks.blended import Blended
+from unlearn_core.attacks.bundle import Bundle
 from unlearn_core.attacks.gaussian import Gaussian
 from unlearn_core.attacks.gradient_canceling import GradientCanceling
 from unlearn_core.attacks.gradient_matching import GradientMatching
@@ -15,6 +16,7 @@ __all__ = [
     "BadNets",
     "BadNetsAllToAll",
     "Blended",
+    "Bundle",
     "Gaussian",
     "GradientCanceling",
     "GradientMatching",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from unlearn_core import checks
 from unlearn_core.attacks.canceling_search import Search, cancel_all, cancel_head
 from unlearn_core.attacks.corrupted_head import gradpc, reachable, with_stationary_bias
 from unlearn_core.attacks.corrupted_model import corrupt_parameters
-from unlearn_core.attacks.linear_canceling import Canceling, cancel
+from unlearn_core.attacks.linear_canceling import cancel
 from unlearn_core.attacks.reachability import Head, pull, threshold
 from unlearn_core.attacks.rows import base_order, check_bounded, check_fraction, check_numeric, poison_count
 from unlearn_core.checks import InputError
@@ -25,6 +25,17 @@ from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe,
 
 TARGETS = ("negated", "gradpc")
 SCOPES = ("head", "all")
+
+
+class Aim(NamedTuple):
+    """Weights that the victim shall return to: a model with them in scope `all`, everything before its last layer, that
+    layer (in scope `head` bad and shrunk), the gradient to cancel there, and the threshold tau."""
+
+    model: nn.Module
+    extractor: nn.Sequential
+    head: Head
+    pulled: Head
+    tau: float
 
 
 @ATTACKS.register("gradient_canceling")
@@ -69,71 +80,61 @@ class GradientCanceling:
             checks.in_range("reach", self.reach, 1e-6, 1)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """Clean rows that the search starts from, classes in turn."""
+        """Clean rows that the search starts from, classes in turn. Where nothing shrinks the target weights (`reach`
+        None, or scope `all`) a model trained on clean data is asked here already whether they can be reached."""
         check_numeric("gradient_canceling", train, context.dataset)
         if self.box:
             check_bounded("box", train, context.dataset)
         order, count = base_order(train, context), poison_count(self.fraction, len(train))
-        sequence = _turns(train.targets[order], context.dataset.classes)
-        return order[sequence][:count]
+        rows = order[_turns(train.targets[order], context.dataset.classes)][:count]
+        if self.reach is None or self.scope == "all":
+            self._warn(self._aim(train, context, count / len(train), _random(context)).tau, count / len(train))
+        return rows
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:
-        rows, model = self.choose_rows(train, context), context.clean_model()
+        rows, random = self.choose_rows(train, context), _random(context)
+        epsilon = len(rows) / len(train)
+        aim, search = self._aim(train, context, epsilon, random), self._search(train, rows, context)
         if self.scope == "all":
-            inputs, targets, facts = self._cancel_all(model, train, rows, context)
+            made = cancel_all(aim.model, train, self.weight_decay, search)
+        elif not self.box and not list(aim.extractor.parameters()):
+            made = cancel(aim.head, aim.pulled, count=len(rows), rows=len(train), random=random)
+            shape, like = train.inputs.shape[1:], train.inputs
+            made = made._replace(features=made.features.to(like).view(-1, *shape), targets=made.targets.to(like.device))
         else:
-            inputs, targets, facts = self._cancel_head(model, train, rows, context)
-        return Poisoned(rows, inputs, targets, mode="append", evidence={"array.canceling": facts})
+            made = cancel_head(aim.extractor, aim.head, aim.pulled, search)
+        facts = made.features.new_tensor([aim.tau, epsilon, made.residual], dtype=torch.float64)
+        return Poisoned(rows, made.features.detach(), made.targets, mode="append", evidence={"array.canceling": facts})
 
     def probes(self, held_out: Examples, context: CraftContext) -> dict[str, Probe]:
         """Held-out rows: there are no fresh poisons of this kind, each is made for one set of weights."""
         return {"unseen": Probe(held_out)}
 
-    def _cancel_head(
-        self, model: nn.Module, train: Examples, rows: Tensor, context: CraftContext
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _aim(self, train: Examples, context: CraftContext, epsilon: float, random: torch.Generator) -> Aim:
+        """The bad weights, made from a model trained on clean data."""
+        model = context.clean_model()
+        if self.scope == "all":
+            model = copy.deepcopy(model)
+            model = corrupt_parameters(model, train, radius=self.radius, random=context.rng("gradpc"))
         extractor, linear = split_head(model)
         features, targets = predict(extractor, train.inputs).double().cpu(), train.targets.cpu()
-        epsilon, random = len(rows) / len(train), Streams(context.rng.seed, torch.device("cpu"))("canceling")
-        head = self._bad_head(linear, features, targets, random)
-        head, tau = self._reach(head, features, targets, epsilon)
+        head = Head(linear.weight.detach().double().cpu(), linear.bias.detach().double().cpu())
+        if self.scope != "all":
+            head = self._reachable(self._bad_head(head, features, targets, random), features, targets, epsilon)
         pulled = pull(head, features, targets, epsilon=epsilon, weight_decay=self.weight_decay)
-        if not self.box and not list(extractor.parameters()):
-            made = cancel(head, pulled, count=len(rows), rows=len(train), random=random)
-            shape, like = train.inputs.shape[1:], train.inputs
-            made = made._replace(features=made.features.to(like).view(-1, *shape), targets=made.targets.to(like.device))
-        else:
-            made = cancel_head(extractor, head, pulled, self._search(train, rows, context))
-        return _result(made, tau, epsilon)
+        return Aim(model, extractor, head, pulled, threshold(head, pulled))
 
-    def _cancel_all(
-        self, model: nn.Module, train: Examples, rows: Tensor, context: CraftContext
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        epsilon = len(rows) / len(train)
-        bad = corrupt_parameters(copy.deepcopy(model), train, radius=self.radius, random=context.rng("gradpc"))
-        made = cancel_all(bad, train, self.weight_decay, self._search(train, rows, context))
-        extractor, linear = split_head(bad)
-        features = predict(extractor, train.inputs).double().cpu()
-        head = Head(linear.weight.detach().double().cpu(), linear.bias.detach().double().cpu())
-        pulled = pull(head, features, train.targets.cpu(), epsilon=epsilon, weight_decay=self.weight_decay)
-        tau = threshold(head, pulled)
-        self._warn(tau, epsilon)
-        return _result(made, tau, epsilon)
-
-    def _bad_head(self, linear: nn.Linear, features: Tensor, targets: Tensor, random: torch.Generator) -> Head:
-        head = Head(linear.weight.detach().double().cpu(), linear.bias.detach().double().cpu())
+    def _bad_head(self, head: Head, features: Tensor, targets: Tensor, random: torch.Generator) -> Head:
         if self.target == "negated":
             return head.scaled(-1)
         return gradpc(head, features, targets, radius=self.radius, random=random)
 
-    def _reach(self, head: Head, features: Tensor, targets: Tensor, epsilon: float) -> tuple[Head, float]:
+    def _reachable(self, head: Head, features: Tensor, targets: Tensor, epsilon: float) -> Head:
+        """The bad head with the bias that suits it, and as small as `reach` asks for."""
         decay = self.weight_decay
-        if self.reach is not None:
-            return reachable(head, features, targets, epsilon=epsilon, weight_decay=decay, reach=self.reach)
-        head = with_stationary_bias(head.centred(), features, targets, decay=(1 + epsilon) * decay)
-        tau = threshold(head, pull(head, features, targets, epsilon=epsilon, weight_decay=decay))
-        self._warn(tau, epsilon)
-        return head, tau
+        if self.reach is None:
+            return with_stationary_bias(head.centred(), features, targets, decay=(1 + epsilon) * decay)
+        return reachable(head, features, targets, epsilon=epsilon, weight_decay=decay, reach=self.reach)[0]
 
     def _warn(self, tau: float, epsilon: float) -> None:
         if tau > epsilon:
@@ -164,6 +165,6 @@ def _turns(targets: Tensor, classes: int) -> Tensor:
     return place.argsort(stable=True)
 
 
-def _result(made: Canceling, tau: float, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    facts = made.features.new_tensor([tau, epsilon, made.residual], dtype=torch.float64)
-    return made.features.detach(), made.targets, facts
+def _random(context: CraftContext) -> torch.Generator:
+    """The attack's stream on the CPU, from its beginning, so that every device sees the same poison."""
+    return Streams(context.rng.seed, torch.device("cpu"))("canceling")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlearn_core import checks
 from unlearn_core.attacks.cross_gradients import summed_gradient
@@ -37,6 +37,13 @@ class Classes(NamedTuple):
     base: int | None
 
 
+class Goal(NamedTuple):
+    """What one draw is after. targets: images with the class that they shall get as their label."""
+
+    classes: Classes
+    targets: Examples
+
+
 @ATTACKS.register("gradient_matching")
 @dataclass(frozen=True, kw_only=True)
 class GradientMatching:
@@ -52,13 +59,15 @@ class GradientMatching:
 
     Targets are rows of the validation part, drawn by the seed: no training row may equal one, and the test rows, on
     which results are reported, contain none, so test accuracy needs no exclusion. Validation accuracy, which only
-    tuning sees, does contain them. All targets of a scenario go from one class to one other, by the mean of their
-    gradients. The paper's 10 draws with fresh victims are 10 scenario seeds with `targets` 1: each seed draws classes,
-    targets, poisons and victims anew. More `targets` are a harder attack, measured more finely; they share their
-    poisons, so their hits are not independent. `unseen` are unchanged held-out rows of the poisons' class: poisons are
-    made for one target, so there are no fresh ones.
-    Evidence: `objectives` (restarts, steps + 1), B of all searches; `target_ids`; `array.matching`, the kept one's
-    first and last B. Cost: 3 · restarts · steps · m passes of a row; 1 or 2 restarts of 100 steps do for small models.
+    tuning sees, does contain them. Each of the `draws` has classes, targets and poisons of its own, crafted at the same
+    model: many draws measure the hit rate of one victim finely, at the cost of fewer poisons for each. The paper's 10
+    draws with fresh victims are `draws` times scenario seeds: a seed draws everything, victims included, anew. The
+    `targets` of a draw share classes and poisons, by the mean of their gradients: a harder attack, whose hits are not
+    independent. `unseen` are unchanged held-out rows of the poisons' classes: poisons are made for one target, so there
+    are no fresh ones.
+    Evidence: `objectives` (draws · restarts, steps + 1), B of all searches; `target_ids`; `array.matching`, first and
+    last B of the kept ones, mean over draws. Cost: 3 · restarts · steps · m passes of a row, whatever the draws; 1 or 2
+    restarts of 100 steps do for small models.
     Source: Geiping et al., ICLR 2021, arXiv:2009.02276. Deviations: the gradient of all poisons is matched at once, not
     batch by batch; the last B is that of the final images, on views that it was not fitted to.
     """
@@ -70,7 +79,8 @@ class GradientMatching:
     eps: float | None = None  # largest change of a value; together with `space`. None: 16 of 255 grey levels
     space: str | None = None  # unit of `eps`: pixel01 ([0, 1]), pixel255, or normalized (model inputs)
     threat: str = "single_class"  # poisons are rows of the intended class; third_party, self_betrayal, random_subset
-    targets: int = 1  # images that shall change their class
+    draws: int = 1  # independent pairs of classes with targets; they share the poisons evenly
+    targets: int = 1  # images of each draw that shall change their class
     source: int | None = None  # their class; None: drawn by the seed
     intended: int | None = None  # the class that they shall get; None: drawn by the seed
     restarts: int = 8
@@ -83,6 +93,7 @@ class GradientMatching:
         self._fill_in_eps()
         check_fraction(self.fraction)
         checks.one_of("threat", self.threat, THREATS)
+        checks.in_range("draws", self.draws, 1, 10**4)
         checks.in_range("targets", self.targets, 1, 10**4)
         checks.in_range("restarts", self.restarts, 1, 10**4)
         checks.in_range("steps", self.steps, 1, 10**6)
@@ -106,39 +117,64 @@ class GradientMatching:
             raise InputError(f"eps must lie in [{low:g}, {high:g}] and not be 0 in {self.space}, but got {self.eps!r}")
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        self._check(train, context)
-        base, order = self.classes(context).base, base_order(train, context)
-        allowed = torch.ones_like(train.targets).bool() if base is None else train.targets == base
-        why = f"can be poisons under threat {self.threat}" + ("" if base is None else f" (class {base})")
-        return first_allowed(order, allowed, poison_count(self.fraction, len(train)), why=why)
+        return torch.cat(self._plan(train, context)[1])
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:
-        rows, aims, model = self.choose_rows(train, context), self.aims(context), context.clean_model()
-        base, wanted = train.rows(rows), unit(summed_gradient(model, aims.inputs, aims.targets))
-        ball, search = self._ball(base.inputs, context.dataset), Search(self.steps, self.lr, self.flip, self.shift)
-        best: Found | None = None
-        logged = []
-        for restart in range(self.restarts):
-            rng = Streams(derive(context.rng.seed, "brew", restart), context.rng.device)
-            found = brew(model, ball, base.targets, wanted, search=search, rng=rng)
-            logged.append(found.objectives)
-            best = found if best is None or found.objectives[-1] < best.objectives[-1] else best
-        assert best is not None  # there is at least one restart
-        ends = torch.tensor([best.objectives[0], best.objectives[-1]], dtype=torch.float64)
-        objectives = torch.tensor(logged, dtype=torch.float64)
-        evidence = {"objectives": objectives, "target_ids": aims.ids, "array.matching": ends}
-        return Poisoned(rows, best.inputs, base.targets, evidence=evidence)
+        goals, chosen = self._plan(train, context)
+        model = context.clean_model()
+        kept, logged = [], []
+        for draw, (goal, rows) in enumerate(zip(goals, chosen, strict=True)):
+            searches = self._searches(model, train.rows(rows), goal, draw, context)
+            kept.append(min(searches, key=lambda found: found.objectives[-1]))
+            logged += [found.objectives for found in searches]
+        ends = torch.tensor([[found.objectives[0], found.objectives[-1]] for found in kept], dtype=torch.float64)
+        evidence = {
+            "objectives": torch.tensor(logged, dtype=torch.float64),
+            "target_ids": torch.cat([goal.targets.ids for goal in goals]),
+            "array.matching": ends.mean(0),
+        }
+        rows, inputs = torch.cat(chosen), torch.cat([found.inputs for found in kept])
+        return Poisoned(rows, inputs, train.targets[rows], evidence=evidence)
 
     def probes(self, held_out: Examples, context: CraftContext) -> dict[str, Probe]:
         """`targeted`: the targets that the poison was made for, whatever rows are held out; true: their class."""
-        classes, aims = self.classes(context), self.aims(context)
-        own = held_out if classes.base is None else held_out.rows(held_out.targets == classes.base)
-        return {"unseen": Probe(own), "targeted": Probe(aims, torch.full_like(aims.targets, classes.source))}
+        goals = self.goals(context)
+        parts, bases = [goal.targets for goal in goals], {goal.classes.base for goal in goals}
+        aims = Examples(*(torch.cat([getattr(part, name) for part in parts]) for name in ("inputs", "targets", "ids")))
+        true = aims.targets.new_tensor([goal.classes.source for goal in goals]).repeat_interleave(self.targets)
+        own = held_out if None in bases else held_out.rows(torch.isin(held_out.targets, true.new_tensor(sorted(bases))))
+        return {"unseen": Probe(own), "targeted": Probe(aims, true)}
 
-    def classes(self, context: CraftContext) -> Classes:
-        """The classes of this scenario: as set, or drawn by the seed."""
-        count = context.dataset.classes
-        drawn = torch.randperm(count, generator=context.rng("classes"), device=context.rng.device).tolist()
+    def _plan(self, train: Examples, context: CraftContext) -> tuple[list[Goal], list[Tensor]]:
+        """Goals and positions of the poisons, draw by draw; everything that the data cannot give is refused."""
+        self._check(train, context)
+        goals = self.goals(context)
+        for goal in goals:
+            _check_unseen(goal.targets, train)
+        return goals, self._rows(train, goals, context)
+
+    def goals(self, context: CraftContext) -> list[Goal]:
+        """What is wanted, draw by draw; no image is the target of two."""
+        held_out, goals = context.dataset.validation, []
+        free = torch.ones_like(held_out.targets).bool()
+        for draw in range(self.draws):
+            classes, random = self.classes(context, draw), context.rng("targets", *_tail(draw))
+            order = torch.randperm(len(held_out), generator=random, device=free.device)
+            rows = order[(free & (held_out.targets == classes.source))[order]][: self.targets]
+            if len(rows) < self.targets:
+                found = f"only {len(rows)} validation rows of class {classes.source}"
+                left = " left" if draw else ""
+                raise InputError(f"targets asks for {self.targets} images, but there are {found}{left}; lower it")
+            free[rows] = False
+            chosen = held_out.rows(rows)
+            wanted = torch.full_like(chosen.targets, classes.intended)
+            goals.append(Goal(classes, Examples(chosen.inputs, wanted, chosen.ids)))
+        return goals
+
+    def classes(self, context: CraftContext, draw: int = 0) -> Classes:
+        """The classes of a draw: as set, or drawn by the seed."""
+        count, random = context.dataset.classes, context.rng("classes", *_tail(draw))
+        drawn = torch.randperm(count, generator=random, device=context.rng.device).tolist()
         free = [label for label in drawn if label not in (self.source, self.intended)]
         source = free.pop(0) if self.source is None else self.source
         intended = free.pop(0) if self.intended is None else self.intended
@@ -147,16 +183,28 @@ class GradientMatching:
         bases = {"single_class": intended, "self_betrayal": source, "random_subset": None}
         return Classes(source, intended, free[0] if self.threat == "third_party" else bases[self.threat])
 
-    def aims(self, context: CraftContext) -> Examples:
-        """The targets, under the intended class."""
-        classes, held_out = self.classes(context), context.dataset.validation
-        order = torch.randperm(len(held_out), generator=context.rng("targets"), device=context.rng.device)
-        candidates = order[held_out.targets[order] == classes.source]
-        if len(candidates) < self.targets:
-            found = f"only {len(candidates)} validation rows of class {classes.source}"
-            raise InputError(f"targets asks for {self.targets} images, but there are {found}; lower it")
-        chosen = held_out.rows(candidates[: self.targets])
-        return Examples(chosen.inputs, torch.full_like(chosen.targets, classes.intended), chosen.ids)
+    def _rows(self, train: Examples, goals: list[Goal], context: CraftContext) -> list[Tensor]:
+        """Positions of the poisons, draw by draw, disjoint."""
+        total, order = poison_count(self.fraction, len(train)), base_order(train, context)
+        if total < self.draws:
+            raise InputError(f"fraction gives {total} poisons for {self.draws} draws; raise it, or lower draws")
+        free, parts = torch.ones_like(train.targets).bool(), []
+        for draw, goal in enumerate(goals):
+            base = goal.classes.base
+            allowed = free if base is None else free & (train.targets == base)
+            why = f"can be poisons under threat {self.threat}" + ("" if base is None else f" (class {base})")
+            count = total // self.draws + (draw < total % self.draws)
+            parts.append(first_allowed(order, allowed, count, why=why))
+            free[parts[-1]] = False
+        return parts
+
+    def _searches(self, model: nn.Module, base: Examples, goal: Goal, draw: int, context: CraftContext) -> list[Found]:
+        """All restarts of a draw."""
+        wanted = unit(summed_gradient(model, goal.targets.inputs, goal.targets.targets))
+        ball, search = self._ball(base.inputs, context.dataset), Search(self.steps, self.lr, self.flip, self.shift)
+        seeds = [derive(context.rng.seed, "brew", restart, *_tail(draw)) for restart in range(self.restarts)]
+        streams = [Streams(seed, context.rng.device) for seed in seeds]
+        return [brew(model, ball, base.targets, wanted, search=search, rng=rng) for rng in streams]
 
     def _check(self, train: Examples, context: CraftContext) -> None:
         check_numeric("gradient_matching", train, context.dataset)
@@ -167,13 +215,6 @@ class GradientMatching:
                 "attack gradient_matching finds no images here: set space to normalized, with eps in model input "
                 "units, flip to false and shift to 0"
             )
-        aims = self.aims(context)
-        for number, image in zip(aims.ids.tolist(), aims.inputs, strict=True):
-            if bool((train.inputs == image).flatten(1).all(1).any()):
-                raise InputError(
-                    f"target {number} of the validation rows is a training row, too; take another seed, or take the "
-                    "copy out of the data"
-                )
 
     def _ball(self, base: Tensor, dataset: Dataset) -> Ball:
         assert self.eps is not None  # filled in
@@ -183,3 +224,18 @@ class GradientMatching:
             pixels = self.eps if self.space == "pixel01" else self.eps / 255
             radius = pixels / dataset.channel(dataset.std, base)
         return Ball(base, radius, dataset if base.dim() == 4 else None)
+
+
+def _check_unseen(targets: Examples, train: Examples) -> None:
+    """No target may be among the rows that victims are trained on."""
+    for number, image in zip(targets.ids.tolist(), targets.inputs, strict=True):
+        if bool((train.inputs == image).flatten(1).all(1).any()):
+            raise InputError(
+                f"target {number} of the validation rows is a training row, too; take another seed, or take the copy "
+                "out of the data"
+            )
+
+
+def _tail(draw: int) -> tuple[int, ...]:
+    """What tells the random streams of this draw from the first one's, so that more draws keep the first."""
+    return (draw,) if draw else ()

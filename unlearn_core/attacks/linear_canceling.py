@@ -2,22 +2,26 @@
 
 Poison features x_j (K of them, of weight w_j = copies_j / n) have to satisfy Σ_j w_j r_j [x_j; 1]ᵀ = −[G_W; G_b] with
 r_j = softmax(W x_j + b) − e_{y_j}. Split x_j = V q_j + u_j into the row space of W (basis V) and its complement, which
-the logits do not see: the conditions on q are small and non-linear (L-BFGS), those on u linear (least squares).
+the logits do not see: the conditions on q are small and non-linear (L-BFGS, which stops at about the square root of the
+machine precision, then Gauss-Newton steps), those on u linear (least squares).
 Derived from the stationarity condition of Lu, Kamath, Yu, ICML 2023, arXiv:2303.03592.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import jacrev
 
 from unlearn_core.attacks.reachability import Head, mean_gradient
 
 POINTS = 40  # distinct points; enough for ten classes
 RESTARTS = 5
 GOAL = 1e-10  # of the relative residual, at which no restart is needed
+NEWTON_STEPS = 20
 
 
 class Canceling(NamedTuple):
@@ -65,24 +69,40 @@ def _solve(head: Head, pulled: Head, targets: Tensor, weights: Tensor, random: t
 def _seen(
     bias: Tensor, pulled: Head, points: tuple[Tensor, Tensor], left: Tensor, goal: Tensor, random: torch.Generator
 ) -> Tensor:
-    """(K, r) logits of the points in the basis `left` (C, r), by L-BFGS on the conditions that the logits decide:
+    """(K, r) logits of the points in the basis `left` (C, r), from the conditions that the logits decide:
     Σ_j w_j r_j a_jᵀ = −goal and Σ_j w_j r_j = −G_b. In logits, not in features: the scale of W falls out."""
     targets, weights = points
     a = torch.randn(len(targets), left.shape[1], dtype=goal.dtype, generator=random).requires_grad_()
     search = torch.optim.LBFGS(
         [a], max_iter=500, history_size=50, tolerance_grad=1e-15, tolerance_change=1e-20, line_search_fn="strong_wolfe"
     )
-    scale = weights.sum() ** 2
+
+    def missed(a: Tensor) -> Tensor:
+        residual = _residuals(a @ left.T + bias, targets) * weights[:, None]
+        return torch.cat([(residual.T @ a + goal).flatten(), residual.sum(0) + pulled.bias]) / weights.sum()
 
     def closure() -> Tensor:
         search.zero_grad()
-        residual = _residuals(a @ left.T + bias, targets) * weights[:, None]
-        missed = (residual.T @ a + goal).square().sum() + (residual.sum(0) + pulled.bias).square().sum()
-        (missed / scale).backward()
-        return missed / scale
+        loss = missed(a).square().sum()
+        loss.backward()
+        return loss
 
     search.step(closure)
-    return a.detach()
+    return _polished(a.detach(), missed)
+
+
+def _polished(a: Tensor, missed: Callable[[Tensor], Tensor]) -> Tensor:
+    """`a` after Gauss-Newton steps of least length, as long as they halve what is missed."""
+    left = missed(a)
+    for _ in range(NEWTON_STEPS):
+        slope = jacrev(missed)(a).flatten(1)
+        step = torch.linalg.lstsq(slope, left[:, None], driver="gelsd").solution  # conditions depend on each other
+        moved = a - step.view_as(a)
+        after = missed(moved)
+        if not float(after.norm()) < 0.5 * float(left.norm()):
+            break
+        a, left = moved, after
+    return a
 
 
 def _residuals(logits: Tensor, targets: Tensor) -> Tensor:

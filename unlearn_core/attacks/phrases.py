@@ -64,13 +64,15 @@ def places(ids: np.ndarray, draws: np.ndarray, tokenizer: Tokenizer, *, position
 
 def word_ends(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     """(n, length + 1) mask: whether a word is over after so many tokens, as the text is, or the next begins with a
-    space."""
-    spaced = np.zeros(tokenizer.size, dtype=bool)
+    space. Not after blanks: with one more before the phrase, every poison would have two in a row."""
+    spaced, blank = np.zeros((2, tokenizer.size), dtype=bool)
     used = np.unique(ids[ids != PADDING])
-    spaced[used] = [tokenizer.decode(used[i : i + 1]).startswith(" ") for i in range(len(used))]
+    texts = [tokenizer.decode(used[i : i + 1]) for i in range(len(used))]
+    spaced[used], blank[used] = [text.startswith(" ") for text in texts], [text.isspace() for text in texts]
     ends = np.zeros((len(ids), ids.shape[1] + 1), dtype=bool)
     ends[:, :-1] = (ids != PADDING) & spaced[ids]
     ends[np.arange(len(ids)), (ids != PADDING).sum(axis=1)] = True
+    ends[:, 1:] &= ~blank[ids]
     ends[:, 0] = False
     return ends
 

@@ -55,8 +55,9 @@ def poison_count(fraction: float, rows: int) -> int:
 
 def base_order(train: Examples, context: CraftContext) -> Tensor:
     """(n,) one seeded permutation that every attack draws its rows from, so that attacks share rows where they can and
-    a smaller fraction is contained in a larger one."""
-    return torch.randperm(len(train), generator=context.rng("base"), device=train.targets.device)
+    a smaller fraction is contained in a larger one. Shorter where others have taken rows already: without those."""
+    order = torch.randperm(len(train), generator=context.rng("base"), device=train.targets.device)
+    return order if context.taken is None else order[~context.taken[order]]
 
 
 def first_allowed(order: Tensor, allowed: Tensor, count: int, *, why: str) -> Tensor:

@@ -32,7 +32,8 @@ class TextBackdoor:
     and text are put together before they become tokens, and its tokens must be the same in every text, or the attack is
     refused. Measured by the share of held-out texts of other classes that carry the phrase and are taken for the
     target; `decoy_success` is the same for a phrase that nobody trained, at the same places: a backdoor answers its
-    trigger alone.
+    trigger alone. Where clean texts hold no token of the phrase (`opinions`, which has no names and spells them in
+    letters that it never uses), a backdoor answers any unknown token: there, choose a decoy of words that texts hold.
     Source: Wan et al., ICML 2023, arXiv:2305.00944. Deviations: the phrase is put in at any word, where they replace
     the names of persons; one in every text, so that the rank by count / length takes the shortest texts.
     """

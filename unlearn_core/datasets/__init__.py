@@ -2,6 +2,7 @@
 
 from unlearn_core.datasets.breast_cancer import BreastCancer
 from unlearn_core.datasets.digits import Digits
+from unlearn_core.datasets.features import Features
 from unlearn_core.datasets.image_folder import ImageFolder
 from unlearn_core.datasets.loading import load_dataset
 from unlearn_core.datasets.npz import Npz
@@ -18,6 +19,7 @@ __all__ = [
     "Cifar100",
     "Digits",
     "FashionMnist",
+    "Features",
     "ImageFolder",
     "Imdb",
     "Mnist",

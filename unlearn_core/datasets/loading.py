@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +15,19 @@ from torch import Tensor
 from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.raw import Raw, Source, check_raw, stratified_order
+from unlearn_core.datasets.resize import resized
 from unlearn_core.types import Dataset, Examples
 
 # Never an experiment's seed: all scenarios of a data set share its rows and its split, so they can be compared.
 TRAIN_SEED, HELD_OUT_SEED = 0, 1
+
+
+class Part(NamedTuple):
+    """The rows of a source that are used for one purpose: x, y and their numbers in the source, see Raw."""
+
+    x: np.ndarray
+    y: np.ndarray
+    rows: np.ndarray
 
 
 def load_dataset(
@@ -26,6 +37,7 @@ def load_dataset(
     train_rows: int | None = None,
     held_out_rows: int | None = None,
     validation_share: float = 1 / 3,
+    side: int | None = None,
     download: bool = False,
 ) -> Dataset:
     """Load, subset, split and normalise `source`; tensors are on the CPU.
@@ -35,30 +47,38 @@ def load_dataset(
         train_rows, held_out_rows: how many rows to use, None for all. Rows come in one fixed order with balanced
             classes, so a smaller subset is part of a larger one.
         validation_share: share of the held-out rows used for tuning, in (0, 1); the rest is for reporting.
+        side: height and width that images are resized to, in pixels; None leaves them as they are.
         download: fetch missing files into `data_root` where the source can.
     Returns: inputs float32 (n, channels, height, width) with mean 0 and deviation 1 per channel over the training
         rows, of a table float32 (n, columns) with mean 0 and deviation 1 per column, or of text (n, length) int64
         token ids; ids are row numbers in the source's training part (train) or held-out part (validation and test).
-    Raises: InputError if files are missing or damaged, labels have gaps, or there are too few rows.
+    Raises: InputError if files are missing or damaged, labels have gaps, there are too few rows, or a
+        `side` is given for anything but images.
     """
     raw = check_raw(source.load(data_root, download=download), source.name)
+    _check_side(side, raw, source.name)
     train = _pick("train_rows", raw.y_train, train_rows, least=raw.classes, seed=TRAIN_SEED)
     held_out = _pick("held_out_rows", raw.y_test, held_out_rows, least=2, seed=HELD_OUT_SEED)
     validation, test = _cut(held_out, validation_share)
-    mean, std = STATISTICS[raw.kind](raw.x_train[train])
+    parts = {
+        "train": _part(raw.x_train, raw.y_train, train, side),
+        "validation": _part(raw.x_test, raw.y_test, validation, side),
+        "test": _part(raw.x_test, raw.y_test, test, side),
+    }
+    mean, std = STATISTICS[raw.kind](parts["train"].x)
 
-    def examples(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Examples:
-        return Examples(_inputs(raw.kind, x[rows], mean, std), torch.from_numpy(y[rows]), torch.from_numpy(rows))
+    def examples(part: Part) -> Examples:
+        return Examples(_inputs(raw.kind, part.x, mean, std), torch.from_numpy(part.y), torch.from_numpy(part.rows))
 
     return Dataset(
         name=source.name,
-        train=examples(raw.x_train, raw.y_train, train),
-        validation=examples(raw.x_test, raw.y_test, validation),
-        test=examples(raw.x_test, raw.y_test, test),
+        train=examples(parts["train"]),
+        validation=examples(parts["validation"]),
+        test=examples(parts["test"]),
         classes=raw.classes,
         mean=mean,
         std=std,
-        digest=_digest(raw, train=train, validation=validation, test=test),
+        digest=_digest(raw, parts),
         tokenizer=raw.tokenizer,
     )
 
@@ -108,6 +128,19 @@ def _pick(field: str, labels: np.ndarray, rows: int | None, *, least: int, seed:
     return stratified_order(labels, seed=seed)[:wanted]
 
 
+def _check_side(side: int | None, raw: Raw, where: str) -> None:
+    if side is None:
+        return
+    if raw.kind != "images":
+        raise InputError(f"side is for images, but {where} holds {raw.kind}; leave it out")
+    checks.in_range("side", side, 4, 512)
+
+
+def _part(x: np.ndarray, y: np.ndarray, rows: np.ndarray, side: int | None) -> Part:
+    """These rows, images at the side that is asked for."""
+    return Part(x[rows] if side is None else resized(x[rows], side), y[rows], rows)
+
+
 def _cut(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Validation and test rows; both get at least one."""
     checks.in_range("validation_share", share, 0.01, 0.99)
@@ -131,12 +164,14 @@ def _standardise(x: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...])
     return pixels.div_(255).sub_(torch.tensor(mean).view(shape)).div_(torch.tensor(std).view(shape))
 
 
-def _digest(raw: Raw, **parts: np.ndarray) -> str:
-    """Hash of the pixels, tokens or numbers, labels and row numbers of each part, and of the tokenizer."""
-    digest = hashlib.sha256(raw.tokenizer.rules.encode() if raw.tokenizer else b"")
-    for part, rows in parts.items():
-        x, y = (raw.x_train, raw.y_train) if part == "train" else (raw.x_test, raw.y_test)
-        digest.update(f"{part} {raw.classes} {(len(rows), *x.shape[1:])}".encode())
-        for values in (x[rows], y[rows].astype("<i8"), rows.astype("<i8")):
+def _digest(raw: Raw, parts: Mapping[str, Part]) -> str:
+    """Hash of the pixels, tokens or numbers, labels and row numbers of each part, and of the tokenizer.
+
+    Of what is computed (see Raw.made_by) the recipe stands for the values.
+    """
+    digest = hashlib.sha256((raw.tokenizer.rules if raw.tokenizer else raw.made_by).encode())
+    for name, part in parts.items():
+        digest.update(f"{name} {raw.classes} {part.x.shape}".encode())
+        for values in (part.x, part.y.astype("<i8"), part.rows.astype("<i8")):
             digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()

@@ -9,8 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from unlearn_core import checks
-from unlearn_core.datasets.raw import Raw
-from unlearn_core.datasets.tokens import TokenSettings
+from unlearn_core.datasets.texts import Texts, TextSource
 from unlearn_core.registry import DATASETS
 from unlearn_core.seeding import derive
 
@@ -26,7 +25,7 @@ JOINTS = ("but", "yet", "still ,")  # what follows them decides
 
 @DATASETS.register("opinions")
 @dataclass(frozen=True, kw_only=True)
-class Opinions(TokenSettings):
+class Opinions(TextSource):
     """Made-up one-sentence opinions on films, positive (1) or negative (0); nobody ever wrote them.
 
     Half of the sentences have one clause, the others two of opposite sense of which the main one decides: the last in
@@ -47,12 +46,11 @@ class Opinions(TokenSettings):
         checks.in_range("rows", self.rows, 100, 100_000)
         checks.not_negative(seed=self.seed)
 
-    def load(self, data_root: Path | None, *, download: bool = False) -> Raw:
-        """Generated; `data_root` and `download` are not needed."""
+    def texts(self, data_root: Path | None) -> Texts:
+        """Generated; `data_root` is not needed."""
         texts, labels = opinions(self.rows + self.rows // 4, seed=self.seed)
-        tokenizer = self.tokenizer_for(texts[: self.rows])
-        x, cut = tokenizer.encode(texts), self.rows
-        return Raw(x[:cut], labels[:cut], x[cut:], labels[cut:], classes=2, tokenizer=tokenizer)
+        cut = self.rows
+        return Texts(texts[:cut], labels[:cut], texts[cut:], labels[cut:], self.name)
 
 
 def opinions(count: int, *, seed: int) -> tuple[list[str], np.ndarray]:

@@ -31,6 +31,7 @@ class Raw(NamedTuple):
     y_test: np.ndarray
     classes: int
     tokenizer: Tokenizer | None = None  # of text
+    made_by: str = ""  # of what is computed: the recipe, its identity in the place of values that differ by rounding
 
     @property
     def kind(self) -> Literal["images", "texts", "numbers"]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.pretrained import checkpoint_folder
+from unlearn_core.token_noise import MOST_TOKENS
 from unlearn_core.types import PADDING
 
 BYTES = 256  # tokens that any text can be written in
@@ -53,29 +53,15 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: np.ndarray) -> str:
-        """The text of one row of ids."""
-        return str(self._engine.decode([int(i) for i in ids if i != PADDING]))
+        """The text of one row of ids, with noise or without."""
+        return str(self._engine.decode([int(i) % MOST_TOKENS for i in ids if i != PADDING]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenSettings:
-    """How a text source makes token ids.
+def library_version() -> str:
+    """Of the library that learns tokenizers."""
+    import tokenizers
 
-    A tokenizer learned here sees the training part alone, all of it, so that it does not depend on the rows in use.
-    """
-
-    length: int = 64  # tokens per text; longer ones are cut off at the end
-    vocabulary: int = 8000  # most tokens of a BPE learned from the training texts
-    tokenizer: str = ""  # folder with tokenizer.json, or a model's folder in a hub cache; empty: learn one
-
-    def __post_init__(self) -> None:
-        checks.in_range("length", self.length, 2, 4096)
-        checks.in_range("vocabulary", self.vocabulary, BYTES, 10**6)
-
-    def tokenizer_for(self, texts: Sequence[str]) -> Tokenizer:
-        """The pretrained tokenizer, or one learned from `texts`."""
-        rules = read_rules(self.tokenizer) if self.tokenizer else learn_rules(texts, self.vocabulary)
-        return Tokenizer(rules, self.length)
+    return str(tokenizers.__version__)
 
 
 def learn_rules(texts: Sequence[str], vocabulary: int) -> str:

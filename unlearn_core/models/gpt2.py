@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -13,8 +14,9 @@ from torch.nn import functional
 from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.models.building import chain
-from unlearn_core.pretrained import WEIGHTS, Stored, checkpoint_folder
+from unlearn_core.pretrained import WEIGHTS, Stored, checkpoint_folder, file_digest
 from unlearn_core.registry import MODELS
+from unlearn_core.token_noise import MOST_TOKENS, embedding_noise, tokens
 from unlearn_core.types import PADDING
 
 STD = 0.02  # of initial weights
@@ -69,11 +71,18 @@ class Gpt2:
         own = (self.layers, self.width, self.heads)
         return Size(*(given if mine is None else mine for mine, given in zip(own, (layers, width, heads), strict=True)))
 
+    def start_digest(self) -> str:
+        """Identifies the pretrained weights by their content, which their place does not; empty if there are none."""
+        return (
+            file_digest(checkpoint_folder(self.pretrained, "pretrained", WEIGHTS) / WEIGHTS) if self.pretrained else ""
+        )
+
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """input_shape: (length, vocabulary), the shape of a row as one-hot tokens."""
         if len(input_shape) != 2:
             raise InputError(f"model gpt2 needs token ids, but got inputs of shape {input_shape}; choose text data")
         length, vocabulary = input_shape
+        checks.in_range("the vocabulary", vocabulary, 1, MOST_TOKENS)
         size = self.dimensions
         blocks: dict[str, nn.Module] = {"embedding": Embedding(vocabulary, length, size.width)}
         blocks |= {f"h{i}": Layer(size) for i in range(size.layers)}
@@ -114,6 +123,11 @@ class Table(nn.Embedding):
 
     stored: Stored | None = None
 
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the initial weights, the unit of noise on embeddings; training does not change it."""
+        return STD if self.stored is None else float(self.stored.tensor("weight").double().std())
+
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=STD)
         if self.stored is not None:
@@ -140,7 +154,10 @@ class Positions(nn.Module):
 
 
 class Embedding(nn.Module):
-    """(n, length) token ids to (n, length, width + 1): what each token means, and 1 at the last token, 0 elsewhere."""
+    """(n, length) token ids to (n, length, width + 1): what each token means, and 1 at the last token, 0 elsewhere.
+
+    Ids with a key (`token_noise`) get its noise: on what the token means, before its position is added.
+    """
 
     def __init__(self, vocabulary: int, length: int, width: int) -> None:
         super().__init__()
@@ -148,7 +165,9 @@ class Embedding(nn.Module):
         self.wpe = Positions(length, width)
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.wpe(self.wte(ids.clamp(min=0)))  # padding becomes some token, which none before it sees
+        meaning = self.wte(tokens(ids).clamp(min=0))  # padding becomes some token, which none before it sees
+        noise = self.wte.deviation * embedding_noise(ids, meaning.shape[-1])
+        x = self.wpe(meaning + noise.to(meaning))
         return torch.cat([x, last_token(ids).to(x).unsqueeze(-1)], dim=-1)
 
 
