@@ -123,7 +123,9 @@ def test_no_secret_reaches_a_file_or_the_terminal(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(name, value)
     config = write_config(tmp_path, methods=["ssd"], search={"trials": 1})
     out = tmp_path / "out"
-    done = start("--config", config, "--out", out, "--inline", "--tracking-uri", "http://us3r-url:s3cr3t-url@127.0.0.1:9")
+    done = start(
+        "--config", config, "--out", out, "--inline", "--tracking-uri", "http://us3r-url:s3cr3t-url@127.0.0.1:9"
+    )
     output = "".join(done.communicate(timeout=110))
     assert done.returncode == 0, output
     written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
