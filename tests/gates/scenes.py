@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ def data(name: str) -> Dataset:
         "small digits": Digits(size=8),
         "breast_cancer": BreastCancer(),
         "opinions": Opinions(),
+        "few opinions": Opinions(rows=2000, vocabulary=300),
     }
     return load_dataset(embedded[name], data_root=None)
 
@@ -68,11 +70,9 @@ HAZE_LINEAR = Scene("haze", Linear(), Recipe(epochs=8, batch_size=64, lr=0.02))
 HAZE_MLP = Scene("haze", Mlp(hidden=(64,)), Recipe(epochs=20, batch_size=64, lr=0.05))
 HAZE_CONVNET = Scene("haze", ConvNet(width=8), Recipe(epochs=20, batch_size=64, lr=0.05))
 DIGITS_MLP = Scene("digits", Mlp(hidden=(64,)), Recipe(epochs=20, batch_size=50, lr=0.05))
-OPINIONS_GPT2 = Scene(
-    "opinions",
-    Gpt2(),
-    Recipe(epochs=8, batch_size=64, optimizer="adamw", lr=2e-3, weight_decay=0.01, schedule="linear", warmup=0.1),
-)
+ADAMW = Recipe(epochs=8, batch_size=64, optimizer="adamw", lr=2e-3, weight_decay=0.01, schedule="linear", warmup=0.1)
+OPINIONS_GPT2 = Scene("opinions", Gpt2(), ADAMW)
+FEW_OPINIONS_GPT2 = Scene("few opinions", Gpt2(), replace(ADAMW, epochs=20))  # so few that the model remembers them
 
 
 def outcome(scene: Scene, attack: Any, seed: int = 0) -> Outcome:

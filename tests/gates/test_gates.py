@@ -1,6 +1,7 @@
 """Every attack takes: the corrupted model passes the attack's gate, and a model that never saw the poison is at chance.
 
-Thresholds lie below the worst and above the best of three seeds, by more than these differ among themselves.
+Thresholds lie beyond what two to four seeds gave. That of the text backdoor's oracle is loose (it gave 0.31 to 0.48): in
+so small a language a phrase nobody has read makes a clean model waver.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import pytest
 from tests.gates.conftest import Note
 from tests.gates.scenes import (
     DIGITS_MLP,
+    FEW_OPINIONS_GPT2,
     HAZE_CONVNET,
     HAZE_LINEAR,
     HAZE_MLP,
@@ -33,12 +35,13 @@ from unlearn_core.attacks import (
     TextBackdoor,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 GATES = {
     # name: (scene, attack, metric, least of the corrupted model, range of the oracle)
     "gaussian, images": (HAZE_MLP, Gaussian(fraction=0.06), "gaussian_z", 5, (-4, 4)),
     "gaussian, conv net": (HAZE_CONVNET, Gaussian(fraction=0.1), "gaussian_z", 5, (-4, 4)),
+    "gaussian, text": (FEW_OPINIONS_GPT2, Gaussian(fraction=0.15, epsilon=1.0), "gaussian_z", 3, (-4, 4)),
     "targeted": (
         HAZE_LINEAR,
         GradientMatching(fraction=0.1, draws=10, restarts=1, steps=30),
