@@ -563,5 +563,5 @@ def test_a_missing_image_folder_is_an_error(tmp_path):
 
 def test_every_source_is_registered_under_its_own_name():
     images = {"cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "npz"}
-    assert set(DATASETS.names()) == images | {"breast_cancer", "imdb", "opinions", "sst2", "table", "tsv"}
+    assert set(DATASETS.names()) == images | {"breast_cancer", "features", "imdb", "opinions", "sst2", "table", "tsv"}
     assert all(DATASETS.get(name).name == name for name in DATASETS.names())

@@ -1,0 +1,250 @@
+"""The paper's two hypotheses from the measured numbers: `python -m analysis.hypotheses DIR`.
+
+Every comparison is paired: poisons against clean rows removed from the same corrupted set, under the same seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.compare import SIGNIFICANT
+from analysis.figures.hypotheses import write_figures
+from analysis.stats import Interval, benjamini_hochberg, mean_interval, p_value
+from analysis.tables import markdown, write_tables
+from sweeps.records import HYPOTHESIS_COLUMNS
+from unlearn_core.checks import InputError
+
+CONTROLS = ("random", "matched")
+ABOVE, BELOW, NOT_ABOVE = "above", "below", "not above"
+REMEDY = "run python -m sweeps.hypotheses"
+LATE = 100
+"""Steps after which the way that descent made is told in the table."""
+RANK = 0.1
+"""Singular vectors, as a share of the dimensions, outside of which the share of v is told."""
+SIDES = ("poison", "random")
+
+
+class Measured(NamedTuple):
+    """What `sweeps.hypotheses` wrote: rows in HYPOTHESIS_COLUMNS, and facts of the run."""
+
+    rows: pd.DataFrame
+    facts: dict[str, Any]
+
+
+def load(folder: Path) -> Measured:
+    """Raises InputError if the folder has no results."""
+    try:
+        rows = pd.read_parquet(folder / "hypotheses.parquet")
+        facts = json.loads((folder / "hypotheses.json").read_text())
+    except (OSError, ValueError) as problem:
+        raise InputError(
+            f"{folder} holds no test of the hypotheses ({problem}); run python -m sweeps.hypotheses"
+        ) from None
+    missing = [name for name in HYPOTHESIS_COLUMNS if name not in rows]
+    if missing:
+        raise InputError(
+            f"{folder}: hypotheses.parquet lacks {', '.join(missing)}; run python -m sweeps.hypotheses again"
+        )
+    return Measured(rows, facts)
+
+
+def per_seed(rows: pd.DataFrame, measure: str, *, at: float | None = None, problem: str = "softmax") -> pd.DataFrame:
+    """Values by (attack, seed) and group; the mean where a seed has several (mini-batches)."""
+    own = rows[(rows["measure"] == measure) & (rows["problem"] == problem)]
+    own = own if at is None else own[np.isclose(own["at"], at)]
+    return own.pivot_table(index=["attack", "seed"], columns="group", values="value", aggfunc="mean", sort=False)
+
+
+def comparison(values: pd.DataFrame) -> pd.DataFrame:
+    """Poison minus each control, one row per (attack, control): mean difference, 95 % interval over seeds, p, q and
+    verdict. q: Benjamini-Hochberg over all these rows."""
+    found = [
+        {"attack": attack, "control": control, **_difference(own["poison"] - own[control])}
+        for attack, own in values.groupby(level="attack", sort=False)
+        for control in CONTROLS
+        if control in own
+    ]
+    table = pd.DataFrame(found)
+    table["q"] = benjamini_hochberg(table["p"])
+    signs = zip(table["q"], table["difference"], strict=True)
+    return table.assign(verdict=[_verdict(q, difference) for q, difference in signs])
+
+
+def _difference(differences: pd.Series) -> dict[str, float]:
+    found = mean_interval(differences)
+    return {"difference": found.mean, "low": found.low, "high": found.high, "n": found.n, "p": p_value(differences)}
+
+
+def _verdict(q: float, difference: float) -> str:
+    if not q < SIGNIFICANT:
+        return NOT_ABOVE
+    return ABOVE if difference > 0 else BELOW
+
+
+def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Hypothesis 1 with all poisons removed, one row per attack.
+
+    Columns:
+        took: seeds in which the attack took, of all.
+        poison, random, matched: mean L1 distance that the minimiser moves.
+        ratio, ratio_low, ratio_high: poison / random, geometric mean over seeds and 95 % interval.
+        l2_ratio, l2_against_random: the same in L2, where few large changes count for more than many small ones.
+        residual_poison, residual_random: mean ‖p − onehot‖ of the removed rows before they go.
+        against_random, against_matched: whether the distance is above, with q.
+    """
+    distances = per_seed(rows, "l1", at=1)
+    compared, in_l2 = (
+        comparison(per_seed(rows, measure, at=1)).set_index(["attack", "control"]) for measure in ("l1", "l2")
+    )
+    taken, residual = per_seed(rows, "took"), per_seed(rows, "residual", at=1)
+    table = []
+    for attack in attacks_of(distances):
+        ratio, l2 = (_ratio(of(per_seed(rows, measure, at=1), attack)) for measure in ("l1", "l2"))
+        row: dict[str, object] = {"attack": attack, "took": _took(of(taken, attack)["corrupted"])}
+        row |= {group: of(distances, attack)[group].mean() for group in ("poison", *CONTROLS)}
+        row |= {"ratio": ratio.mean, "ratio_low": ratio.low, "ratio_high": ratio.high}
+        row |= {"l2_ratio": l2.mean, "l2_against_random": in_l2.at[(attack, "random"), "verdict"]}
+        row |= {f"residual_{group}": of(residual, attack)[group].mean() for group in ("poison", "random")}
+        for control in CONTROLS:
+            row |= {f"against_{control}": compared.at[(attack, control), "verdict"]}
+            row |= {f"q_{control}": compared.at[(attack, control), "q"]}
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def attacks_of(values: pd.DataFrame) -> list[str]:
+    """Labels in the order of the rows."""
+    return [str(attack) for attack in values.index.get_level_values("attack").unique()]
+
+
+def of(values: pd.DataFrame, attack: str) -> pd.DataFrame:
+    """The seeds of one attack."""
+    return values[values.index.get_level_values("attack") == attack]
+
+
+def _ratio(own: pd.DataFrame) -> Interval:
+    """Poison / random over seeds, as a geometric mean."""
+    found = mean_interval(np.log(own["poison"] / own["random"]))
+    return Interval(math.exp(found.mean), math.exp(found.low), math.exp(found.high), found.n)
+
+
+def _took(took: pd.Series) -> str:
+    return f"{int(took.sum())} of {len(took)}"
+
+
+def direction_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Hypothesis 2, one row per problem and attack; means over seeds.
+
+    Columns: for the poisons and for random clean rows the cosine with v on all retained rows (`full`), on mini-batches
+    (`batch`, mean over batches), of the whole way after 100 steps on mini-batches (`way`), and the share of ‖v‖²
+    outside the leading singular vectors (`outside`, a tenth of the dimensions). full_verdict, batch_verdict: whether
+    the poisons' cosine is above that of random clean rows, or, as the hypothesis has it, below.
+    """
+    if not len(rows[rows["measure"] == "full_cosine"]):
+        return pd.DataFrame()
+    problems = rows.loc[rows["measure"] == "full_cosine", "problem"].unique()
+    return pd.concat([_directions(rows, str(problem)) for problem in problems], ignore_index=True)
+
+
+def _directions(rows: pd.DataFrame, problem: str) -> pd.DataFrame:
+    means = {name: per_seed(rows, f"{name}_cosine", problem=problem) for name in ("full", "batch")}
+    verdicts = {name: comparison(values).set_index(["attack", "control"])["verdict"] for name, values in means.items()}
+    means["way"] = per_seed(rows, "path_cosine_batch", at=LATE, problem=problem)
+    means["outside"] = per_seed(rows, "residual_share", at=RANK, problem=problem)
+    table = []
+    for attack in attacks_of(means["full"]):
+        row: dict[str, object] = {"problem": problem, "attack": attack}
+        for name, values in means.items():
+            row |= {f"{name}_{g}": of(values, attack)[g].mean() if g in values else math.nan for g in SIDES}
+        row |= {f"{name}_verdict": found.at[(attack, "random")] for name, found in verdicts.items()}
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def effect_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each attack did to the exact minimiser, and the distance that undoes it: its own metric, its z (the Gaussian
+    score's), accuracy, of the corrupted and the oracle minimiser, means over seeds."""
+    columns = {name: per_seed(rows, name) for name in ("primary", "z", "test_accuracy")}
+    distance = per_seed(rows, "l1", at=1)["poison"].groupby(level="attack", sort=False).mean()
+    table = pd.DataFrame({"l1_poison": distance})
+    for name, values in columns.items():
+        for group in values:
+            table[f"{name}_{group}"] = values[group].groupby(level="attack", sort=False).mean()
+    return table.rename_axis("attack").reset_index()
+
+
+def summary(tables: dict[str, pd.DataFrame], facts: dict[str, Any]) -> str:
+    """Both tables and what they say, for the terminal."""
+    shift, direction = tables["shift"], tables["direction"]
+    seeds = facts["spec"]["protocol"]["seeds"]
+    lines = [f"H1, distance that the minimiser moves, {seeds} seeds", markdown(shift[SHOWN]), _told(shift)]
+    if len(direction):
+        lines += ["", "H2, cosines with the wanted direction", markdown(direction), _orthogonal(direction)]
+    return "\n".join(lines)
+
+
+SHOWN = [
+    "attack", "took", "poison", "random", "matched", "ratio", "against_random", "against_matched", "l2_ratio",
+    "l2_against_random", "residual_poison", "residual_random",
+]  # fmt: skip
+
+
+def _told(shift: pd.DataFrame) -> str:
+    """The verdict on hypothesis 1: poisons must be above both controls."""
+    both = shift[["against_random", "against_matched"]]
+    holds = shift.loc[(both == ABOVE).all(axis=1), "attack"]
+    fails = shift.loc[~(both == ABOVE).all(axis=1), "attack"]
+    return f"H1 holds for: {', '.join(holds) or 'none'}; not for: {', '.join(fails) or 'none'}"
+
+
+def _orthogonal(direction: pd.DataFrame) -> str:
+    """The verdict on hypothesis 2: clean gradients must be less aligned for poisons than for random rows."""
+    count = {name: int((direction[f"{name}_verdict"] == BELOW).sum()) for name in ("full", "batch")}
+    words = f"{count['full']} (all rows) and {count['batch']} (mini-batches) of {len(direction)} cases"
+    return f"H2: the cosine is below that of random clean rows in {words}"
+
+
+def build(folder: Path) -> str:
+    """Writes `folder`/report with tables and figures; returns the text for the terminal."""
+    measured = load(folder)
+    tables = {
+        "shift": shift_table(measured.rows),
+        "shift_tests": comparison(per_seed(measured.rows, "l1", at=1)),
+        "direction": direction_table(measured.rows),
+        "effect": effect_table(measured.rows),
+    }
+    try:
+        write_tables(tables, folder / "report" / "tables")
+        write_figures(measured.rows, folder / "report" / "figures")
+    except OSError as problem:
+        raise InputError(f"the report cannot be written to {folder / 'report'}: {problem}") from problem
+    return summary(tables, measured.facts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns 0, or 2 with one message on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.hypotheses", description=__doc__)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="results folder of one test (OUT/<name>)")
+    given = parser.parse_args(arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        print(build(given.folder))
+    except InputError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    print(f"\nreport: {given.folder / 'report'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The reference paper's two hypotheses, tested: `python -m sweeps.hypotheses`."""

@@ -1,0 +1,123 @@
+"""The command `python -m sweeps.hypotheses` (no arguments: handwritten digits, no files needed)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.cli import answered
+from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
+from sweeps.overrides import apply
+from sweeps.spec import check_name, read_yaml
+from unlearn_core.checks import InputError
+
+if TYPE_CHECKING:
+    from sweeps.workbench import Place
+
+DESCRIPTION = """Test the reference paper's two hypotheses with exact minimisers on frozen features.
+
+H1: removing poisons moves the minimiser further than removing clean rows. H2: gradient steps on clean rows are nearly
+orthogonal to where the model has to go. Running the same command again does only what is missing."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m sweeps.hypotheses",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--preset", help=f"one of {', '.join(preset_names())} (default: digits)")
+    p.add_argument("--config", type=Path, metavar="FILE", help="a test of your own, in YAML like the presets")
+    p.add_argument(
+        "--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE",
+        help="change one setting, e.g. protocol.seeds=20 or attacks.gaussian.epsilon=0.5; may be repeated",
+    )  # fmt: skip
+    p.add_argument("--name", help="name of the results folder (default: that of the preset)")
+    p.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="results (default: results)")
+    p.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data files")
+    p.add_argument("--download", action="store_true", help="allow fetching missing data files into --data-root")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code: 0 done, 2 bad input."""
+    options = parser().parse_args(argv)
+    return answered(lambda: _run(options))
+
+
+def read_hypotheses(options: argparse.Namespace) -> Hypotheses:
+    """What the options describe."""
+    if options.preset and options.config:
+        raise InputError("--preset and --config both say what to run; give one of them")
+    raw: dict[str, Any] = read_yaml(options.config) if options.config else read_preset(options.preset or "digits")
+    if options.config:
+        raw = {"name": options.config.stem} | raw
+    spec = Hypotheses.from_dict(apply(raw, options.assignments))
+    return spec if options.name is None else spec._replace(name=check_name("--name", options.name))
+
+
+def _run(options: argparse.Namespace) -> int:
+    spec = read_hypotheses(options)
+    folder = options.out.resolve() / spec.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise InputError(f"--out {options.out} cannot be written: {problem.strerror}; choose another folder") from None
+    _measure(spec, options, folder)
+    sys.stdout.flush()
+    return subprocess.run([sys.executable, "-m", "analysis.hypotheses", str(folder)]).returncode
+
+
+def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> None:
+    """All attacks under all seeds, into `folder`/hypotheses.parquet and hypotheses.json."""
+    import pandas as pd  # these take seconds, and only once the words make sense
+
+    from sweeps.hypotheses.bench import HypothesisBench
+    from sweeps.machine import code_version, describe_machine, versions
+    from sweeps.workbench import Place
+    from unlearn_core.registry import ATTACKS
+
+    place = Place(options.out.resolve(), options.data_root, download=options.download)
+    bench = HypothesisBench(spec, place)
+    base = bench.base  # before others ask for the extractor
+    rows = _side_by_side(spec, place)
+    pd.DataFrame([row for label in spec.attacks for row in rows[label]]).to_parquet(
+        folder / "hypotheses.parquet", index=False
+    )
+    facts = {
+        "spec": spec.to_dict(),
+        "rows": len(base.features.train),
+        "features": base.extractor.width,
+        "attacks": {label: ATTACKS.summary(attacked.name) for label, attacked in spec.attacks.items()},
+        "primary": {label: attacked.settings.primary.metric for label, attacked in spec.attacks.items()},
+        "versions": versions(),
+        "code_version": code_version(),
+        "machine": describe_machine("cpu", place.threads),
+    }
+    (folder / "hypotheses.json").write_text(json.dumps(facts, indent=1))
+
+
+def _side_by_side(spec: Hypotheses, place: Place) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every attack; as many attacks at a time as there are processors."""
+    from sweeps.hypotheses.bench import attack_rows
+
+    rows, start = {}, time.monotonic()
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
+        running = {workers.submit(attack_rows, spec.to_dict(), place, label): label for label in spec.attacks}
+        for done in as_completed(running):
+            rows[running[done]] = done.result()
+            print(f"{running[done]}: done after {time.monotonic() - start:.0f} s", file=sys.stderr)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
