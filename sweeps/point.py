@@ -1,0 +1,20 @@
+"""One value of a scan: a sweep whose results are shown beside those at the other values."""
+
+from __future__ import annotations
+
+from sweeps.driver import Driver
+from sweeps.plan import check_scenarios, missing
+
+
+class Point(Driver):
+    """A driver that leaves the analysis to the scan."""
+
+    def check(self) -> None:
+        """Whether what is left can be done; raises InputError. A scan asks all its points before it trains anything."""
+        self._check_manifest()
+        left = missing(self.sweep, self.dir)
+        if left.references or left.studies:
+            check_scenarios(self._workbench())
+
+    def _analyse(self) -> int:
+        return 0

@@ -1,0 +1,159 @@
+"""One setting varied, all others as in a base sweep: `python -m sweeps.scan --study dimension --cpu --data-root DATA`.
+
+Each value is a sweep of its own, so a scan is resumed, tracked and spread over a cluster as sweeps are, and the values
+share the artifact store: what does not depend on the setting is trained once. `OUT/NAME/scan.json` lists them for
+`python -m analysis.scan OUT/NAME`, which draws what the corrupted model, the oracle and the methods have at each value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweeps import cli
+from sweeps.artifacts import digest
+from sweeps.listing import print_list
+from sweeps.overrides import apply
+from sweeps.spec import Sweep, check_name, read_preset, read_yaml
+from sweeps.tracking_uri import without_secrets
+from unlearn_core.checks import InputError, one_of
+
+BASE = "gaussian-study"
+REFERENCES = ("methods=[]",)  # corrupted model and oracle only
+
+
+class Study(NamedTuple):
+    """A scan that has a name. axis: what the figure calls the setting. changes: to its base, as for `--set`."""
+
+    key: str
+    values: tuple[str, ...]
+    axis: str
+    changes: tuple[str, ...] = ()
+
+
+STUDIES = {
+    "dimension": Study("rows.side", ("26", "28", "30", "32"), "side of the images, pixels"),
+    "forget-size": Study("attacks.gaussian.fraction", ("0.015", "0.02", "0.025"), "share of poisoned rows"),
+    "augmentation": Study("recipe.augmentation", ("none", "flip", "crop", "flip_crop"), "augmentation", REFERENCES),
+    "clipping": Study("attacks.gaussian.clip", ("false", "true"), "poisons clipped to valid pixels", REFERENCES),
+    "noise": Study(
+        "attacks.gaussian.epsilon", ("0.1", "0.2236", "0.3162", "0.5657", "1.0"), "deviation of the noise", REFERENCES
+    ),
+}
+"""The studies of Gaussian poisons. Noise variances 0.01, 0.05, 0.1, 0.32 and 1; the paper (arXiv:2406.17216) has 0.32,
+images of 26 to 32 pixels, and 1.5, 2 and 2.5 % of the rows."""
+
+
+class Scan(NamedTuple):
+    """name: folder of the summary. points: (value as it was given, sweep)."""
+
+    name: str
+    key: str
+    axis: str
+    points: list[tuple[str, Sweep]]
+
+
+def parser() -> argparse.ArgumentParser:
+    p = cli.parser()
+    p.prog, p.description = "python -m sweeps.scan", (__doc__ or "").split("\n")[0]
+    vary = p.add_argument_group("what to vary")
+    vary.add_argument("--study", help="a ready scan: " + ", ".join(STUDIES))
+    vary.add_argument("--cpu", action="store_true", help=f"its base is {BASE}-cpu, for two cores, not {BASE}")
+    vary.add_argument("--vary", metavar="KEY", help="any other setting, by the path that --set takes")
+    vary.add_argument("--values", nargs="+", metavar="VALUE", help="values of the setting (default: the study's)")
+    return p
+
+
+def read_scan(options: argparse.Namespace) -> Scan:
+    """The scan that the options describe; raises InputError for anything unknown or incomplete."""
+    study = _study(options)
+    if options.preset and options.config:
+        raise InputError("--preset and --config both say what to run; give one of them")
+    base = options.preset or (BASE + ("-cpu" if options.cpu else "") if options.study else "quick")
+    raw: dict[str, Any] = read_yaml(options.config) if options.config else read_preset(base)
+    raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
+    made = _name(options, study, options.config.stem if options.config else base)
+    name = check_name("--name", options.name or made)
+    points = [_point(raw, name, study, [*study.changes, *options.assignments], value) for value in study.values]
+    twice = [sweep.name for _, sweep in points if sum(sweep.name == other.name for _, other in points) > 1]
+    if twice:
+        raise InputError(f"--values give {twice[0]!r} twice; list each value once")
+    return Scan(name, study.key, study.axis, points)
+
+
+def _study(options: argparse.Namespace) -> Study:
+    """What is varied: of the study, or of --vary and --values."""
+    if bool(options.study) == bool(options.vary):
+        raise InputError(f"give either --study ({', '.join(STUDIES)}) or --vary KEY --values VALUE ...")
+    if options.study:
+        one_of("--study", options.study, tuple(STUDIES))
+        found = STUDIES[options.study]
+        return found._replace(values=tuple(options.values or found.values))
+    if options.cpu or not options.values:
+        raise InputError("--vary needs --values and a --preset or --config; --cpu is for a --study")
+    return Study(options.vary, tuple(options.values), options.vary)
+
+
+def _name(options: argparse.Namespace, study: Study, base: str) -> str:
+    """Changed settings give a name of its own, so results never mix."""
+    if options.study and not options.preset and not options.config:
+        name = options.study + ("-cpu" if options.cpu else "")
+    else:
+        name = f"{base}-{study.key.rpartition('.')[2]}"
+    return f"{name}-{digest(options.assignments)[:8]}" if options.assignments else name
+
+
+def _point(raw: dict[str, Any], name: str, study: Study, changes: Sequence[str], value: str) -> tuple[str, Sweep]:
+    label = f"{name}--" + (re.sub(r"[^A-Za-z0-9_.-]+", "-", value).strip("-") or "empty")
+    changed = apply({"name": label} | raw, [*changes, f"{study.key}={value}"])
+    return value, replace(Sweep.from_dict(changed), name=check_name("--values", label))
+
+
+def write_scan(folder: Path, scan: Scan, command: str) -> None:
+    """`scan.json`: what the analysis has to put side by side."""
+    points = [{"value": value, "sweep": sweep.name} for value, sweep in scan.points]
+    content = {"name": scan.name, "key": scan.key, "axis": scan.axis, "command": command, "points": points}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scan.json").write_text(json.dumps(content, indent=1))
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Every point, then the analysis; returns the exit code."""
+    if options.list:
+        print_list(options.plugin)
+        return 0
+    scan = read_scan(options)
+    from sweeps.point import Point  # torch and pandas are loaded only once the words make sense
+
+    points = [Point(sweep, options, command) for _, sweep in scan.points]
+    if options.sync_mlflow:
+        return max([point.sync_tracking() for point in points])
+    for point in points:
+        point.print_plan() if options.dry_run else point.check()
+    if options.dry_run:
+        return 0
+    folder = options.out.resolve() / scan.name
+    write_scan(folder, scan, command)
+    failed = max([point.run() for point in points])
+    sys.stdout.flush()
+    return subprocess.run([sys.executable, "-m", "analysis.scan", str(folder)]).returncode or failed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code: 0 done, 1 some work failed, 2 bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(arguments)
+    command = without_secrets(shlex.join(["python", "-m", "sweeps.scan", *arguments]))
+    return cli.answered(lambda: run(options, command))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
