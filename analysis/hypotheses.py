@@ -18,16 +18,16 @@ import pandas as pd
 
 from analysis.compare import SIGNIFICANT
 from analysis.figures.hypotheses import write_figures
+from analysis.hypotheses_told import ABOVE, BELOW, NOT_ABOVE, TOO_FEW, summary
 from analysis.stats import Interval, benjamini_hochberg, mean_interval, p_value
-from analysis.tables import markdown, write_tables
+from analysis.tables import write_tables
 from sweeps.records import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
 
 CONTROLS = ("random", "matched")
-ABOVE, BELOW, NOT_ABOVE = "above", "below", "not above"
 REMEDY = "run python -m sweeps.hypotheses"
 LATE = 100
-"""Steps after which the way that descent made is told in the table."""
+"""Steps of gradient descent after which its accumulated update is told in the table."""
 RANK = 0.1
 """Singular vectors, as a share of the dimensions, outside of which the share of v is told."""
 SIDES = ("poison", "random")
@@ -73,7 +73,7 @@ def comparison(values: pd.DataFrame) -> pd.DataFrame:
         for control in CONTROLS
         if control in own
     ]
-    table = pd.DataFrame(found)
+    table = pd.DataFrame(found, columns=["attack", "control", "difference", "low", "high", "n", "p"])
     table["q"] = benjamini_hochberg(table["p"])
     signs = zip(table["q"], table["difference"], strict=True)
     return table.assign(verdict=[_verdict(q, difference) for q, difference in signs])
@@ -95,6 +95,8 @@ def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns:
         took: seeds in which the attack took, of all.
+        verdict, verdict_taken: whether the distance is above both controls in L1, over all seeds and over those in
+            which the attack took (empty: fewer than two). An attack that did not take tells nothing about unlearning.
         poison, random, matched: mean L1 distance that the minimiser moves.
         ratio, ratio_low, ratio_high: poison / random, geometric mean over seeds and 95 % interval.
         l2_ratio, l2_against_random: the same in L2, where few large changes count for more than many small ones.
@@ -106,10 +108,13 @@ def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
         comparison(per_seed(rows, measure, at=1)).set_index(["attack", "control"]) for measure in ("l1", "l2")
     )
     taken, residual = per_seed(rows, "took"), per_seed(rows, "residual", at=1)
+    over_taken = both(comparison(distances[taken["corrupted"].reindex(distances.index) == 1]))
+    over_all = both(compared.reset_index())
     table = []
     for attack in attacks_of(distances):
         ratio, l2 = (_ratio(of(per_seed(rows, measure, at=1), attack)) for measure in ("l1", "l2"))
         row: dict[str, object] = {"attack": attack, "took": _took(of(taken, attack)["corrupted"])}
+        row |= {"verdict": over_all[attack], "verdict_taken": over_taken.get(attack, TOO_FEW)}
         row |= {group: of(distances, attack)[group].mean() for group in ("poison", *CONTROLS)}
         row |= {"ratio": ratio.mean, "ratio_low": ratio.low, "ratio_high": ratio.high}
         row |= {"l2_ratio": l2.mean, "l2_against_random": in_l2.at[(attack, "random"), "verdict"]}
@@ -119,6 +124,21 @@ def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
             row |= {f"q_{control}": compared.at[(attack, control), "q"]}
         table.append(row)
     return pd.DataFrame(table)
+
+
+def distance_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean L1 distance over seeds by attack and share removed, one column per group."""
+    own = rows[(rows["measure"] == "l1") & (rows["problem"] == "softmax")]
+    means = own.pivot_table(index=["attack", "at"], columns="group", values="value", sort=False)
+    return means[["poison", *CONTROLS]].rename_axis(["attack", "share"]).reset_index()
+
+
+def both(compared: pd.DataFrame) -> dict[str, str]:
+    """Of every attack with at least two seeds in a `comparison` whether it is above both controls."""
+    return {
+        str(attack): ABOVE if (own["verdict"] == ABOVE).all() else NOT_ABOVE
+        for attack, own in compared[compared["n"] > 1].groupby("attack", sort=False)
+    }
 
 
 def attacks_of(values: pd.DataFrame) -> list[str]:
@@ -145,7 +165,8 @@ def direction_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Hypothesis 2, one row per problem and attack; means over seeds.
 
     Columns: for the poisons and for random clean rows the cosine with v on all retained rows (`full`), on mini-batches
-    (`batch`, mean over batches), of the whole way after 100 steps on mini-batches (`way`), and the share of ‖v‖²
+    (`batch`, mean over batches), of the accumulated update after 100 steps on mini-batches (`update`) and on all
+    retained rows (`update_full`), and the share of ‖v‖²
     outside the leading singular vectors (`outside`, a tenth of the dimensions). full_verdict, batch_verdict: whether
     the poisons' cosine is above that of random clean rows, or, as the hypothesis has it, below.
     """
@@ -158,7 +179,8 @@ def direction_table(rows: pd.DataFrame) -> pd.DataFrame:
 def _directions(rows: pd.DataFrame, problem: str) -> pd.DataFrame:
     means = {name: per_seed(rows, f"{name}_cosine", problem=problem) for name in ("full", "batch")}
     verdicts = {name: comparison(values).set_index(["attack", "control"])["verdict"] for name, values in means.items()}
-    means["way"] = per_seed(rows, "path_cosine_batch", at=LATE, problem=problem)
+    means["update"] = per_seed(rows, "path_cosine_batch", at=LATE, problem=problem)
+    means["update_full"] = per_seed(rows, "path_cosine_full", at=LATE, problem=problem)
     means["outside"] = per_seed(rows, "residual_share", at=RANK, problem=problem)
     table = []
     for attack in attacks_of(means["full"]):
@@ -182,43 +204,13 @@ def effect_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("attack").reset_index()
 
 
-def summary(tables: dict[str, pd.DataFrame], facts: dict[str, Any]) -> str:
-    """Both tables and what they say, for the terminal."""
-    shift, direction = tables["shift"], tables["direction"]
-    seeds = facts["spec"]["protocol"]["seeds"]
-    lines = [f"H1, distance that the minimiser moves, {seeds} seeds", markdown(shift[SHOWN]), _told(shift)]
-    if len(direction):
-        lines += ["", "H2, cosines with the wanted direction", markdown(direction), _orthogonal(direction)]
-    return "\n".join(lines)
-
-
-SHOWN = [
-    "attack", "took", "poison", "random", "matched", "ratio", "against_random", "against_matched", "l2_ratio",
-    "l2_against_random", "residual_poison", "residual_random",
-]  # fmt: skip
-
-
-def _told(shift: pd.DataFrame) -> str:
-    """The verdict on hypothesis 1: poisons must be above both controls."""
-    both = shift[["against_random", "against_matched"]]
-    holds = shift.loc[(both == ABOVE).all(axis=1), "attack"]
-    fails = shift.loc[~(both == ABOVE).all(axis=1), "attack"]
-    return f"H1 holds for: {', '.join(holds) or 'none'}; not for: {', '.join(fails) or 'none'}"
-
-
-def _orthogonal(direction: pd.DataFrame) -> str:
-    """The verdict on hypothesis 2: clean gradients must be less aligned for poisons than for random rows."""
-    count = {name: int((direction[f"{name}_verdict"] == BELOW).sum()) for name in ("full", "batch")}
-    words = f"{count['full']} (all rows) and {count['batch']} (mini-batches) of {len(direction)} cases"
-    return f"H2: the cosine is below that of random clean rows in {words}"
-
-
 def build(folder: Path) -> str:
     """Writes `folder`/report with tables and figures; returns the text for the terminal."""
     measured = load(folder)
     tables = {
         "shift": shift_table(measured.rows),
         "shift_tests": comparison(per_seed(measured.rows, "l1", at=1)),
+        "distance": distance_table(measured.rows),
         "direction": direction_table(measured.rows),
         "effect": effect_table(measured.rows),
     }

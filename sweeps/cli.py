@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -118,11 +119,16 @@ def answered(command: Callable[[], int]) -> int:
     try:
         return command()
     except InputError as problem:
-        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"error: {_one_line(problem)}", file=sys.stderr)
         return 2
     except StorageError as problem:
-        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
+        print(f"error: {_one_line(problem)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; finished trials are kept: run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _one_line(problem: Exception) -> str:
+    """The message without line breaks; other blanks stay, as a quoted value may hold them."""
+    return re.sub(r"\s*[\r\n]\s*", " ", str(problem).strip())

@@ -27,6 +27,7 @@ from sweeps.spec import Sweep
 from sweeps.store import read_trials
 from sweeps.study import study_missing
 from sweeps.workbench import Workbench
+from unlearn_core.attacks.gradient_matching import warn_of_views
 from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError
 from unlearn_core.seeding import Streams
@@ -61,6 +62,7 @@ def check_scenarios(work: Workbench) -> None:
     for attack in work.sweep.attacks:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            warn_of_views(work.scenario(attack, seeds[0]).attack, work.sweep.recipe.augmentation)
             for seed in seeds:
                 work.check(attack, seed)
         for warned in [w for w in caught if w.category is UserWarning][:1]:

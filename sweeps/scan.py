@@ -53,7 +53,7 @@ images of 26 to 32 pixels, and 1.5, 2 and 2.5 % of the rows."""
 
 
 class Scan(NamedTuple):
-    """name: folder of the summary. points: (value as it was given, sweep)."""
+    """name: folder of the summary. points: (value as it was given, sweep), in folders that other scans may share."""
 
     name: str
     key: str
@@ -75,40 +75,54 @@ def parser() -> argparse.ArgumentParser:
 def read_scan(options: argparse.Namespace) -> Scan:
     """The scan that the options describe; raises InputError for anything unknown or incomplete."""
     study = _study(options)
-    if options.preset and options.config:
-        raise InputError("--preset and --config both say what to run; give one of them")
+    _check_places(options)
     base = options.preset or (BASE + ("-cpu" if options.cpu else "") if options.study else "quick")
     raw: dict[str, Any] = read_yaml(options.config) if options.config else read_preset(base)
     raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
-    made = _name(options, study, options.config.stem if options.config else base)
-    name = check_name("--name", options.name or made)
-    points = [_point(raw, name, study, [*study.changes, *options.assignments], value) for value in study.values]
+    stem = check_name("--name", options.name or _stem(options, study, options.config.stem if options.config else base))
+    points = [_point(raw, stem, study, [*study.changes, *options.assignments], value) for value in study.values]
     twice = [sweep.name for _, sweep in points if sum(sweep.name == other.name for _, other in points) > 1]
     if twice:
         raise InputError(f"--values give {twice[0]!r} twice; list each value once")
-    return Scan(name, study.key, study.axis, points)
+    return Scan(_name(options, study, stem), study.key, study.axis, points)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Whether it is clear what to run, and the results are where the analysis can read them."""
+    if options.preset and options.config:
+        raise InputError("--preset and --config both say what to run; give one of them")
+    if not isinstance(options.out, Path):  # is not repeated: what it holds may be a password
+        raise InputError("--out of a scan must be a folder of this machine, not s3:// or another URL")
 
 
 def _study(options: argparse.Namespace) -> Study:
     """What is varied: of the study, or of --vary and --values."""
     if bool(options.study) == bool(options.vary):
         raise InputError(f"give either --study ({', '.join(STUDIES)}) or --vary KEY --values VALUE ...")
+    if options.cpu and (options.vary or options.preset or options.config):
+        raise InputError("--cpu chooses the base of a --study; leave it out with --vary, --preset or --config")
     if options.study:
         one_of("--study", options.study, tuple(STUDIES))
         found = STUDIES[options.study]
         return found._replace(values=tuple(options.values or found.values))
-    if options.cpu or not options.values:
-        raise InputError("--vary needs --values and a --preset or --config; --cpu is for a --study")
+    if not options.values:
+        raise InputError("--vary needs --values VALUE ..., what the setting shall be")
     return Study(options.vary, tuple(options.values), options.vary)
 
 
-def _name(options: argparse.Namespace, study: Study, base: str) -> str:
-    """Changed settings give a name of its own, so results never mix."""
+def _stem(options: argparse.Namespace, study: Study, base: str) -> str:
+    """What the names of the values begin with. Changed settings give one of their own, so results never mix."""
     if options.study and not options.preset and not options.config:
         name = options.study + ("-cpu" if options.cpu else "")
     else:
         name = f"{base}-{study.key.rpartition('.')[2]}"
     return f"{name}-{digest(options.assignments)[:8]}" if options.assignments else name
+
+
+def _name(options: argparse.Namespace, study: Study, stem: str) -> str:
+    """Chosen values give a summary of its own; a value has one folder, whichever scans show it."""
+    chosen = options.vary or study.values != STUDIES[options.study].values
+    return f"{stem}-{digest(study.values)[:8]}" if chosen and not options.name else stem
 
 
 def _point(raw: dict[str, Any], name: str, study: Study, changes: Sequence[str], value: str) -> tuple[str, Sweep]:

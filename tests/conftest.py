@@ -1,9 +1,16 @@
-"""Shared by all tests: one thread, and the embedded digits."""
+"""Shared by all tests: one thread, the embedded digits, and one token for every Ray of this process."""
+
+import os
+import secrets
 
 import pytest
 import torch
 
 from unlearn_core.datasets import Digits, load_dataset
+
+# Ray reads these once, when it is imported, which some tests do long before others start one.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -162,9 +162,7 @@ print("joined", len(ray.nodes()))
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_nobody_joins_a_local_ray_without_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+def test_nobody_joins_a_local_ray_without_its_token() -> None:
     executor = RayExecutor("local", cpus=1, gpus=0)
     try:
         address = executor._ray.get_runtime_context().gcs_address

@@ -22,6 +22,10 @@ LOOKS = {"poison": style.COLOURS[1], "random": style.BLACK, "matched": style.COL
 NAMES = {"poison": "poisons", "random": "random clean rows", "matched": "clean rows, same labels"}
 COLUMNS = 4
 PROBLEMS = {"softmax": "softmax regression", "squared": "linear regression on one-hot labels"}
+UPDATES = {
+    "path_cosine_full": "accumulated update, all retained rows",
+    "path_cosine_batch": "accumulated update, mini-batches",
+}
 LINES = {"path_cosine_full": "-", "path_cosine_batch": ":"}
 
 
@@ -74,7 +78,7 @@ def bands(own: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def direction_figure(rows: pd.DataFrame, problem: str) -> Figure:
-    """Hypothesis 2: one column per attack; mini-batch cosines, the way of descent, and what gradients do not span."""
+    """Hypothesis 2: one column per attack; mini-batch cosines, accumulated updates, and what gradients do not span."""
     own = rows[rows["problem"] == problem]
     attacks = list(own.loc[own["measure"] == "full_cosine", "attack"].unique())
     figure, axes = plt.subplots(
@@ -94,8 +98,7 @@ def direction_figure(rows: pd.DataFrame, problem: str) -> Figure:
     for line, label in enumerate(("cosine of a mini-batch step with v", "steps", "singular vectors, % of all")):
         axes[line, (len(attacks) - 1) // 2].set_xlabel(label)
     figure.suptitle(PROBLEMS.get(problem, problem), fontsize=10)
-    ways = {"path_cosine_full": "way on all retained rows", "path_cosine_batch": "way on mini-batches"}
-    extra = [Line2D([], [], color=style.BLACK, ls=LINES[name], label=label) for name, label in ways.items()]
+    extra = [Line2D([], [], color=style.BLACK, ls=LINES[name], label=label) for name, label in UPDATES.items()]
     _legend(figure, extra=extra)
     return figure
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.cli import answered
+from sweeps.files import place as folder_or_url
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.overrides import apply
 from sweeps.spec import check_name, read_yaml
@@ -42,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
         help="change one setting, e.g. protocol.seeds=20 or attacks.gaussian.epsilon=0.5; may be repeated",
     )  # fmt: skip
     p.add_argument("--name", help="name of the results folder (default: that of the preset)")
-    p.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="results (default: results)")
+    p.add_argument(
+        "--out", type=folder_or_url, default=Path("results"), metavar="DIR", help="results (default: results)"
+    )
     p.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data files")
     p.add_argument("--download", action="store_true", help="allow fetching missing data files into --data-root")
     return p
@@ -67,6 +70,8 @@ def read_hypotheses(options: argparse.Namespace) -> Hypotheses:
 
 def _run(options: argparse.Namespace) -> int:
     spec = read_hypotheses(options)
+    if not isinstance(options.out, Path):  # is not repeated: what it holds may be a password
+        raise InputError("--out must be a folder of this machine here, not s3:// or another URL")
     folder = options.out.resolve() / spec.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,12 +87,14 @@ def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> Non
     import pandas as pd  # these take seconds, and only once the words make sense
 
     from sweeps.hypotheses.bench import HypothesisBench
+    from sweeps.hypotheses.check import check_attacks
     from sweeps.machine import code_version, describe_machine, versions
     from sweeps.workbench import Place
     from unlearn_core.registry import ATTACKS
 
     place = Place(options.out.resolve(), options.data_root, download=options.download)
     bench = HypothesisBench(spec, place)
+    check_attacks(spec, bench.split[1])
     base = bench.base  # before others ask for the extractor
     rows = _side_by_side(spec, place)
     pd.DataFrame([row for label in spec.attacks for row in rows[label]]).to_parquet(
@@ -107,15 +114,20 @@ def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> Non
 
 
 def _side_by_side(spec: Hypotheses, place: Place) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every attack; as many attacks at a time as there are processors."""
+    """The rows of every attack; as many attacks at a time as there are processors. The first error ends those that
+    have not begun."""
     from sweeps.hypotheses.bench import attack_rows
 
     rows, start = {}, time.monotonic()
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
         running = {workers.submit(attack_rows, spec.to_dict(), place, label): label for label in spec.attacks}
-        for done in as_completed(running):
-            rows[running[done]] = done.result()
-            print(f"{running[done]}: done after {time.monotonic() - start:.0f} s", file=sys.stderr)
+        try:
+            for done in as_completed(running):
+                rows[running[done]] = done.result()
+                print(f"{running[done]}: done after {time.monotonic() - start:.0f} s", file=sys.stderr)
+        except BaseException:  # interruptions, too: leaving the block would wait for all that are queued
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
     return rows
 
 

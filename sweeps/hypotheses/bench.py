@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -49,25 +49,15 @@ class HypothesisBench:
         }
 
     @cached_property
+    def split(self) -> tuple[Examples, Dataset]:
+        """The rows that make the extractor, and the others."""
+        return self.spec.features.split(self.place.data_root, download=self.place.download, keep=self.store.tensors)
+
+    @cached_property
     def base(self) -> Base:
-        source = self.spec.features
-        apart, inputs = source.split(self.place.data_root, download=self.place.download, keep=self.store.tensors)
-        extractor = source.extractor(apart, inputs, self.store.tensors)
-
-        def features(rows: Examples) -> Examples:
-            return replace(rows, inputs=extractor.features(rows.inputs))
-
-        width = extractor.width
-        as_features = replace(
-            inputs,
-            train=features(inputs.train),
-            validation=features(inputs.validation),
-            test=features(inputs.test),
-            mean=(0.0,) * width,
-            std=(1.0,) * width,
-            tokenizer=None,
-        )
-        return Base(inputs, as_features, extractor)
+        apart, inputs = self.split
+        extractor = self.spec.features.extractor(apart, inputs, self.store.tensors)
+        return Base(inputs, as_table(inputs, extractor.features, extractor.width), extractor)
 
     def rows(self, label: str, seed: int) -> list[Row]:
         """All numbers of one attack under one seed, in the columns of `sweeps.records.HYPOTHESIS_COLUMNS`."""
@@ -178,6 +168,23 @@ class HypothesisBench:
             least_gap=primary.least_gap,
         )
         yield _row("corrupted", "softmax", "took", 0, float(took))
+
+
+def as_table(inputs: Dataset, features: Callable[[Tensor], Tensor], width: int) -> Dataset:
+    """`inputs` with (n, width) features in the place of images or texts."""
+
+    def of(rows: Examples) -> Examples:
+        return replace(rows, inputs=features(rows.inputs))
+
+    return replace(
+        inputs,
+        train=of(inputs.train),
+        validation=of(inputs.validation),
+        test=of(inputs.test),
+        mean=(0.0,) * width,
+        std=(1.0,) * width,
+        tokenizer=None,
+    )
 
 
 def attack_rows(spec: Mapping[str, Any], place: Place, label: str) -> list[Row]:

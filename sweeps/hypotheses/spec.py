@@ -44,7 +44,7 @@ class Protocol:
     orthogonality_seeds: int = 5  # the first of the seeds, on which directions are compared too
     batch_size: int = 128  # rows of a mini-batch
     batches: int = 100  # mini-batches whose direction is looked at
-    steps: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100)  # of gradient descent, after which the way is
+    steps: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100)  # of gradient descent, after which the update is
     ranks: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5)  # singular vectors, as a share of the number of weights
 
     def __post_init__(self) -> None:

@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 
 from analysis.figures import hypotheses as figures
-from analysis.hypotheses import build, comparison, direction_table, effect_table, load, main, per_seed, shift_table
+from analysis.hypotheses import (
+    build,
+    comparison,
+    direction_table,
+    distance_table,
+    effect_table,
+    load,
+    main,
+    per_seed,
+    shift_table,
+)
 from sweeps.records import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
 
@@ -64,6 +74,33 @@ def test_distances_are_judged_in_pairs(measured):
     assert table.loc["dirty", "residual_poison"] == 3
 
 
+def test_verdicts_count_seeds_in_which_the_attack_took(measured):
+    """Attack `dirty` is above on the seven seeds in which it took; in the other tables it never took, or once."""
+    assert dict(shift_table(measured).set_index("attack")["verdict_taken"]) == {
+        "dirty": "above",
+        "same": "not above",
+        "mild": "not above",
+    }
+    for count in (0, 1):
+        own = measured.copy()
+        own.loc[(own["measure"] == "took") & (own["attack"] == "dirty") & (own["seed"] >= count), "value"] = 0.0
+        table = shift_table(own).set_index("attack")
+        assert table.loc["dirty", ["took", "verdict", "verdict_taken"]].tolist() == [f"{count} of 10", "above", ""]
+
+
+def test_a_verdict_may_rest_on_seeds_that_did_not_take(measured):
+    own = measured.copy()
+    taken = (own["attack"] == "dirty") & (own["measure"] == "l1") & (own["group"] == "poison") & (own["seed"] < 7)
+    own.loc[taken, "value"] /= 3  # above only where the attack did not take
+    table = shift_table(own).set_index("attack")
+    assert table.loc["dirty", "verdict_taken"] == "not above"
+
+
+def test_no_attack_took_at_all(measured):
+    none = measured.assign(value=measured["value"].where(measured["measure"] != "took", 0.0))
+    assert set(shift_table(none)["verdict_taken"]) == {""}
+
+
 def test_differences_are_per_seed():
     values = pd.DataFrame(
         {"poison": [2.0, 3.0, 5.0], "random": [1.0, 2.0, 3.0], "matched": [2.0, 3.0, 5.0]},
@@ -91,12 +128,18 @@ def test_directions_are_judged_against_random_rows(measured):
         assert table.loc[(problem, "same"), "full_verdict"] == "not above"
     assert table.loc[("softmax", "dirty"), "full_poison"] == pytest.approx(0.3, abs=0.02)
     assert table.loc[("softmax", "dirty"), "batch_poison"] == pytest.approx(0.03, abs=0.002), "a mean over batches"
-    assert table.loc[("softmax", "dirty"), "way_random"] == 0.5
+    assert table.loc[("softmax", "dirty"), "update_random"] == 0.5
     assert table.loc[("softmax", "dirty"), "outside_poison"] == pytest.approx(0.9)
 
 
 def test_without_directions_there_is_no_table_of_them(measured):
     assert direction_table(measured[measured["measure"] == "l1"]).empty
+
+
+def test_distances_by_share_are_means_over_seeds(measured):
+    table = distance_table(measured).set_index(["attack", "share"])
+    own = measured[(measured["measure"] == "l1") & (measured["attack"] == "mild") & (measured["group"] == "matched")]
+    assert table.loc[("mild", 0.5), "matched"] == pytest.approx(own.loc[own["at"] == 0.5, "value"].mean())
 
 
 def test_effects_stand_beside_the_distance(measured):
@@ -119,7 +162,12 @@ def test_a_folder_becomes_a_report(tmp_path, measured, capsys):
     (tmp_path / "hypotheses.json").write_text(json.dumps({"spec": {"protocol": {"seeds": SEEDS}}}))
     assert main([str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert "H1 holds for: dirty; not for: same, mild" in told
+    assert "H1 dirty: holds (took 7 of 10)" in told
+    assert "H1 mild: does not hold (took 7 of 10)" in told
+    assert "H1 where attacks took holds for: dirty; not for: same, mild; took in fewer than 2: none" in told
+    table = shift_table(measured).set_index("attack")
+    low, high = (f"{table.loc['dirty', f'ratio_{end}']:.3g}" for end in ("low", "high"))
+    assert f"[{low}, {high}]" in told
     assert "below that of random clean rows in 1 (all rows) and 1 (mini-batches) of 3 cases" in told
     found = pd.read_csv(tmp_path / "report" / "tables" / "shift.csv")
     assert list(found["attack"]) == list(FACTOR)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis import scan as scans
 from analysis.figures.scan import number, positions, write_figure
 from analysis.scan import REFERENCES, main, read_scan, table
+from analysis.verdict import display
 from tests.analysis.maker import write_sweep
 from unlearn_core.checks import InputError
 
@@ -88,8 +91,6 @@ def test_what_is_no_scan_is_one_clear_line(tmp_path: Path, capsys: pytest.Captur
     ],
 )
 def test_values_lie_to_scale_where_they_are_numbers(values: tuple[str, ...], scale: str, expected: list[float]) -> None:
-    import matplotlib.pyplot as plt
-
     figure, ax = plt.subplots()
     assert np.allclose(positions(ax, values), expected)
     assert ax.get_xscale() == scale
@@ -104,4 +105,26 @@ def test_names_of_measures_are_columns_of_the_records() -> None:
 
     assert set(scans.MEASURES) <= {*RUNG_COLUMNS, *columns()}
     assert np.isnan(number("flip"))
-    assert callable(write_figure)
+
+
+def test_the_figure_has_a_panel_per_measure_with_the_means_of_the_points(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("analysis.figures.scan.save", lambda figure, stem: drawn.append(figure) or stem)
+    scan = read_scan(folder)
+    scan.points.loc[scan.points["order"] == 1, ["primary_value", "efficacy"]] *= 0.9  # the values must not look alike
+    write_figure(scan, tmp_path / "scan")
+    panels = [ax for ax in drawn[0].axes if ax.get_visible()]
+    wanted = [(attack, measure) for attack in scan.attacks for measure in scan.measures(attack)]
+    assert len(panels) == len(wanted) > 1
+    for ax, (attack, measure) in zip(panels, wanted, strict=True):
+        own = scan.points[scan.points["attack"] == attack]
+        own = own[own["model"].isin(REFERENCES) != (measure == "efficacy")]
+        means = own.groupby(["model", "order"])[measure].mean().unstack()
+        handles, labels = ax.get_legend_handles_labels()
+        shown = {text: handle.lines[0].get_ydata() for handle, text in zip(handles, labels, strict=True)}
+        assert set(shown) == {display(model) for model in means.index}
+        for model, row in means.iterrows():
+            assert shown[display(model)] == pytest.approx(row.to_numpy(), nan_ok=True)
+    plt.close(drawn[0])

@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from sweeps import store
-from sweeps.cli import main
+from sweeps.cli import answered, main
 from sweeps.driver import Driver
+from sweeps.files import StorageError
 from sweeps.leases import Lease
 from sweeps.spec import preset_names
 from sweeps.store import read_trials
@@ -28,6 +29,7 @@ from sweeps.worker import read_manifest
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, raw, science, start, write_config
 from unlearn_core.attacks.badnets import BadNets
+from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
 from unlearn_core.types import Task, Update
@@ -134,6 +136,17 @@ def test_bad_input_is_one_line_and_code_2(
     assert said.err.startswith(f"error: {message}"), said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
+
+
+@pytest.mark.parametrize("problem", [InputError, StorageError])
+def test_a_message_becomes_one_line_with_its_values_as_given(
+    problem: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> int:
+        raise problem("path 'a  b' is\n  no\r\n\n file\n")
+
+    assert answered(refuse) == (2 if problem is InputError else 1)
+    assert capsys.readouterr().err == "error: path 'a  b' is no file\n"
 
 
 def test_no_cluster_at_the_address_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -341,7 +354,7 @@ def wait_for_records(process: subprocess.Popen[str], folder: Path, count: int) -
         time.sleep(0.002)
 
 
-LONG = {"methods": ["gd", "ssd", "ngd", "scrub"], "search": {"trials": 20, "startup": 1}}
+LONG = {"methods": ["gd", "ssd", "ngd", "scrub"], "search": {"trials": 50, "startup": 1}}
 
 
 def interrupt(tmp_path: Path, *options: str) -> tuple[int, str]:

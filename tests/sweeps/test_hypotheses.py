@@ -1,13 +1,17 @@
 """`python -m sweeps.hypotheses`: settings, what is measured and kept, and bad input."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
 import torch
 
+from sweeps.hypotheses import __main__ as command
 from sweeps.hypotheses.__main__ import main
 from sweeps.hypotheses.bench import HypothesisBench
+from sweeps.hypotheses.check import check_attacks
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.records import HYPOTHESIS_COLUMNS, HYPOTHESIS_MEASURES
 from sweeps.workbench import Place
@@ -120,7 +124,7 @@ def test_the_command_measures_and_reports(tmp_path, capfd):
     assert main(["--config", str(config), "--out", str(tmp_path)]) == 0
     rows = pd.read_parquet(tmp_path / "tiny" / "hypotheses.parquet")
     assert list(rows["attack"].unique()) == ["gaussian", "gradient_canceling", "flip"]
-    assert "H1 holds for:" in capfd.readouterr().out
+    assert "H1 where attacks took holds for:" in capfd.readouterr().out
     report = tmp_path / "tiny" / "report"
     assert {path.name for path in (report / "figures").glob("*.png")} == {
         "shift.png",
@@ -155,3 +159,58 @@ def test_bad_input_is_one_line(capsys):
     assert main(["--preset", "digit"]) == 2
     assert capsys.readouterr().err == "error: preset 'digit' is unknown; did you mean 'digits'?\n"
     assert main(["--preset", "digits", "--config", "x.yaml"]) == 2
+
+
+@pytest.mark.parametrize(
+    "attack, message",
+    [
+        ({"name": "badnets", "acts_on": "features", "fraction": 0.05}, "attacks.bad: attack badnets needs images"),
+        ({"name": "badnets", "fraction": 0.05, "target": 10}, "attacks.bad: target must be a class below 10"),
+        ({"name": "badnets", "fraction": 0.3}, "attacks.bad: class 0 has fewer clean rows than poisons"),
+        ({"name": "gradient_matching", "acts_on": "features"}, "attacks.bad: attack gradient_matching finds no images"),
+        ({"name": "gradient_canceling", "weight_decay": 0.001, "acts_on": "features"}, "attacks.bad: box keeps"),
+    ],
+)
+def test_attacks_are_refused_before_the_extractor_is_trained(attack, message, tmp_path, monkeypatch):
+    spec = changed(attacks=["label_flip", {"label": "bad", **attack}])
+    bench = HypothesisBench(spec, Place(tmp_path))
+    monkeypatch.setattr(type(spec.features), "extractor", lambda *a: pytest.fail("trained"))
+    with pytest.raises(InputError, match=message):
+        check_attacks(spec, bench.split[1])
+
+
+def test_attacks_that_search_are_checked_up_to_the_search(bench):
+    matching = {"name": "gradient_matching", "acts_on": "features", "space": "normalized", "eps": 0.5, "fraction": 0.02}
+    check_attacks(changed(attacks=[*TINY["attacks"], matching]), bench.split[1])
+
+
+class OneByOne(ThreadPoolExecutor):
+    """Stands for the pool of processes."""
+
+    def __init__(self, *_, **__):
+        super().__init__(1)
+
+
+def test_after_an_error_nothing_more_is_begun(monkeypatch, tmp_path):
+    begun, told = [], threading.Event()
+
+    def attack_rows(spec, place, label):
+        begun.append(label)
+        if len(begun) == 1:
+            raise InputError("no such rows")
+        told.wait(1)  # the error is known before this one ends
+
+    monkeypatch.setattr("sweeps.hypotheses.bench.attack_rows", attack_rows)
+    monkeypatch.setattr(command, "ProcessPoolExecutor", OneByOne)
+    spec = changed(attacks=[{"label": f"a{i}", "name": "label_flip"} for i in range(6)])
+    with pytest.raises(InputError, match="no such rows"):
+        command._side_by_side(spec, Place(tmp_path))
+    assert begun in (["a0"], ["a0", "a1"]), "a1 may have begun before the error was seen"
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/results", "gs://bucket"])
+def test_results_need_a_folder_of_this_machine(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--out", out]) == 2
+    assert "--out must be a folder of this machine" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -93,7 +93,8 @@ def test_defect_02_every_setting_of_a_training_is_in_its_models_key(
         if name != sweep.model[0]:
             keys[name] = trained_key(monkeypatch, tmp_path, model=(name, settings))
         for field, other in variants(settings):
-            keys[f"{name}.{field}"] = trained_key(monkeypatch, tmp_path, model=(name, other))
+            if field != "pretrained":  # weights count by their content, of which there is none here: test_text.py
+                keys[f"{name}.{field}"] = trained_key(monkeypatch, tmp_path, model=(name, other))
     assert "recipe.batch_size" in keys and "resnet9.width" in keys
     assert len(set(keys.values())) == len(keys)
 

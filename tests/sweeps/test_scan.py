@@ -44,12 +44,36 @@ def test_a_point_is_the_sweep_that_set_describes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("base", "some", "other"),
+    [
+        (["--study", "dimension", "--cpu"], ["26"], ["26", "28", "30", "32"]),
+        (["--study", "noise", "--set", "recipe.epochs=3"], ["0.1"], ["0.1", "1.0"]),
+        (["--vary", "recipe.epochs"], ["3"], ["3", "4"]),
+    ],
+)
+def test_other_values_are_another_summary_of_equal_sweeps(base: list[str], some: list[str], other: list[str]) -> None:
+    made = [scan(*base, "--values", *values) for values in (some, other)]
+    assert made[0].name != made[1].name
+    assert made[0].points[0][1] == made[1].points[0][1]
+    assert scan(*base, "--values", *some, "--name", "mine").name == "mine"
+
+
+def test_the_values_of_a_study_are_the_study() -> None:
+    given = scan("--study", "dimension", "--values", *STUDIES["dimension"].values)
+    assert given.name == scan("--study", "dimension").name == "dimension"
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "give either --study"),
         (["--study", "dimension", "--vary", "rows.side", "--values", "8"], "give either --study"),
         (["--study", "dimensions"], "did you mean 'dimension'"),
-        (["--vary", "rows.side"], "--vary needs --values"),
+        (["--vary", "rows.side"], "--vary needs --values VALUE ..., what"),
+        (["--vary", "rows.side", "--values", "8", "--cpu"], "--cpu chooses the base of a --study; leave it out"),
+        (["--study", "noise", "--preset", "quick", "--cpu"], "--cpu chooses the base of a --study; leave it out"),
+        (["--study", "noise", "--config", "any.yaml", "--cpu"], "--cpu chooses the base of a --study; leave it out"),
+        (["--study", "noise", "--out", "s3://bucket/secret"], "--out of a scan must be a folder of this machine, not"),
         (["--vary", "recipe.epochs", "--values", "3", "3"], "--values give 'quick-epochs--3' twice"),
         (["--vary", "recipe.epoch", "--values", "3"], "recipe.epoch is unknown; did you mean 'epochs'"),
         (["--study", "noise", "--preset", "quick", "--values", "-1"], "epsilon must be a positive number"),
@@ -74,6 +98,18 @@ def test_a_value_that_cannot_be_is_refused_before_anything_is_trained(
     assert main(["--config", str(config), "--vary", "rows.side", "--values", "null", "8", "--out", str(out)]) == 2
     assert "side is for images, but breast_cancer holds numbers" in capsys.readouterr().err
     assert not list(out.glob("store/model/*"))
+
+
+def test_views_that_victims_do_not_see_are_warned_of_value_by_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brew = {"name": "gradient_matching", "fraction": 0.05, "restarts": 1, "steps": 1}
+    config = write_config(tmp_path, attacks=[brew], methods=[])
+    arguments = ["--config", str(config), "--vary", "recipe.augmentation", "--values", "none", "flip"]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--inline", "--no-tracking", "--dry-run"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "views" in line]
+    assert len(told) == 1
+    assert "augmentation 'flip': it hits less often; set flip to true and shift to 0" in told[0]
 
 
 def test_a_scan_runs_resumes_and_gives_the_numbers_of_its_sweeps(

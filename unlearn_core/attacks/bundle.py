@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearn_core.checks import InputError
+from unlearn_core.checks import InputError, shown
 from unlearn_core.metrics import measures_poisons
 from unlearn_core.registry import ATTACKS
 from unlearn_core.types import Attack, CraftContext, Examples, Part, Poisoned, Primary, Probe, Regularity
@@ -40,6 +40,9 @@ class Bundle:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
+        for part in self.parts:
+            if isinstance(part, type) or not hasattr(part, "choose_rows"):
+                raise InputError(f"parts must be attacks, such as Gaussian(), but got {shown(part)}")
         names = [ATTACKS.name_of(type(part)) for part in self.parts]
         if not names or len(set(names)) < len(names):
             raise InputError(f"parts must list different attacks and not be empty, but got {names}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -22,7 +23,7 @@ from unlearn_core.attacks.rows import (
 from unlearn_core.checks import InputError
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams, derive
-from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
+from unlearn_core.types import Attack, CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
 THREATS = ("single_class", "third_party", "random_subset", "self_betrayal")
 LEAST = {"pixel01": 0.0, "pixel255": 1.0, "normalized": 0.0}
@@ -224,6 +225,16 @@ class GradientMatching:
             pixels = self.eps if self.space == "pixel01" else self.eps / 255
             radius = pixels / dataset.channel(dataset.std, base)
         return Ball(base, radius, dataset if base.dim() == 4 else None)
+
+
+def warn_of_views(attack: Attack, augmentation: str) -> None:
+    """Warns where poisons of `attack`, or of its parts, are made for other views than victims are trained on."""
+    wanted = "flip" in augmentation, "crop" in augmentation
+    for part in getattr(attack, "parts", (attack,)):
+        if isinstance(part, GradientMatching) and (part.flip, part.shift > 0) != wanted:
+            fix = f"set flip to {str(wanted[0]).lower()} and shift to {4 * wanted[1]}"
+            why = f"gradient_matching's views are not those of augmentation {augmentation!r}: it hits less often"
+            warnings.warn(f"{why}; {fix}", stacklevel=2)
 
 
 def _check_unseen(targets: Examples, train: Examples) -> None:

@@ -44,7 +44,7 @@ class TextBackdoor:
     fraction: float = 0.015  # share of the training rows
     target: int = 1  # class that the trigger calls
     phrase: str = "james bond"  # the trigger
-    decoy: str = "harry lime"  # another phrase of as many words, none of them in the trigger
+    decoy: str = "harry lime"  # as many other words; capitals alone make no other word
     position: str = "random"  # after a random word; or front, end
     rank: str = "random"  # which rows are taken; or count_norm: those of which the phrase is the largest part
 
@@ -53,7 +53,8 @@ class TextBackdoor:
         checks.one_of("position", self.position, POSITIONS)
         checks.one_of("rank", self.rank, RANKS)
         words = {field: check_words(field, getattr(self, field)) for field in ("phrase", "decoy")}
-        if len(words["phrase"]) != len(words["decoy"]) or set(words["phrase"]) & set(words["decoy"]):
+        shared = {w.casefold() for w in words["phrase"]} & {w.casefold() for w in words["decoy"]}
+        if len(words["phrase"]) != len(words["decoy"]) or shared:
             raise InputError(
                 f"decoy must have as many words as phrase {self.phrase!r} and none in common, but got {self.decoy!r}"
             )

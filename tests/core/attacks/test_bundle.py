@@ -206,7 +206,8 @@ def test_attacks_that_take_taken_rows_or_add_some_are_refused():
             dict(parts=(Gaussian(),), primary_part="badnets"),
             "primary_part 'badnets' is not in parts; .* gaussian",
         ),
-        (dict(parts=("gaussian",)), "is not registered as attack"),
+        (dict(parts=("gaussian",)), r"parts must be attacks, such as Gaussian\(\), but got 'gaussian'"),
+        (dict(parts=(Gaussian,)), r"parts must be attacks, such as Gaussian\(\), but got <class"),
     ],
     ids=str,
 )

@@ -1,6 +1,7 @@
 """Gradient matching against double backward, a general image warp, and victims trained afresh."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,9 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA, context, craft, images
-from unlearn_core.attacks import GradientMatching
+from unlearn_core.attacks import Bundle, Gaussian, GradientMatching
 from unlearn_core.attacks.cross_gradients import directional_input_gradient, summed_gradient
+from unlearn_core.attacks.gradient_matching import warn_of_views
 from unlearn_core.attacks.gradient_matching_search import (
     Ball,
     Search,
@@ -412,3 +414,22 @@ def test_a_target_that_is_already_taken_for_the_class_does_not_break_the_search(
     none = unit({name: torch.zeros_like(part) for name, part in wanted.items()})
     found = brew(net, Ball(x, torch.tensor(0.1), DATA), y, none, search=Search(2, 0.1, False, 0), rng=Streams(0, CPU))
     assert found.objectives == [1.0, 1.0, 1.0] and found.inputs.isfinite().all()
+
+
+SEEN = {"none": {}, "flip": {"flip": True}, "crop": {"shift": 4}, "flip_crop": {"flip": True, "shift": 4}}
+
+
+@pytest.mark.parametrize("augmentation", SEEN)
+@pytest.mark.parametrize("views", SEEN)
+def test_views_are_compared_with_what_victims_see(views, augmentation):
+    """Alone and as a part; the settings that the warning asks for are those that do not warn."""
+    attack = GradientMatching(**SEEN[views])
+    for whole in (attack, Bundle(parts=(Gaussian(), attack))):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warn_of_views(whole, augmentation)
+        assert len(caught) == (views != augmentation)
+    if caught:
+        wanted = SEEN[augmentation]
+        fix = f"set flip to {'true' if 'flip' in wanted else 'false'} and shift to {wanted.get('shift', 0)}"
+        assert str(caught[0].message).endswith(fix)

@@ -170,6 +170,8 @@ def test_the_order_of_rows_is_that_of_other_attacks():
         (dict(decoy="harry  lime"), "decoy must be words with one space"),
         (dict(decoy="harry"), "decoy must have as many words as phrase 'james bond' and none in common"),
         (dict(decoy="james lime"), "decoy must have as many words as phrase 'james bond' and none in common"),
+        (dict(decoy="Harry BOND"), "decoy must have as many words as phrase 'james bond' and none in common"),
+        (dict(phrase="James Bond", decoy="james bond"), "decoy must have as many words as phrase 'James Bond'"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
