@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeps.cli import answered
 from sweeps.export import export
 from sweeps.failures import failure_lines
-from sweeps.files import StorageError, place, resolved
+from sweeps.files import place, resolved
 from sweeps.replica import Replica
 from sweeps.status import status_lines
-from unlearn_core.checks import InputError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,16 +32,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 2 bad input."""
-    options = parser().parse_args(argv)
-    try:
-        replica = Replica(resolved(options.sweep, "DIR"))
-        replica.pull()
-        for line in _lines(options, replica):
-            print(line)
-    except (InputError, StorageError) as problem:
-        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
-        return 2
+    """Run a command; returns the exit code: 0 done, 1 storage fails, 2 bad input."""
+    return answered(lambda: _show(parser().parse_args(argv)))
+
+
+def _show(options: argparse.Namespace) -> int:
+    replica = Replica(resolved(options.sweep, "DIR"))
+    replica.pull()
+    for line in _lines(options, replica):
+        print(line)
     return 0
 
 

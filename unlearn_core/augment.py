@@ -15,7 +15,7 @@ def augment(images: Tensor, kind: str, random: torch.Generator) -> Tensor:
     """Augment a batch (n, C, H, W): `flip` mirrors each image with probability 1/2, `crop` shifts it by up to 4 pixels
     along each axis, `flip_crop` does both.
 
-    Random crops destroy the alignment that the Gaussian score measures: recipes for Gaussian poisons leave them out.
+    Random crops hide Gaussian poisons from their score in small networks: recipes for those leave them out.
     Raises InputError for anything but images.
     """
     if kind == "none":
