@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from unlearn_core.datasets import Digits, load_dataset
 # Ray reads these once, when it is imported, which some tests do long before others start one.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+# Shells start jobs in the background with Ctrl-C ignored, and their children inherit that: tests send it to some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
