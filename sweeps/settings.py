@@ -58,8 +58,12 @@ def check_keys(raw: Mapping[str, Any], known: Iterable[str], prefix: str = "") -
     names = list(known)
     for key in raw:
         if key not in names:
-            text = key if isinstance(key, str) and key.isidentifier() else shown(key)
-            raise InputError(f"{prefix}{text} is unknown; {close_names(str(key), names)}")
+            raise InputError(f"{prefix}{key_text(key)} is unknown; {close_names(str(key), names)}")
+
+
+def key_text(key: Any) -> str:
+    """A key as a message shows it: as it is if it could be one, else quoted, so that it stays on its line."""
+    return key if isinstance(key, str) and key.isidentifier() else shown(key)
 
 
 def _check_numbers(raw: Any, made: Any, where: str) -> None:

@@ -17,7 +17,7 @@ import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.artifacts import digest
 from sweeps.plugins import Plugin, digests, load_plugins
-from sweeps.settings import as_dict, build, check_keys, choose, plain
+from sweeps.settings import as_dict, build, check_keys, choose, key_text, plain
 from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
@@ -362,7 +362,9 @@ def _methods(raw: list[Any]) -> dict[str, Method]:
     for item in raw:
         stray = [key for key in item if key not in ("name", "fixed")] if isinstance(item, Mapping) else []
         if stray:
-            raise InputError(f"methods.{stray[0]} is unknown; an item has `name` and, for its settings, `fixed`")
+            raise InputError(
+                f"methods.{key_text(stray[0])} is unknown; an item has `name` and, for its settings, `fixed`"
+            )
         method = build(Method, {"name": item} if isinstance(item, str) else item, "methods")
         if method.name in methods:
             raise InputError(f"methods name {method.name!r} twice; list each method once")

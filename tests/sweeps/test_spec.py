@@ -241,6 +241,7 @@ def accepted_or_refused(settings: Any) -> bool:
 @given(st.sampled_from(paths(FULL)), JUNK)
 @example(("methods", 0, "fixed"), {"lr": math.nan})
 @example(("methods", 0, "fixed"), {"lr": [[]]})
+@example(("methods",), {"a\nb": None})
 @example(("recipe", "epochs"), 10**400)
 @example(("recipe", "milestones"), [math.inf])
 def test_junk_anywhere_is_refused_in_one_line(path: tuple[Any, ...], junk: Any) -> None:
