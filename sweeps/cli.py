@@ -65,13 +65,16 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def read_sweep(options: argparse.Namespace) -> Sweep:
-    """The sweep that the options describe. Changed settings give it a name of its own, so results never mix."""
+def read_raw(options: argparse.Namespace, preset: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The settings in the file of --config, named after it, else those that `preset` reads."""
     if options.preset and options.config:
         raise InputError("--preset and --config both say what to run; give one of them")
-    raw: dict[str, Any] = read_yaml(options.config) if options.config else read_preset(options.preset or "quick")
-    if options.config:
-        raw = {"name": options.config.stem} | raw
+    return {"name": options.config.stem} | read_yaml(options.config) if options.config else preset()
+
+
+def read_sweep(options: argparse.Namespace) -> Sweep:
+    """The sweep that the options describe. Changed settings give it a name of its own, so results never mix."""
+    raw = read_raw(options, lambda: read_preset(options.preset or "quick"))
     if options.plugin:
         raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
     sweep = Sweep.from_dict(apply(raw, options.assignments))

@@ -385,12 +385,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def preset_names() -> list[str]:
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+def preset_names(folder: Path = PRESETS) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def read_preset(name: str) -> dict[str, Any]:
+def read_preset(name: str, folder: Path = PRESETS) -> dict[str, Any]:
     """The settings of a preset; an unknown name raises InputError with the nearest ones."""
-    if name not in preset_names():
-        raise InputError(f"preset {name!r} is unknown; {close_names(name, preset_names())}")
-    return {"name": name} | read_yaml(PRESETS / f"{name}.yaml")
+    if name not in preset_names(folder):
+        raise InputError(f"preset {name!r} is unknown; {close_names(name, preset_names(folder))}")
+    return {"name": name} | read_yaml(folder / f"{name}.yaml")

@@ -14,11 +14,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.cli import answered
+from sweeps.cli import answered, read_raw
 from sweeps.files import place as folder_or_url
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.overrides import apply
-from sweeps.spec import check_name, read_yaml
+from sweeps.spec import check_name
 from unlearn_core.checks import InputError
 
 if TYPE_CHECKING:
@@ -59,11 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def read_hypotheses(options: argparse.Namespace) -> Hypotheses:
     """What the options describe."""
-    if options.preset and options.config:
-        raise InputError("--preset and --config both say what to run; give one of them")
-    raw: dict[str, Any] = read_yaml(options.config) if options.config else read_preset(options.preset or "digits")
-    if options.config:
-        raw = {"name": options.config.stem} | raw
+    raw = read_raw(options, lambda: read_preset(options.preset or "digits"))
     spec = Hypotheses.from_dict(apply(raw, options.assignments))
     return spec if options.name is None else spec._replace(name=check_name("--name", options.name))
 

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models  # noqa: F401 - these imports fill the registries
+from sweeps import spec
 from sweeps.settings import as_dict, build, check_keys, choose, plain
-from sweeps.spec import check_label, check_name, read_yaml
+from sweeps.spec import check_label, check_name
 from unlearn_core import checks
-from unlearn_core.checks import InputError, close_names, shown
+from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.features import Features
 from unlearn_core.registry import ATTACKS
 
@@ -110,11 +111,9 @@ def _attacks(raw: Any, protocol: Protocol) -> dict[str, Attacked]:
 
 
 def preset_names() -> list[str]:
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return spec.preset_names(PRESETS)
 
 
 def read_preset(name: str) -> dict[str, Any]:
     """The settings of a preset; an unknown name raises InputError with the nearest ones."""
-    if name not in preset_names():
-        raise InputError(f"preset {name!r} is unknown; {close_names(name, preset_names())}")
-    return {"name": f"hypotheses-{name}"} | read_yaml(PRESETS / f"{name}.yaml")
+    return spec.read_preset(name, PRESETS) | {"name": f"hypotheses-{name}"}
