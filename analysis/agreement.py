@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.load import Sweep
 from analysis.measurements import measured, metric_meanings, reference_values
-from analysis.rank_correlation import LEAST_METHODS, RankCorrelation, rank_correlation
+from analysis.rank_correlation import LEAST_METHODS, Against, RankCorrelation
 
 STAGES = ("confirmation", "tuning")
 CLEAR = 0.5
@@ -61,17 +61,17 @@ def _stage(sweep: Sweep, stage: str, oracle: pd.DataFrame) -> Iterator[dict[str,
     both = rows.merge(own_role, on=["attack", "seed"], how="left", suffixes=("", "_of_oracle"))
     for attack, group in both.groupby("attack", sort=False):
         primary = set(group["primary_metric"].dropna())
+        units = {"methods": group["method"].to_numpy(dtype=str), "seeds": group["seed"].to_numpy()}
+        partners = [Against(group[column].astype(float), **units) for column in ("efficacy", "primary_value")]
         for name in names:
             if name not in primary and group[name].notna().any():
                 known = {"attack": attack, "stage": stage, "primary": " ".join(sorted(primary)), "metric": name}
-                yield known | _compare(group, name)
+                yield known | _compare(group, name, *partners)
 
 
-def _compare(group: pd.DataFrame, name: str) -> dict[str, object]:
+def _compare(group: pd.DataFrame, name: str, efficacy: Against, primary: Against) -> dict[str, object]:
     distance = (group[name] - group[f"{name}_of_oracle"]).abs()
-    units = {"methods": group["method"].to_numpy(dtype=str), "seeds": group["seed"].to_numpy()}
-    closeness = rank_correlation(-distance, group["efficacy"], **units)
-    raw = rank_correlation(group[name], group["primary_value"].astype(float), **units)
+    closeness, raw = efficacy.correlation(-distance), primary.correlation(group[name])
     used = group[np.isfinite(distance.astype(float))]
     return {
         **_ends("closeness", closeness),

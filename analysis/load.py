@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ TEXT = {
     "attack_settings", "method", "settings", "chosen_for", "primary_metric", "failed_parts", "attack_took", "error",
     "code_version", "machine", "status", "regularity",
 }  # fmt: skip
+REPEATED = ("sweep", "scenario_id", "group_id", "attack_settings", "code_version", "machine")
+"""Texts that are the same in many rows and that nothing is grouped by: kept once each (pandas' categories)."""
 ADDED = ("took", "base_attack", "regularity")
 """Columns of `Sweep.rows` that are no metric and in no schema of the records: made here, or not always there."""
 GOOD = ("ok", "finished")
@@ -78,7 +81,7 @@ def load_sweep(folder: str | Path) -> Sweep:
         more.append("The records were written by another version, without these columns: " + ", ".join(absent) + ".")
     known = tidy(rows)
     apart = known["stage"] == "ensemble"
-    results = known[~apart].reset_index(drop=True)
+    results = known[~apart].reset_index(drop=True) if apart.any() else known
     if results.empty:
         raise InputError(f"results folder {str(folder)!r} holds ensembles, but no trials yet")
     ensemble = known[apart].reset_index(drop=True)
@@ -90,7 +93,7 @@ def read_rows(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     table = folder / "records.parquet"
     if table.exists():
         try:
-            return pd.read_parquet(table), []
+            return pd.read_parquet(table, read_dictionary=list(REPEATED)), []
         except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors derive from these
             reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
             raise InputError(f"{str(table)!r} cannot be read as a parquet file: {reason}") from problem
@@ -143,16 +146,22 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     took: bool, whether the attack took.
     """
     rows = rows.reindex(columns=list(dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *rows.columns])))
-    numbers = {name: _number(rows[name], strict=name in RUNG_COLUMNS) for name in rows.columns.difference(list(TEXT))}
-    rows = pd.DataFrame({name: numbers.get(name, rows[name]) for name in rows.columns})
+    for name in rows.columns.difference(list(TEXT)):
+        if not _is_clean(rows[name]):  # what the sweep wrote is: at a million rows a copy counts
+            rows[name] = _number(rows[name], strict=name in RUNG_COLUMNS)
     for name in ("attack", "method", "stage", "held_out", "settings", "status"):
-        rows[name] = rows[name].astype(object).where(rows[name].notna(), "").map(str)
+        rows[name] = _words(rows[name])
     rows["budget"] = rows["budget"].round(BUDGET_DIGITS)
     told = rows["regularity"] if "regularity" in rows else pd.Series(None, index=rows.index, dtype=object)
-    rows["regularity"] = told.astype(object).where(told.notna(), "").map(str)
+    rows["regularity"] = _words(told)
     rows = _distinct_attacks(rows)
     rows["took"] = _took(rows)
     return rows.reset_index(drop=True)
+
+
+def _words(column: pd.Series) -> pd.Series:
+    """Texts, empty where there is none; equal ones are one object."""
+    return column.astype(object).where(column.notna(), "").map(lambda text: sys.intern(str(text)))
 
 
 def _number(column: pd.Series, *, strict: bool) -> pd.Series:
@@ -161,6 +170,11 @@ def _number(column: pd.Series, *, strict: bool) -> pd.Series:
     if not strict and numbers.notna().sum() < column.notna().sum():
         return column
     return numbers.where(np.isfinite(numbers))
+
+
+def _is_clean(column: pd.Series) -> bool:
+    """Whether a column holds nothing but finite floats and empty cells."""
+    return column.dtype == np.float64 and not np.isinf(column.to_numpy()).any()
 
 
 def _took(rows: pd.DataFrame) -> pd.Series:

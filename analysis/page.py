@@ -59,16 +59,16 @@ def render(results: Results, *, tables: dict[str, pd.DataFrame], figures: dict[s
         axes={name: axis.label for name, axis in AXES.items()},
         axis=next(name for name, axis in AXES.items() if axis == results.axis),
         facts=_facts(results),
-        grids={attack: grid_text(results, attack) for attack in results.attacks},
+        grids={attack: grid_text(results, attack) for attack in results.shown},
         tables={name: _shown(table) for name, table in tables.items()},
         rows_shown=ROWS_SHOWN,
         remarks_shown=REMARKS_SHOWN,
         attacks_open=ATTACKS_OPEN,
-        agreements={attack: sentence(results.agreement, attack) for attack in results.attacks},
+        agreements={attack: sentence(results.agreement, attack) for attack in results.shown},
         clear=CLEAR,
         largest_budget=percent(LARGEST_BUDGET),
         images={kind: [_image(path) for path in paths] for kind, paths in figures.items()},
-        drawn=[has_points(results, attack) for attack in results.attacks],
+        drawn=[has_points(results, attack) for attack in results.shown],
         command=_command(sweep.info.get("command")),
         methods=_described(sweep.info.get("methods")),
         columns=_columns(results),
@@ -88,7 +88,7 @@ def _plotly() -> str:
 
 def _specs(results: Results) -> dict[str, Any]:
     """Figures by position of their attack: names never become identifiers of elements."""
-    shown = {i: attack for i, attack in enumerate(results.attacks) if has_points(results, attack)}
+    shown = {i: attack for i, attack in enumerate(results.shown) if has_points(results, attack)}
     return {
         "fronts": {i: {axis: front_spec(results, attack, axis) for axis in AXES} for i, attack in shown.items()},
         "tradeoffs": {i: tradeoff_spec(results, attack) for i, attack in shown.items()},

@@ -12,7 +12,7 @@ from analysis.figures.panels import write_figures
 from analysis.load import load_sweep
 from analysis.page import render
 from analysis.points import AXES
-from analysis.results import Results, analyse
+from analysis.results import ATTACKS_SHOWN, Results, analyse
 from analysis.summary import summary
 from analysis.tables import all_tables, write_tables
 from unlearn_core.checks import InputError
@@ -27,7 +27,12 @@ class Report(NamedTuple):
 
 
 def build_report(
-    folder: str | Path, *, axis: str = "flops", tolerance: float | None = None, out: str | Path | None = None
+    folder: str | Path,
+    *,
+    axis: str = "flops",
+    tolerance: float | None = None,
+    out: str | Path | None = None,
+    show: Sequence[str] = (),
 ) -> Report:
     """Read `folder`, compute everything, write `index.html`, `tables/` and `figures/`.
 
@@ -36,9 +41,10 @@ def build_report(
         axis: flops, seconds or passes: cost of the static figures and the hypervolume.
         tolerance: largest utility gap that may win; by default the sweep's own.
         out: folder to write into, by default `folder`/report.
+        show: the attacks that figures, page and text show, see `results.analyse`.
     Raises: InputError, with one sentence for the user.
     """
-    results = analyse(load_sweep(folder), axis=axis, tolerance=tolerance)
+    results = analyse(load_sweep(folder), axis=axis, tolerance=tolerance, show=show)
     target = Path(out) if out is not None else Path(folder) / "report"
     tables = all_tables(results)
     try:
@@ -57,12 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", metavar="DIR", help="results folder of one sweep (OUT/<sweep name>)")
     parser.add_argument("--budget-axis", choices=list(AXES), default="flops", help="cost to draw fronts against")
     parser.add_argument("--tolerance", type=float, help="largest utility gap that may win (default: the sweep's own)")
+    parser.add_argument(
+        "--show", nargs="+", default=[], metavar="ATTACK", help=f"attacks to show (default: the first {ATTACKS_SHOWN})"
+    )
     parser.add_argument("--out", help="folder to write into (default: DIR/report)")
     given = parser.parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without "±" must not end the report
     try:
-        report = build_report(given.folder, axis=given.budget_axis, tolerance=given.tolerance, out=given.out)
+        report = build_report(
+            given.folder, axis=given.budget_axis, tolerance=given.tolerance, out=given.out, show=given.show
+        )
     except InputError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

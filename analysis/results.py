@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -27,6 +29,8 @@ from unlearn_core import checks
 USUAL_TOLERANCE = 0.02
 MOST_TOLD_APART = 10
 """Methods up to which a figure gives each its own colour and marker."""
+ATTACKS_SHOWN = 24
+"""Attacks up to which all have their figures, and their place on the page and the terminal; tables hold all anyway."""
 HIGHLIGHTS = 7
 """How many it does so for when there are more: one per colour."""
 
@@ -48,6 +52,7 @@ class Results:
     plane: Plane | None  # only with several discovery rates, or healed attacks of different regularity
     bands: dict[str, Interval]
     verdicts: tuple[Verdict, ...]
+    shown: tuple[str, ...]  # the attacks that figures, page and terminal show
     notes: tuple[str, ...]
 
     @property
@@ -55,6 +60,10 @@ class Results:
         return [v.attack for v in self.verdicts]
 
     @property
+    def shown_verdicts(self) -> list[Verdict]:
+        return [v for v in self.verdicts if v.attack in self.shown]
+
+    @cached_property
     def methods(self) -> list[str]:
         """Unlearners in the order of the settings, then any others by name."""
         listed = self.sweep.spec.get("methods")
@@ -67,7 +76,7 @@ class Results:
         present -= {RETRAIN_AT_BUDGET}
         return [m for m in dict.fromkeys(order) if m in present] + sorted(present - set(order))
 
-    @property
+    @cached_property
     def highlighted(self) -> list[str]:
         """The methods that figures tell apart: all, or where they are many, the best of each attack in turn.
 
@@ -82,15 +91,19 @@ class Results:
         return [m for m in self.methods if m in best]
 
 
-def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None) -> Results:
+def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None, show: Sequence[str] = ()) -> Results:
     """Compute everything that a report shows.
 
     Args:
         axis: cost that fronts and hypervolumes are measured against: flops, seconds or passes.
         tolerance: largest utility gap that may win; by default the sweep's own.
-    Raises: InputError for an unknown axis or a negative tolerance.
+        show: the attacks that figures, page and terminal show; by default the first ATTACKS_SHOWN.
+    Raises: InputError for an unknown axis or attack, or a negative tolerance.
     """
     checks.one_of("budget axis", axis, tuple(AXES))
+    attacks = _attacks(sweep)
+    for attack in show:
+        checks.one_of("--show", attack, attacks)
     allowed, notes = _tolerance(sweep, tolerance)
     reference_rows = references(sweep)
     seeds = seed_results(sweep, reference_rows)
@@ -109,7 +122,8 @@ def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None
         agreement=agreement(sweep, reference_rows),
         plane=plane(sweep, reference_rows),
         bands=noise_bands(reference_rows),
-        verdicts=tuple(verdict(a, seeds=seeds, points=means, comparisons=paired) for a in _attacks(sweep)),
+        verdicts=tuple(verdict(a, seeds=seeds, points=means, comparisons=paired) for a in attacks),
+        shown=tuple(a for a in attacks if not show or a in show)[: len(show) or ATTACKS_SHOWN],
         notes=(*sweep.notes, *notes, *_gaps(sweep, seeds, reference_rows)),
     )
 

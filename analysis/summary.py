@@ -25,9 +25,11 @@ MOST_REMARKS, MOST_METRICS, MOST_ON_PLANE = 4, 5, 5
 def summary(results: Results) -> str:
     """Notes, then each attack, then the plane. The page and the tables hold what is left out here."""
     parts = [f"note: {note}" for note in results.notes]
-    most = max(LEAST_ROWS, MOST_ROWS // max(1, len(results.verdicts)))
-    for judged in results.verdicts:
+    most = max(LEAST_ROWS, MOST_ROWS // max(1, len(results.shown)))
+    for judged in results.shown_verdicts:
         parts += ["", *_attack_lines(results, judged, most)]
+    if len(results.shown) < len(results.verdicts):
+        parts += ["", f"({len(results.shown)} of {len(results.verdicts)} attacks; all: tables/verdicts.csv)"]
     if len(results.points):
         parts += ["", LEGEND]
     return "\n".join([*parts, *_plane_lines(results)]).strip()

@@ -19,6 +19,8 @@ from analysis.results import Results
 from analysis.stats import stouffer
 from analysis.verdict import display, percent
 
+MOST_LINES = 2000
+"""Rows of a table in Markdown."""
 REMOVES_NOTHING = 0.005
 """Mean efficacy up to which the best of a budget is no best worth a mark."""
 
@@ -26,6 +28,7 @@ REMOVES_NOTHING = 0.005
 def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Every table by file name. Budgets and costs are shares, accuracies and efficacies plain numbers."""
     tables = {
+        "verdicts": verdict_table(results),
         "results": front_table(results),
         "best_per_budget": best_per_budget(results),
         "comparisons": results.comparisons,
@@ -45,6 +48,12 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         name: table.sort_values("attack", key=lambda a: a.map(rank), kind="stable") if "attack" in table else table
         for name, table in tables.items()
     }
+
+
+def verdict_table(results: Results) -> pd.DataFrame:
+    """What is said of each attack, in words."""
+    rows = [[v.attack, v.kind, v.text, "; ".join(v.remarks)] for v in results.verdicts]
+    return pd.DataFrame(rows, columns=["attack", "kind", "verdict", "remarks"])
 
 
 def front_table(results: Results) -> pd.DataFrame:
@@ -184,11 +193,14 @@ def cell_text(point: dict[object, object] | dict[str, object] | None, *, star: b
 
 
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
-    """Write `<name>.csv` and `<name>.md` for each table."""
+    """Write `<name>.csv` and, for people, the first MOST_LINES as `<name>.md` for each table."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")
+        text = markdown(table.head(MOST_LINES))
+        if len(table) > MOST_LINES:
+            text += f"\nFirst {MOST_LINES} of {len(table)} rows; all of them: `{name}.csv`.\n"
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def markdown(table: pd.DataFrame) -> str:

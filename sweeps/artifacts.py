@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +24,10 @@ from torch import Tensor
 
 from sweeps.files import Folder, Remote, StorageError, child, put, writing
 from sweeps.leases import held
+from sweeps.recent import GIB, Recent
 
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-KEPT_IN_MEMORY = 16  # artifacts that a read-only store could not take
+KEPT, KEPT_BYTES = 16, GIB  # artifacts that a read-only store could not take, in memory
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class ArtifactStore:
 
     def __init__(self, root: Folder) -> None:
         self.root = root
-        self._unsaved: OrderedDict[Folder, Artifact] = OrderedDict()
+        self._unsaved: Recent[Artifact] = Recent(KEPT, KEPT_BYTES)
 
     def get(self, kind: str, recipe: Mapping[str, Any], make: Callable[[], Artifact]) -> Artifact:
         """The artifact made by `recipe`: read if it is there and sound, else made and kept; by one process only, if
@@ -81,9 +81,7 @@ class ArtifactStore:
     def _remember(self, folder: Folder, artifact: Artifact) -> None:
         if not self._unsaved:
             log.warning("artifact store %s cannot be written: what it lacks is made again by every process", self.root)
-        self._unsaved[folder] = artifact
-        while len(self._unsaved) > KEPT_IN_MEMORY:
-            self._unsaved.popitem(last=False)
+        self._unsaved.put(folder, artifact)
 
 
 def _lease(folder: Folder) -> Folder:

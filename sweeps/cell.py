@@ -1,9 +1,9 @@
-"""Cells: the units that one worker walks through: the references of one scenario, one study, or part of an ensemble."""
+"""Cells: the units that one worker walks through: part of a scenario's references, a study, or part of an ensemble."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from sweeps.ensemble import REFERENCES
 from sweeps.files import Folder
@@ -15,8 +15,13 @@ from sweeps.store import Trial, read_cell
 
 @dataclass(frozen=True)
 class Cell:
-    """kind: `reference` (one scenario), `study` (one attack and method, or `best` over all methods), or `ensemble`:
-    training the models of one `member` of a scenario's ensemble, or, without a member, measuring its references."""
+    """kind: `training` (one model or the poison of a scenario, `role`), `reference` (measuring a scenario's
+    references), `study` (one attack and method, or `best` over all methods; with a `proposal` one trial of it), or
+    `ensemble`: training the models of one `member` of a scenario's ensemble, or, without a member, measuring its
+    references.
+
+    stage: of the one trial. alone: it gets a whole GPU, as it ran out of memory on a share of one.
+    """
 
     kind: str
     attack: str
@@ -24,15 +29,31 @@ class Cell:
     method: str = ""
     seed: int = -1
     member: int = -1
+    role: str = ""
+    proposal: int = -1
+    stage: str = ""
+    alone: bool = False
 
     @property
     def name(self) -> str:
         """Unique in the sweep, and safe as a folder name."""
+        trial = f"--trial{self.proposal}-{self.stage}-seed{self.seed}" if self.proposal >= 0 else ""
+        return self.folder + trial + ("--alone" if self.alone else "")
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that its records are in: trials of a study are all in the study's."""
         share = "single" if self.discovery_rate == SINGLE else repr(self.discovery_rate)
         rate = "" if self.discovery_rate == 1 else f"--found{share}"
-        part = f"member{self.member}" if self.member >= 0 else f"{self.kind}s"
+        part = f"member{self.member}" if self.member >= 0 else self.role or f"{self.kind}s"
         tail = self.method if self.kind == "study" else f"{part}--seed{self.seed}"
         return f"{self.attack}--{tail}{rate}"
+
+    @property
+    def whole(self) -> Cell:
+        """The study that a single trial is of; any other cell as it was handed out first."""
+        seed = -1 if self.kind == "study" else self.seed
+        return replace(self, seed=seed, proposal=-1, stage="", alone=False)
 
 
 def reference_cells(sweep: Sweep) -> list[Cell]:
@@ -71,6 +92,22 @@ def ensemble_seeds(sweep: Sweep, took: Mapping[int, bool]) -> list[int]:
     return [seed for seed in sweep.seeds.confirmation if took[seed]][: sweep.ensemble.scenarios]
 
 
+def trainings(sweep: Sweep, reference: Cell) -> tuple[Cell, list[Cell]]:
+    """What makes the poison of a scenario, and what trains each model that its references need."""
+    full = reference_methods(stage_of(sweep, reference), reference.discovery_rate)
+    roles = ["corrupted", "oracle", *(role for role in ("retrain", "retrain_discovered") if role in full)]
+    rates = {role: reference.discovery_rate if role == "retrain_discovered" else 1.0 for role in roles}
+    attack, seed = reference.attack, reference.seed
+    models = [Cell("training", attack, rates[role], seed=seed, role=role) for role in roles]
+    return Cell("training", attack, 1.0, seed=seed, role="poison"), models
+
+
+def members(sweep: Sweep, cells: Iterable[Cell]) -> list[Cell]:
+    """What trains the models of the ensembles among `cells`, member by member; discovery rates share them all."""
+    first = {(cell.attack, cell.seed): replace(cell, discovery_rate=1.0) for cell in cells if cell.kind == "ensemble"}
+    return [replace(cell, member=member) for cell in first.values() for member in range(sweep.ensemble.members)]
+
+
 def methods_of(sweep: Sweep, cell: Cell) -> dict[str, Method]:
     """The methods that a study searches over."""
     return dict(sweep.methods) if cell.method == "best" else {cell.method: sweep.methods[cell.method]}
@@ -96,6 +133,10 @@ def attack_took(sweep: Sweep, sweep_dir: Folder, attack: str, rate: float, *, un
 
 def trials_in(sweep: Sweep, cell: Cell) -> int:
     """The most trials that a cell can have."""
+    if cell.proposal >= 0:
+        return 1
+    if cell.kind == "training":
+        return 0
     if cell.kind == "reference":
         return len(reference_methods(stage_of(sweep, cell), cell.discovery_rate))
     if cell.kind == "ensemble":

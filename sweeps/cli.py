@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sweeps.executors import ExecutorLostError
 from sweeps.files import StorageError, place
 from sweeps.listing import print_list
 from sweeps.overrides import apply
@@ -22,6 +23,8 @@ DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with 
 
 Without arguments: the embedded `quick` sweep on this machine. Running the same command again does only what is
 missing. On the head of a running Ray cluster it uses the cluster."""
+
+KEPT = "finished trials are kept: run the same command again to go on"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -118,7 +121,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def answered(command: Callable[[], int]) -> int:
-    """What `command` returns; bad input is one clear line and 2, storage that fails one and 1, an interruption 130."""
+    """What `command` returns; bad input is one clear line and 2, storage that fails or a Ray that dies one and 1, an
+    interruption 130."""
     try:
         return command()
     except InputError as problem:
@@ -127,8 +131,11 @@ def answered(command: Callable[[], int]) -> int:
     except StorageError as problem:
         print(f"error: {_one_line(problem)}", file=sys.stderr)
         return 1
+    except ExecutorLostError as problem:
+        print(f"error: {problem}; {KEPT}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("\nstopped; finished trials are kept: run the same command again to go on", file=sys.stderr)
+        print(f"\nstopped; {KEPT}", file=sys.stderr)
         return 130
 
 

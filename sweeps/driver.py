@@ -8,28 +8,33 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sweeps import store
-from sweeps.cell import Cell, trials_in
-from sweeps.executors import Executor, InlineExecutor, Outcome
-from sweeps.files import Remote, StorageError, resolved, unwritable, writing
+from sweeps.cell import trials_in
+from sweeps.compaction import compact
+from sweeps.executors import Executor, InlineExecutor
+from sweeps.files import Remote, StorageError, put, remove, resolved, unwritable, writing
+from sweeps.interruption import two_stages
 from sweeps.leases import EXPIRY, Lease
 from sweeps.machine import code_version, describe_machine, versions
-from sweeps.plan import Missing, check_data, check_scenarios, estimate, members, missing, ready, waves
+from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
 from sweeps.progress import ProgressDisplay, duration
 from sweeps.replica import Replica
+from sweeps.schedule import Outcome, Recorded, Schedule
 from sweeps.spec import Sweep
 from sweeps.tracking_uri import default_uri, reachable, without_secrets
 from sweeps.workbench import Place, Workbench, pick_device
-from sweeps.worker import read_manifest
+from sweeps.worker import STOP, read_manifest
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import UNLEARNERS
 
+CELLS_SHOWN = 200  # of a plan
+STOPPING = "stopping once the trials that run are finished and recorded; press Ctrl-C again to stop at once"
 SYNC_PATIENCE = 300.0  # seconds to wait at the end for the mirror; it can be completed later
 
 
@@ -56,6 +61,7 @@ class Driver:
             max(1, int(cpus)),
             options.download,
             self.store,
+            gpus,
         )
         self._tracking_uri: str | None = options.tracking_uri
 
@@ -92,8 +98,10 @@ class Driver:
         slots = 1 if self.options.inline else max(1, int((os.cpu_count() or 1) / max(0.01, self.sweep.resources.cpus)))
         cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
         print(f"sweep {self.sweep.name}: {self.home}")
-        for name, trials in cells:
+        for name, trials in cells[:CELLS_SHOWN]:
             print(f"  {name:<40} up to {trials} trials")
+        if len(cells) > CELLS_SHOWN:
+            print(f"  and {len(cells) - CELLS_SHOWN} more cells")
         print(f"scenarios   {cost.scenarios}")
         print(f"trainings   {cost.trainings} from scratch, still to do")
         print(f"trials      up to {cost.trials}, each measured at up to {len(self.sweep.budgets)} budgets")
@@ -154,7 +162,7 @@ class Driver:
         path = self.dir / "sweep.json"
         if path.exists() and self._difference() is None:
             known = read_manifest(self.dir)
-            if known["spec"].get("plugins") != self.sweep.to_dict()["plugins"]:  # they may have moved
+            if known["spec"] != self.sweep.to_dict():  # plug-ins may have moved, resources may be others
                 _replace_json(path, known | {"spec": self.sweep.to_dict()})
                 self.replica.push(path.name)
             return
@@ -198,35 +206,40 @@ class Driver:
         return RayExecutor(self.address, cpus=self.sweep.resources.cpus, gpus=self.sweep.resources.gpus)
 
     def _work(self, left: Missing) -> list[Outcome]:
-        """References first, then the studies that have theirs; returns what became of each cell."""
+        """Run what is left; returns the cells that failed."""
         if not left.references and not left.studies:
             print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
             return []
+        schedule = Schedule(self.sweep, left, Recorded(self.sweep, self.dir, self.replica.pull))
+        remove(self.home / STOP)
         executor = self._executor()
+        total = sum(trials_in(self.sweep, cell) for cell in (*left.references, *left.studies))
         try:
-            outcomes = [done for wave in waves(left.references) for done in self._stage("references", wave, executor)]
-            left = missing(self.sweep, self.dir) if left.references else left
-            outcomes += self._stage("ensembles", members(self.sweep, ready(left)), executor)
-            outcomes += self._stage("studies", ready(left), executor)
+            with two_stages(lambda: self._stop(schedule), STOPPING), ProgressDisplay("trials", total, self._counter()):
+                executor.run(self.home, self.place, schedule)
+                self.replica.pull()
         finally:
             executor.close()
-        return outcomes
+        if schedule.stopped:
+            compact(self.dir)
+            raise KeyboardInterrupt
+        return schedule.outcomes
 
-    def _stage(self, name: str, cells: Sequence[Cell], executor: Executor) -> list[Outcome]:
-        if not cells:
-            return []
-        seen: dict[bytes, dict[Path, tuple[int, int]]] = {b"\n": {}, store.FAILED: {}}
+    def _stop(self, schedule: Schedule) -> None:
+        """Begin nothing more, here and in the workers."""
+        schedule.stopped = True
+        put(self.home / STOP, b"")
+
+    def _counter(self) -> Callable[[], tuple[int, int]]:
+        """Counts the recorded trials, and the failed ones among them; each call reads only what is new."""
+        known: dict[str, store.Counted] = {}
 
         def count() -> tuple[int, int]:
             with contextlib.suppress(StorageError):  # the next look may reach the object store again
                 self.replica.pull(patient=True)
-            trials, failed = (store.count_trials(self.dir, known, mark) for mark, known in seen.items())
-            return trials, failed
+            return store.count_trials(self.dir, known), store.count_failed(known)
 
-        with ProgressDisplay(name, sum(trials_in(self.sweep, cell) for cell in cells), count):
-            outcomes = executor.map(self.home, self.place, cells)
-            self.replica.pull()
-        return outcomes
+        return count
 
     @contextlib.contextmanager
     def _mirror(self) -> Iterator[None]:
@@ -263,13 +276,12 @@ class Driver:
 
     def _report(self) -> int:
         """Compact the records and analyse them. Returns an exit code."""
-        trials = store.read_trials(self.dir)
-        if not trials:
+        table = compact(self.dir)
+        if table is None:
             return 1
-        store.compact(self.dir, trials)
-        failed = sum(trial["error"] is not None for trial in trials)
-        if failed:
-            print(f"{failed} of {len(trials)} trials failed; their tracebacks are in the records", file=sys.stderr)
+        if table.failed:
+            failed = f"{table.failed} of {table.trials} trials failed"
+            print(f"{failed}; their tracebacks are in the records", file=sys.stderr)
         code = self._analyse()
         self.replica.push("records.parquet", "report")
         return code

@@ -31,12 +31,15 @@ def train_members(work: Workbench, attack: str, seed: int, number: int) -> None:
 
 
 def run_ensemble_trial(work: Workbench, request: Request, reference: Reference) -> Trial:
-    """Unlearn every member and compare. A method that raises gives a record of status `failed` with its traceback."""
+    """Unlearn every member and compare. A method that raises gives a record of status `failed` with its traceback; but
+    for torch.OutOfMemoryError, which may have been another process's doing."""
     start = time.perf_counter()
     bench = work.bench(request.attack, request.seed, request.held_out)
     looking = Stopwatch(partial(look, evaluator=bench.evaluator))
     try:
         measured, error = Retrainings(work, bench, request).climb(looking), None
+    except torch.OutOfMemoryError:
+        raise
     except Exception:
         measured, error = [], traceback.format_exc()
     trial = make_record(work, bench, request, reference, measured)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from sweeps.cell import Cell
 from sweeps.files import Folder
 from sweeps.workbench import Place
-from sweeps.worker import work_cell
+from sweeps.worker import Result, work_cell
 
 
-class Outcome(NamedTuple):
-    """What became of a cell; its results are in the record store. error: a traceback, or None if all went well."""
+class ExecutorLostError(RuntimeError):
+    """What runs the cells is gone; what they recorded is kept."""
 
-    cell: Cell
-    error: str | None
+
+class Queue(Protocol):
+    """What is to be done, in which order: see `sweeps.schedule.Schedule`."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def next(self, slots: int) -> Cell | None: ...
+
+    def done(self, cell: Cell, result: Result) -> None: ...
+
+    def lost(self, cell: Cell, error: str) -> None: ...
 
 
 class Executor(Protocol):
     """Runs cells. A cell that fails never stops the others."""
 
-    def map(self, sweep_dir: Folder, place: Place, cells: Sequence[Cell]) -> list[Outcome]: ...
+    def run(self, sweep_dir: Folder, place: Place, queue: Queue) -> None: ...
 
     def close(self) -> None: ...
 
@@ -29,8 +38,9 @@ class Executor(Protocol):
 class InlineExecutor:
     """One cell after the other in this process: for debugging, tests, and machines without Ray."""
 
-    def map(self, sweep_dir: Folder, place: Place, cells: Sequence[Cell]) -> list[Outcome]:
-        return [Outcome(cell, work_cell(sweep_dir, place, cell)) for cell in cells]
+    def run(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
+        while (cell := queue.next(slots=1)) is not None:
+            queue.done(cell, work_cell(sweep_dir, place, cell))
 
     def close(self) -> None:
         """Nothing to stop."""

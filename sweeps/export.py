@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from sweeps import store
+from sweeps.compaction import compact
 from sweeps.worker import read_manifest
 from unlearn_core.checks import InputError
 
@@ -20,13 +20,11 @@ def export(sweep_dir: Path, target: Path | None = None) -> Path:
     sweep, no record, or the target exists.
     """
     read_manifest(sweep_dir)
-    trials = store.read_trials(sweep_dir)
-    if not trials:
-        raise InputError(f"{sweep_dir} holds no finished trial yet; export it later")
     path = target or sweep_dir.with_name(f"{sweep_dir.resolve().name}.tar.gz")
     if path.exists():
         raise InputError(f"--to {path} exists already; name another file")
-    store.compact(sweep_dir, trials)
+    if compact(sweep_dir) is None:
+        raise InputError(f"{sweep_dir} holds no finished trial yet; export it later")
     name = sweep_dir.resolve().name
     temporary = path.with_name(f".{path.name}.part")
     try:

@@ -5,31 +5,48 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from sweeps.store import Trial, read_trials
+from sweeps.store import Trial, iter_trials
 from sweeps.worker import read_manifest
 
 EXAMPLES = 3  # trials named per group
+CELLS = 20  # cells named per group
 
 
-class Failure(NamedTuple):
-    """Trials that failed at the same place with the same kind of error. example: traceback of the first of them."""
+@dataclass
+class Failure:
+    """Trials that failed at the same place with the same kind of error.
+
+    example: traceback of the first of them. cells: how many there are in each cell. named: the first few.
+    """
 
     title: str
-    trials: list[Trial]
     example: str
+    cells: Counter[str] = field(default_factory=Counter)
+    named: list[Trial] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return self.cells.total()
+
+    def add(self, trial: Trial) -> None:
+        self.cells[trial["study"]] += 1
+        if len(self.named) < EXAMPLES:
+            self.named.append(trial)
 
 
-def group_failures(trials: Iterable[Trial]) -> list[Failure]:
-    """Failures by their kind of error and the line that raised it, the most frequent first."""
-    groups: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
+def group_failures(trials: Iterable[Trial]) -> tuple[list[Failure], int]:
+    """Failures by their kind of error and the line that raised it, the most frequent first; and how many trials there
+    are in all."""
+    groups: dict[tuple[str, str], Failure] = {}
+    total = 0
+    for total, trial in enumerate(trials, start=1):  # noqa: B007 - the last number is the count
         if trial["error"]:
-            groups.setdefault(signature(trial["error"]), []).append(trial)
-    found = [Failure(": ".join(filter(None, key)), group, group[0]["error"]) for key, group in groups.items()]
-    return sorted(found, key=lambda failure: -len(failure.trials))
+            key = signature(trial["error"])
+            groups.setdefault(key, Failure(": ".join(filter(None, key)), trial["error"])).add(trial)
+    return sorted(groups.values(), key=lambda failure: -failure.count), total
 
 
 def signature(traceback: str) -> tuple[str, str]:
@@ -43,18 +60,16 @@ def signature(traceback: str) -> tuple[str, str]:
 def failure_lines(sweep_dir: Path) -> list[str]:
     """The failures of the sweep in `sweep_dir` as text. Raises InputError if there is no sweep."""
     read_manifest(sweep_dir)
-    trials = read_trials(sweep_dir)
-    failures = group_failures(trials)
+    failures, total = group_failures(iter_trials(sweep_dir))
     if not failures:
-        return [f"none of {len(trials)} trials failed"]
-    total = sum(len(failure.trials) for failure in failures)
-    head = f"{total} of {len(trials)} trials failed, in {len(failures)} ways"
+        return [f"none of {total} trials failed"]
+    head = f"{sum(failure.count for failure in failures)} of {total} trials failed, in {len(failures)} ways"
     return [head, *itertools.chain(*map(_describe, failures))]
 
 
 def _describe(failure: Failure) -> list[str]:
-    cells = Counter(trial["study"] for trial in failure.trials)
-    where = ", ".join(f"{name} ({count})" for name, count in cells.most_common())
-    examples = [f"  {t['trial_id']}  seed {t['seed']}  {t['settings']}" for t in failure.trials[:EXAMPLES]]
+    where = ", ".join(f"{name} ({count})" for name, count in failure.cells.most_common(CELLS))
+    more = f" and {len(failure.cells) - CELLS} more cells" if len(failure.cells) > CELLS else ""
+    examples = [f"  {t['trial_id']}  seed {t['seed']}  {t['settings']}" for t in failure.named]
     traceback = [f"    {line}" for line in failure.example.rstrip().splitlines()]
-    return ["", f"{len(failure.trials)} x {failure.title}", f"  in {where}", *examples, *traceback]
+    return ["", f"{failure.count} x {failure.title}", f"  in {where}{more}", *examples, *traceback]

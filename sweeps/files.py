@@ -206,6 +206,15 @@ def put(file: Folder, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def remove(file: Folder) -> None:
+    """Delete a file, if it is there."""
+    with writing(file):
+        if isinstance(file, Path):
+            file.unlink(missing_ok=True)
+        elif file.exists():
+            s3().rm_file(file.url)
+
+
 def listing(folder: Folder, *, levels: int = 1) -> list[tuple[str, int]]:
     """Names, relative to `folder` and in order, and sizes of the files with records so many levels below it."""
     if isinstance(folder, Path):

@@ -125,7 +125,17 @@ def send(to: Mirror, child_runs: int) -> tuple[int, int]:
         _upload(to, name)
     if trials and not running and root.tags.get("sweep.closed") != rows.mark(trials):
         to.close("sweep", trials)
+    _drop_twins(to)
     return new, len(trials)
+
+
+def _drop_twins(to: Mirror) -> None:
+    """Delete runs that nobody knows: MLflow repeats a request whose answer is late, and both make a run."""
+    known = {run.run_id for run in to.runs.values()}
+    query = f"tags.`sweep.id` = '{to.sweep_id}' AND attributes.status = 'RUNNING'"  # a run that is finished is known
+    for run in to.client.search_runs([to.experiment_id], query, max_results=1000):
+        if run.info.run_id not in known:
+            to.client.delete_run(run.info.run_id)
 
 
 def _with_own_run(to: Mirror, trials: Sequence[Trial], child_runs: int) -> set[str]:

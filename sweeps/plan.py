@@ -6,26 +6,29 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.artifacts import digest
 from sweeps.cell import (
     Cell,
+    attack_took,
     ensemble_cells,
-    ensemble_trials_in,
+    members,
     reference_cells,
-    stage_of,
     study_cells,
+    trainings,
     trials_in,
 )
+from sweeps.costs import climbs_in
 from sweeps.ensemble import MODELS_PER_MEMBER
-from sweeps.references import reference_methods
+from sweeps.files import listing
+from sweeps.proposals import proposal_count
 from sweeps.run import ensemble_missing, references_missing
 from sweeps.spec import Sweep
-from sweeps.store import read_trials
-from sweeps.study import study_missing
+from sweeps.store import first_trial, read_cell
+from sweeps.study import Study
 from sweeps.workbench import Workbench
 from unlearn_core.attacks.gradient_matching import warn_of_views
 from unlearn_core.budget import Meter
@@ -70,9 +73,13 @@ def check_scenarios(work: Workbench) -> None:
 
 
 def check_data(work: Workbench, sweep_dir: Path) -> None:
-    """Records that are there must come from the same data; raises InputError if the files changed since."""
+    """Records that are there must come from the same data; raises InputError if the files changed since.
+
+    The first trial of each file is looked at: one process wrote it, which had loaded the data once.
+    """
     groups = {digest(work.group(attack)) for attack in work.sweep.attacks}
-    if any(trial["group_id"] not in groups for trial in read_trials(sweep_dir)):
+    firsts = (first_trial(sweep_dir / "records" / name) for name, _ in listing(sweep_dir / "records", levels=2))
+    if any(trial["group_id"] not in groups for trial in firsts if trial):
         raise InputError(
             f"{sweep_dir} holds trials on other data than data set {work.dataset.name!r} now gives; "
             "restore the files, or give this sweep another --name or --out"
@@ -83,38 +90,21 @@ def missing(sweep: Sweep, sweep_dir: Path) -> Missing:
     """Cells whose records are incomplete; the longest first, so that none is left over alone at the end."""
     references = [cell for cell in reference_cells(sweep) if references_missing(sweep_dir, cell, sweep)]
     waiting = _cases(references)
-    studies = [cell for cell in study_cells(sweep) if _case(cell) in waiting or study_missing(sweep_dir, cell, sweep)]
+    took = cache(lambda case: attack_took(sweep, sweep_dir, *case, unknown=False))  # read once for all methods
+
+    def unfinished(cell: Cell) -> bool:
+        study = Study(sweep, cell, read_cell(sweep_dir, cell.folder), took(_case(cell)))
+        return not study.finished(proposal_count(sweep.search, study.methods))
+
+    studies = [cell for cell in study_cells(sweep) if _case(cell) in waiting or unfinished(cell)]
     ensembles = [cell for cell in ensemble_cells(sweep, sweep_dir) if ensemble_missing(sweep_dir, cell)]
     return Missing(references, [*ensembles, *sorted(studies, key=lambda cell: -trials_in(sweep, cell))])
-
-
-def members(sweep: Sweep, cells: Iterable[Cell]) -> list[Cell]:
-    """What trains the models of the ensembles among `cells`, member by member; discovery rates share them all."""
-    first = {(cell.attack, cell.seed): cell for cell in cells if cell.kind == "ensemble"}
-    return [replace(cell, member=member) for cell in first.values() for member in range(sweep.ensemble.members)]
-
-
-def waves(references: Iterable[Cell]) -> tuple[list[Cell], list[Cell]]:
-    """Reference cells to be done first, one per scenario, and those at its further discovery rates: side by side they
-    would train the same models."""
-    first: dict[tuple[str, int], Cell] = {}
-    later = [cell for cell in references if first.setdefault((cell.attack, cell.seed), cell) is not cell]
-    return list(first.values()), later
 
 
 def count_trainings(sweep: Sweep, references: Iterable[Cell]) -> int:
     """Trainings from scratch, as if none were in the store: corrupted model and oracle once per scenario, and the full
     retrainings, which only confirmation has."""
-    first, later = waves(references)
-    full = [set(reference_methods(stage_of(sweep, cell), cell.discovery_rate)) for cell in (*first, *later)]
-    second = sum("retrain" in names for names in full[: len(first)])
-    return 2 * len(first) + second + sum("retrain_discovered" in names for names in full)
-
-
-def ready(left: Missing) -> list[Cell]:
-    """The studies whose references are all there."""
-    waiting = _cases(left.references)
-    return [cell for cell in left.studies if _case(cell) not in waiting]
+    return len({model for cell in references for model in trainings(sweep, cell)[1]})
 
 
 def _case(cell: Cell) -> tuple[str, float]:
@@ -136,13 +126,6 @@ def estimate(work: Workbench, left: Missing) -> Estimate:
     ladders = climbs * max(sweep.budgets) + len(left.references) * sum(sweep.budgets)
     scenarios = len(sweep.attacks) * len(sweep.scenario_seeds)
     return Estimate(scenarios, trainings, trials, training * (trainings + ladders), speed)
-
-
-def climbs_in(sweep: Sweep, cell: Cell) -> int:
-    """The most ladders that are climbed in a cell: one per trial, in an ensemble trial one per member and shadow."""
-    if cell.kind == "ensemble":
-        return 0
-    return trials_in(sweep, cell) + ensemble_trials_in(sweep, cell) * (2 * sweep.ensemble.members - 1)
 
 
 def time_training(work: Workbench, seconds: float = 0.5) -> tuple[float, float]:

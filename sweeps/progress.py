@@ -11,7 +11,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-CALM_SECONDS = 15.0
+LIVE_SECONDS, CALM_SECONDS = 0.5, 15.0  # between two looks
+SHARE = 20.0  # least pause, in multiples of what the last look took: thousands of files take a while to look at
 
 
 class ProgressDisplay:
@@ -27,6 +28,7 @@ class ProgressDisplay:
         self.base = count()
         self.start = time.monotonic()
         self.first: tuple[float, int] | None = None  # when the first trials came, and how many
+        self._look = 0.0  # seconds that the last one took
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -42,7 +44,9 @@ class ProgressDisplay:
 
     def done(self) -> tuple[int, int]:
         """Trials recorded since this display began, and failures among them."""
+        began = time.monotonic()
         trials, failed = self.count()
+        self._look = time.monotonic() - began
         return trials - self.base[0], failed - self.base[1]
 
     def _watch(self) -> None:
@@ -56,14 +60,14 @@ class ProgressDisplay:
         columns = (TextColumn("{task.description}"), BarColumn(), note, TimeElapsedColumn())
         with Progress(*columns, console=self.console) as bar:
             task = bar.add_task(self.stage, total=self.total, note="")
-            while not self._stop.wait(0.5):
+            while not self._stop.wait(max(LIVE_SECONDS, SHARE * self._look)):
                 done = self.done()
                 bar.update(task, completed=min(done[0], self.total), note=self.note(*done))
             bar.update(task, completed=self.total, note=self.summary())
 
     def _calm(self) -> None:
         self.console.print(f"{self.stage}: about {self.total} trials to do")
-        while not self._stop.wait(CALM_SECONDS):
+        while not self._stop.wait(max(CALM_SECONDS, SHARE * self._look)):
             self.console.print(f"{self.stage}: {self.note(*self.done())}")
         self.console.print(f"{self.stage}: {self.summary()} in {time.monotonic() - self.start:.0f} s")
 

@@ -36,6 +36,15 @@ def proposal_count(search: Search, methods: Mapping[str, Method]) -> int:
     return max(search.trials, len(methods))
 
 
+def known_to(search: Search, number: int) -> int:
+    """How many proposals' scores proposal `number` may depend on: those before its batch, so that a batch can be tried
+    at once whatever the number of workers; none while settings are drawn at random, which takes no score."""
+    drawn = max(1, search.startup)
+    if search.sampler != "tpe" or number < drawn:
+        return 0
+    return drawn + (number - drawn) // search.batch * search.batch
+
+
 def _grid_size(method: Method, points: int) -> int:
     size = math.prod(len(_points(span, points)) for span in method.space().values())
     if size > MOST_PROPOSALS:

@@ -1,19 +1,19 @@
-"""Cells on Ray: Tune's grid lists them, reused workers walk them. The only file that imports ray."""
+"""Cells on Ray: Tune asks the schedule for them, reused workers walk them. Only files called `ray_*` import ray."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sweeps.cell import Cell
-from sweeps.executors import Outcome
+from sweeps.executors import ExecutorLostError, Queue
 from sweeps.files import Folder, local_copy
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
@@ -29,7 +29,9 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
 PATIENCE = 5.0  # seconds for the head of a cluster to answer
-LOST_WORKERS = 10  # how often a cell is started again after a lost process or machine
+LOST_WORKERS = 10  # how often a cell is started again after a lost process or machine, before its progress is looked at
+MOST_CELLS = 2000  # in one fit: Tune keeps all of them in memory and writes all of them into every snapshot
+LEAST_AHEAD = 16
 
 
 class RayExecutor:
@@ -53,6 +55,8 @@ class RayExecutor:
             raise InputError(f"--address {address!r} leads to no Ray cluster: {problem}") from None
         self._ray = ray
         self._share = {"cpu": cpus, "gpu": gpus}
+        self._local = address == "local"
+        self._where = "on this machine" if self._local else f"at {address}"
         self._check_room(address)
 
     def _check_room(self, address: str) -> None:
@@ -66,33 +70,70 @@ class RayExecutor:
             raise InputError(f"this machine does not have {what}; lower it")
         print(f"warning: no machine of the cluster has {what} now; waiting for one", file=sys.stderr)
 
-    def map(self, sweep_dir: Folder, place: Place, cells: Sequence[Cell]) -> list[Outcome]:
-        """All cells, in list order as workers become free."""
+    def run(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
+        """Everything in the queue, by one fit after the other: what a fit costs grows with the number of its cells."""
+        while not queue.finished:
+            self._fit(sweep_dir, place, queue)
+
+    def _fit(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
         from ray import tune
 
-        folder = local_copy(sweep_dir) / ".tune"
-        by_name = {cell.name: cell for cell in cells}
+        from sweeps.ray_searcher import CellSearcher
+        from sweeps.ray_watch import Watch
 
         def trainable(config: dict[str, Any]) -> None:  # the config stays tiny: it is copied into every snapshot
-            error = work_cell(sweep_dir, place, Cell(**config["cell"]))
-            tune.report({"error": error or ""})
+            result = work_cell(sweep_dir, place, Cell(**config["cell"]))
+            # texts: Tune takes an empty mapping out, and tells of every cell whose report has no values
+            crowded = json.dumps(asdict(result.crowded)) if result.crowded else ""
+            tune.report({"error": result.error or "", "crowded": crowded})
 
+        def share(config: dict[str, Any]) -> dict[str, float]:
+            return self._share | ({"gpu": 1.0} if config["cell"]["alone"] else {})
+
+        folder = local_copy(sweep_dir) / ".tune"
         shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
+        watch = Watch(self._alive)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._ahead())
         tuner = tune.Tuner(
-            tune.with_resources(trainable, self._share),
-            param_space={"cell": tune.grid_search([asdict(cell) for cell in cells])},
-            tune_config=tune.TuneConfig(reuse_actors=True),
+            tune.with_resources(trainable, share),
+            tune_config=tune.TuneConfig(
+                search_alg=CellSearcher(queue, self._slots, most=MOST_CELLS), num_samples=-1, reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 name="cells",
                 storage_path=str(folder),
                 verbose=0,
+                callbacks=[watch],
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
             ),
         )
         try:
-            return [_outcome(result, by_name) for result in tuner.fit()]
+            tuner.fit()
+        except Exception:
+            if watch.lost:
+                raise ExecutorLostError(f"Ray {self._where} is gone") from None
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _alive(self) -> bool:
+        """Whether Ray still knows the node that this process is connected to."""
+        here = self._ray.get_runtime_context().get_node_id()
+        return any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == here)
+
+    def _slots(self) -> int:
+        """How many cells run and wait for a place at once."""
+        return self._places() + self._ahead()
+
+    def _ahead(self) -> int:
+        """How many cells wait for a place: on a cluster that grows they are what it grows for."""
+        return self._places() if self._local else max(LEAST_AHEAD, self._places())
+
+    def _places(self) -> int:
+        """How many cells the machines have room for now."""
+        asked = {name.upper(): share for name, share in self._share.items() if share}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return max(1, sum(min(int(node.get(k, 0) / share + 1e-9) for k, share in asked.items()) for node in nodes))
 
     def close(self) -> None:
         self._ray.shutdown()
@@ -115,10 +156,3 @@ def check_address(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()
     except (OSError, OverflowError) as problem:
         raise InputError(f"--address {address!r} leads to no Ray cluster: {problem}") from None
-
-
-def _outcome(result: Any, by_name: Mapping[str, Cell]) -> Outcome:
-    cell = by_name[Cell(**result.config["cell"]).name]
-    if result.error is not None:
-        return Outcome(cell, f"the worker was lost more than {LOST_WORKERS} times: {result.error}")
-    return Outcome(cell, (result.metrics or {}).get("error") or None)

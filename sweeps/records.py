@@ -58,6 +58,8 @@ TRIAL_COLUMNS: dict[str, str] = {
     "finished_at": "time the trial was recorded, seconds since 1970",
     "code_version": "git commit, or the package version where there is no repository",
     "machine": "JSON: host, processor or GPU, threads, library versions",
+    "gpus": "share of a GPU that the trial had; 0 on CPU",
+    "gpu_memory_retries": "how often it had run out of GPU memory on a smaller share before",
 }
 
 RUNG_COLUMNS: dict[str, str] = {
@@ -116,7 +118,7 @@ HYPOTHESIS_MEASURES: dict[str, str] = {
 }
 
 METRIC_PREFIX = "metrics"
-WHOLE_NUMBERS = ("schema", "discovered", "poisons", "proposal", "seed", "unlearning_seed")
+WHOLE_NUMBERS = ("schema", "discovered", "poisons", "proposal", "seed", "unlearning_seed", "gpu_memory_retries")
 TRUTH_VALUES = ("attack_took",)
 TEXTS = (
     "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",

@@ -31,6 +31,7 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
 TAKEN = ("store", "mlflow.db", "mlartifacts")  # what lies beside the sweeps in an output folder
 MOST_SEED = 2**63 - 1
 MOST_PROPOSALS = 100_000
+MOST_SECONDS = 30 * 24 * 3600.0
 LEAST_MEMBERS, MOST_MEMBERS = 8, 10_000  # of an ensemble: U-LiRA fits Gaussians to three pairs of shadows at least
 
 
@@ -78,6 +79,7 @@ class Search:
     sampler: str = "tpe"  # or random, grid
     trials: int = 8  # proposals per study; a grid has as many as it has points
     startup: int = 10  # TPE: proposals drawn at random before it models the history
+    batch: int = 4  # TPE: proposals made from the same history, so that they can be tried at once
     grid_points: int = 3  # grid: points per numeric range
     seed: int = 0
 
@@ -85,6 +87,7 @@ class Search:
         checks.one_of("mode", self.mode, ("fair", "best"))
         checks.one_of("sampler", self.sampler, ("tpe", "random", "grid"))
         checks.in_range("trials", self.trials, 1, MOST_PROPOSALS)
+        checks.in_range("batch", self.batch, 1, MOST_PROPOSALS)
         checks.in_range("grid_points", self.grid_points, 1, MOST_PROPOSALS)
         checks.in_range("seed", self.seed, 0, MOST_SEED)
         checks.not_negative(startup=self.startup)
@@ -122,15 +125,18 @@ class Ensemble:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one cell gets while it runs. Does not change any result."""
+    """What one cell gets while it runs, and its trials. Does not change any result."""
 
     cpus: float = 1
     gpus: float = 0
+    trial_timeout: float | None = None  # seconds until a trial is given up; by default far more than it can need
 
     def __post_init__(self) -> None:
         checks.positive(cpus=self.cpus)
         checks.not_negative(gpus=self.gpus)
-        for name, amount in dataclasses.asdict(self).items():
+        if self.trial_timeout is not None:
+            checks.in_range("trial_timeout", self.trial_timeout, 1, MOST_SECONDS)
+        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
             if amount > 1 and amount != int(amount):
                 raise InputError(f"{name} above 1 must be a whole number, but got {amount!r}")
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeps.cell import Cell, trials_in
+from sweeps.cell import Cell, members, trainings, trials_in
+from sweeps.files import Folder, Remote, asked, s3
 from sweeps.leases import Holder, holder_of
-from sweeps.plan import missing
+from sweeps.plan import Missing, missing
 from sweeps.replica import Replica
 from sweeps.spec import Sweep
-from sweeps.store import Trial, read_trials
-from sweeps.worker import read_manifest, working
+from sweeps.store import Trial, iter_trials
+from sweeps.worker import WORKING, read_manifest
+
+PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what the names of parts of a cell end with
 
 
 @dataclass
@@ -48,20 +53,43 @@ def trial_seconds(trial: Trial) -> float:
 
 def table(sweep: Sweep, replica: Replica) -> list[Line]:
     """The lines of the table, references first."""
-    trials = read_trials(replica.dir)
-    done: dict[str, int] = {}
+    done: Counter[str] = Counter()
     lines: dict[tuple[str, str], Line] = {}
-    for trial in trials:
-        done[trial["study"]] = done.get(trial["study"], 0) + 1
+    for trial in iter_trials(replica.dir):
+        done[trial["study"]] += 1
         key = trial["attack"], trial["study"].split("--")[1] if _studied(trial) else trial["stage"] + "s"
         lines.setdefault(key, Line(*key)).add(trial)
     left = missing(sweep, replica.dir)
+    running = at_work_now(replica.home)
     for cell in (*left.references, *left.studies):
         line = lines.setdefault(_key(cell), Line(*_key(cell)))
-        line.left += max(0, trials_in(sweep, cell) - done.get(cell.name, 0))
-        line.running += holder_of(working(replica.home, cell)) is not None
+        line.left += max(0, trials_in(sweep, cell) - done[cell.name])
+        line.running += running[cell.name]
+    for cell, name in trained_first(sweep, left).items():
+        lines[cell.attack, name].running += running[cell.name]
     expect(lines.values())
     return sorted(lines.values(), key=lambda line: (line.attack, line.method != "references", line.method))
+
+
+def at_work_now(home: Folder) -> Counter[str]:
+    """How many workers are at each cell, by its name; trials of a study that are handed out one by one are its."""
+    leases = home / WORKING
+    names = [name for name in _names(leases) if holder_of(leases / name) is not None]
+    return Counter(PART.sub("", name, count=1) for name in names)
+
+
+def _names(leases: Folder) -> list[str]:
+    if isinstance(leases, Remote):
+        with asked(leases):
+            return [key.rpartition("/")[2] for key in s3().find(leases.url)]
+    return [path.name for path in leases.glob("*")]
+
+
+def trained_first(sweep: Sweep, left: Missing) -> dict[Cell, str]:
+    """The cells that train what references and ensembles need, and the line of the table that each is told in."""
+    needed = [trainings(sweep, cell) for cell in left.references]
+    models = {model: "references" for poison, models in needed for model in (poison, *models)}
+    return models | dict.fromkeys(members(sweep, left.studies), "ensembles")
 
 
 def _studied(trial: Trial) -> bool:

@@ -9,19 +9,18 @@ worker can neither damage nor double anything.
 from __future__ import annotations
 
 import json
-import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
-import pyarrow
+from pydantic_core import from_json
 
 from sweeps.files import Folder, Remote, append, child, contents, listing, writing
-from sweeps.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS, TRUTH_VALUES, WHOLE_NUMBERS, flatten
 
 Trial = dict[str, Any]
+Parts = Sequence[tuple[str, int]]
+"""Files with records, relative to some folder, and how many bytes of each are read."""
 
 
 class CellWriter:
@@ -71,76 +70,96 @@ def _line_count(cell: Folder) -> int:
 
 def read_cell(sweep: Folder, cell: str) -> list[Trial]:
     """The cell's finished trials in the order they were written, each once."""
-    return _read(child(sweep / "records", cell), levels=1)
+    folder = child(sweep / "records", cell)
+    return read_parts(folder, listing(folder))
 
 
 def read_trials(sweep: Folder) -> list[Trial]:
-    """All finished trials of the sweep, each once, cells in order of name."""
-    return _read(sweep / "records", levels=2)
+    """All finished trials of the sweep, each once, cells in order of name. Large sweeps are read by `iter_trials`."""
+    return list(iter_trials(sweep))
 
 
-def _read(folder: Folder, *, levels: int) -> list[Trial]:
-    found: dict[str, Trial] = {}
-    parts = contents(folder, [name for name, _ in listing(folder, levels=levels)])
-    for _, trial in sorted((item for part in parts for item in _lines(*part)), key=lambda item: item[0]):
+def iter_trials(sweep: Folder) -> Iterator[Trial]:
+    """The same trials, one cell in memory at a time."""
+    seen: set[str] = set()
+    for parts in cell_parts(sweep).values():
+        for trial in read_parts(sweep / "records", parts):
+            if trial["trial_id"] not in seen:
+                seen.add(trial["trial_id"])
+                yield trial
+
+
+def cell_parts(sweep: Folder) -> dict[str, Parts]:
+    """The files with records, by cell, in order of the cells' names, and how large they are now: whoever reads so many
+    bytes later finds the same trials."""
+    cells: dict[str, list[tuple[str, int]]] = {}
+    for name, size in listing(sweep / "records", levels=2):
+        cells.setdefault(name.rpartition("/")[0], []).append((name, size))
+    return dict(sorted(cells.items()))
+
+
+def read_parts(records: Folder, parts: Parts) -> list[Trial]:
+    """The finished trials in files of one cell, in the order they were written, each once."""
+    sizes, found = dict(parts), dict[str, Trial]()
+    lines = (line for name, data in contents(records, list(sizes)) for line in _lines(name, data[: sizes[name]]))
+    for _, trial in sorted(lines, key=lambda line: line[0]):
         found.setdefault(trial["trial_id"], trial)
     return list(found.values())
 
 
-def _lines(name: str, data: bytes) -> Iterator[tuple[tuple[str, int, int, str], Trial]]:
-    """The trials in a file, each with its place in the order of all: of two writers' lines with the same number, that
-    of the one who knew more lines when it began comes first."""
-    cell, start = name.rpartition("/")[0], _start(name)
+def first_trial(file: Path) -> Trial | None:
+    """The first trial in a file with records; the others are not read."""
+    with open(file, "rb") as lines:
+        return next(filter(None, map(parsed, lines)), None)
+
+
+def _lines(name: str, data: bytes) -> Iterator[tuple[tuple[int, int, str], Trial]]:
+    """The trials in a file, each with its place in the order of its cell: of two writers' lines with the same number,
+    that of the one who knew more lines when it began comes first."""
+    start = _start(name)
     for number, line in enumerate(data.splitlines(), start=start):
+        trial = parsed(line)
+        if trial is not None:
+            yield (number, -start, name), trial
+
+
+def parsed(line: bytes) -> Trial | None:
+    """The trial in a line; None if it was torn by a crash while it was written and never counted as finished."""
+    try:
+        trial = from_json(line)  # a third of the time of `json`, which takes texts that are no Unicode as well
+    except ValueError:
         try:
             trial = json.loads(line)
         except ValueError:
-            continue  # torn by a crash while it was written: the trial was never counted as finished
-        if isinstance(trial, dict) and "trial_id" in trial:
-            yield (cell, number, -start, name), trial
+            return None
+    return trial if isinstance(trial, dict) and "trial_id" in trial else None
 
 
 FAILED = b',"error":"'  # in the line of a failed trial, and in no other: quotes inside values are escaped
 
 
-def count_trials(sweep: Path, known: dict[Path, tuple[int, int]], mark: bytes = b"\n") -> int:
-    """Number of recorded lines with `mark`, for progress displays; `known` remembers (size, count) by file between
-    calls."""
-    for part in (sweep / "records").glob("*/*.jsonl"):
-        size, lines = known.get(part, (0, 0))
-        if part.stat().st_size > size:
-            with open(part, "rb") as file:
-                file.seek(size)
+class Counted(NamedTuple):
+    """What was counted in a file so far."""
+
+    size: int  # bytes
+    trials: int
+    failed: int
+
+
+def count_trials(sweep: Path, known: dict[str, Counted]) -> int:
+    """Number of recorded lines, for progress displays; `known` remembers what was counted, by file, between calls."""
+    for name, size in listing(sweep / "records", levels=2):
+        before = known.get(name, Counted(0, 0, 0))
+        if size > before.size:
+            with open(sweep / "records" / name, "rb") as file:
+                file.seek(before.size)
                 fresh = file.read()
             fresh = fresh[: fresh.rfind(b"\n") + 1]  # the rest of a line that is being written comes next time
-            known[part] = (size + len(fresh), lines + fresh.count(mark))
-    return sum(lines for _, lines in known.values())
+            counts = before.trials + fresh.count(b"\n"), before.failed + fresh.count(FAILED)
+            known[name] = Counted(before.size + len(fresh), *counts)
+    return sum(counted.trials for counted in known.values())
 
 
-def compact(sweep: Path, trials: Iterable[Trial]) -> Path:
-    """Write `records.parquet`, one row per rung of the sweep's `trials`, in one step; returns its path."""
-    ordered = sorted(trials, key=lambda trial: (trial["stage"], trial["trial_id"]))  # columns come as rows have them
-    rows = [row for trial in ordered for row in flatten(trial)]
-    columns = dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS]) | dict.fromkeys(name for row in rows for name in row)
-    frame = pd.DataFrame(rows, columns=list(columns))
-    numbers = {name: float for name in frame if _column_type(name) == pyarrow.float64()}
-    frame = frame.astype(numbers).sort_values(["stage", "study", "proposal", "seed", "trial_id", "budget"])
-    target = sweep / "records.parquet"
-    temporary = target.with_name(f".records-{uuid.uuid4().hex[:8]}.parquet")
-    schema = pyarrow.schema([(name, _column_type(name)) for name in frame])
-    try:
-        with writing(target):
-            frame.to_parquet(temporary, index=False, engine="pyarrow", schema=schema)
-            os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
-
-
-def _column_type(name: Any) -> pyarrow.DataType:
-    """The type of a column is fixed by its name, so a column without any value has it as well."""
-    if name in TEXTS:
-        return pyarrow.string()
-    if name in WHOLE_NUMBERS:
-        return pyarrow.int64()
-    return pyarrow.bool_() if name in TRUTH_VALUES else pyarrow.float64()
+def count_failed(known: Mapping[str, Counted]) -> int:
+    """Number of failed trials among those that `count_trials` found."""
+    return sum(counted.failed for counted in known.values())

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sweeps.cell import Cell, attack_took, ensemble_seeds, methods_of
 from sweeps.files import Folder
-from sweeps.proposals import Finished, Proposal, proposal_count
+from sweeps.proposals import Finished, Proposal, known_to
 from sweeps.spec import Sweep
 from sweeps.store import Trial, read_cell
 from sweeps.trial import Request
@@ -28,10 +29,19 @@ class Study:
         self.tuning_seeds = [seed for seed in sweep.seeds.tuning if took[seed]]
         self.confirmation_seeds = [seed for seed in sweep.seeds.confirmation if took[seed]]
         self.ensemble_seeds = ensemble_seeds(sweep, took)
-        first = reversed(trials)  # of two writers the first one counts, whose record the later ones built on
-        self.tuned = {(t["proposal"], t["seed"]): t for t in first if t["stage"] == "tuning"}
-        self.confirmed = {(t["proposal"], t["seed"]) for t in trials if t["stage"] == "confirmation"}
-        self.compared = {(t["proposal"], t["seed"]) for t in trials if t["stage"] == "ensemble"}
+        self.tuned: dict[tuple[int, int], Trial] = {}
+        self.confirmed: set[tuple[int, int]] = set()
+        self.compared: set[tuple[int, int]] = set()
+        for trial in trials:
+            self.add(trial)
+
+    def add(self, trial: Trial) -> None:
+        """Take note of a finished trial. Of two writers the first one counts, whose record later ones built on."""
+        key = trial["proposal"], trial["seed"]
+        if trial["stage"] == "tuning":
+            self.tuned.setdefault(key, trial)
+        else:
+            {"confirmation": self.confirmed, "ensemble": self.compared}[trial["stage"]].add(key)
 
     def tuning_left(self, proposals: int) -> list[tuple[int, int]]:
         """(proposal, seed) pairs to evaluate, in order; none if the attack took in no tuning scenario."""
@@ -55,12 +65,30 @@ class Study:
         return chosen
 
     def confirmation_left(self, proposals: int) -> list[tuple[int, int]]:
-        pairs = [(n, seed) for seed in self.confirmation_seeds for n in self.choice(proposals)]
+        chosen = self.choice(proposals)
+        pairs = [(n, seed) for seed in self.confirmation_seeds for n in chosen]
         return [pair for pair in pairs if pair not in self.confirmed]
 
     def ensembles_left(self, proposals: int) -> list[tuple[int, int]]:
         pairs = [(n, seed) for seed in self.ensemble_seeds for n in self.choice(proposals)]
         return [pair for pair in pairs if pair not in self.compared]
+
+    def finished(self, proposals: int) -> bool:
+        """Whether nothing is left to do."""
+        return not (self.tuning_left(proposals) or self.confirmation_left(proposals) or self.ensembles_left(proposals))
+
+    def open(self, proposals: int) -> list[Cell]:
+        """What can be done now, at once: trials whose proposal needs no score that is not there yet."""
+        left = self.tuning_left(proposals)
+        if left:
+            done = left[0][0]  # all before this one are finished
+            free = [(n, seed) for n, seed in left if known_to(self.sweep.search, n) <= done]
+            return [self._trial("tuning", *pair) for pair in free]
+        chosen = [self._trial("confirmation", *pair) for pair in self.confirmation_left(proposals)]
+        return chosen + [self._trial("ensemble", *pair) for pair in self.ensembles_left(proposals)]
+
+    def _trial(self, stage: str, proposal: int, seed: int) -> Cell:
+        return replace(self.cell, stage=stage, proposal=proposal, seed=seed)
 
     def settings_of(self, proposal: int) -> tuple[str, dict[str, Any]]:
         """(method, all settings) of a proposal that was evaluated."""
@@ -78,16 +106,16 @@ def rung_scores(trial: Trial, budgets: Sequence[float]) -> list[float]:
 
 def load_study(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> Study:
     took = attack_took(sweep, sweep_dir, cell.attack, cell.discovery_rate, unknown=False)
-    return Study(sweep, cell, read_cell(sweep_dir, cell.name), took)
+    return Study(sweep, cell, read_cell(sweep_dir, cell.folder), took)
 
 
-def study_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
-    study, proposals = load_study(sweep, sweep_dir, cell), proposal_count(sweep.search, methods_of(sweep, cell))
-    return bool(study.tuning_left(proposals) or study.confirmation_left(proposals) or study.ensembles_left(proposals))
+def make_request(study: Study, trial: Cell, proposals: int) -> Request:
+    """What to do for one of the study's open trials; `proposals` is how many the study makes."""
+    return _tuning_request(study, trial) if trial.stage == "tuning" else _confirmation_request(study, trial, proposals)
 
 
-def tuning_request(study: Study, number: int, seed: int) -> Request:
-    first = study.tuning_seeds[0]
+def _tuning_request(study: Study, trial: Cell) -> Request:
+    number, seed, first = trial.proposal, trial.seed, study.tuning_seeds[0]
     if (number, first) in study.tuned:
         name, settings = study.settings_of(number)
         method = study.methods[name].build(settings)
@@ -101,24 +129,22 @@ def _proposed(study: Study, number: int) -> tuple[str, Any]:
     from sweeps.search import propose  # takes a second to import; a study that is all tuned does not need it
 
     history = []
-    for n in range(number):
+    for n in range(known_to(study.sweep.search, number)):
         name, settings = study.settings_of(n)
         chosen = {key: settings[key] for key in study.methods[name].space()}
         scores = study.scores(n)
         history.append(Finished(Proposal(name, chosen), sum(scores) / len(scores)))
-    name, chosen = propose(study.sweep.search, study.cell.name, number, history, study.methods)
+    name, chosen = propose(study.sweep.search, study.cell.folder, number, history, study.methods)
     return name, study.methods[name].build(chosen)
 
 
-def confirmation_request(
-    study: Study, number: int, seed: int, proposals: int, *, stage: str = "confirmation"
-) -> Request:
+def _confirmation_request(study: Study, trial: Cell, proposals: int) -> Request:
     """The chosen proposal up to the largest budget it was chosen for, on one model or (stage `ensemble`) on many."""
-    name, settings = study.settings_of(number)
-    chosen_for = study.choice(proposals)[number]
+    name, settings = study.settings_of(trial.proposal)
+    chosen_for = study.choice(proposals)[trial.proposal]
     return Request(
-        **_shared_fields(study, number, seed),
-        stage=stage,
+        **_shared_fields(study, trial.proposal, trial.seed),
+        stage=trial.stage,
         method=name,
         settings=study.methods[name].build(settings),
         budgets=tuple(b for b in study.sweep.budgets if b <= max(chosen_for)),
@@ -130,4 +156,4 @@ def _shared_fields(study: Study, number: int, seed: int) -> dict[str, Any]:
     """What every request for a proposal on a scenario says."""
     cell = study.cell
     where = {"attack": cell.attack, "seed": seed, "discovery_rate": cell.discovery_rate}
-    return where | {"study": cell.name, "proposal": number}
+    return where | {"study": cell.folder, "proposal": number}

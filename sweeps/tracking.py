@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps.mirror import Mirror, connect, is_running, known_runs, send
-from sweeps.tracking_uri import artifact_root, default_uri, page, reachable, without_secrets
+from sweeps.tracking_uri import artifact_root, default_uri, made_once, page, reachable, without_secrets
 from unlearn_core.checks import InputError
 
 __all__ = ["CHILD_RUNS", "SyncReport", "TrackingError", "default_uri", "follow", "main", "reachable", "sync"]
@@ -83,8 +83,9 @@ def _opened(sweep_dir: Path, tracking_uri: str) -> Iterator[Mirror]:
             raise TrackingError(problem)
         with _locked(sweep_dir) as sweep_id:
             name = json.loads((sweep_dir / "sweep.json").read_text())["name"]
-            client = connect(tracking_uri)
-            experiment_id = _experiment(client, name, tracking_uri)
+            with made_once(tracking_uri):
+                client = connect(tracking_uri)
+                experiment_id = _experiment(client, name, tracking_uri)
             runs = known_runs(client, experiment_id, sweep_id)
             yield Mirror(client, sweep_dir, name, sweep_id, experiment_id, runs)
     except TrackingError:
@@ -116,7 +117,12 @@ def _locked(sweep_dir: Path) -> Iterator[str]:
 def _experiment(client: Any, name: str, tracking_uri: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, artifact_location=artifact_root(tracking_uri))
+        try:
+            return client.create_experiment(name, artifact_location=artifact_root(tracking_uri))
+        except Exception as error:
+            if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another sweep of this name made it a moment ago
     if found.lifecycle_stage == "deleted":
         raise TrackingError(f"the experiment {name!r} was deleted there; restore it or erase it for good")
     return found.experiment_id

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import sqlite3
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 SQLITE = "sqlite:///"
 PATIENCE = 3.0  # seconds
+DATABASES = ("postgresql", "postgres", "mysql", "mssql")
 LOCAL_SERVER = "http://127.0.0.1:5000"
 
 
@@ -40,6 +43,22 @@ def reachable(tracking_uri: str) -> str | None:
     return found[0] if found else f"tracking store {without_secrets(tracking_uri)}: no answer in {PATIENCE:g} s"
 
 
+@contextlib.contextmanager
+def made_once(tracking_uri: str) -> Iterator[None]:
+    """One process at a time, on an SQLite store: two that meet an empty one would both make its tables."""
+    path = _sqlite_path(tracking_uri)
+    if path is None:  # servers make theirs before they answer
+        yield
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # NFS does not lock folders
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def artifact_root(tracking_uri: str) -> str | None:
     """The folder beside an SQLite store; None leaves the place to the server."""
     path = _sqlite_path(tracking_uri)
@@ -54,7 +73,7 @@ def page(tracking_uri: str, experiment_id: str) -> str:
 
 def without_secrets(text: str) -> str:
     """`text` without the user names and passwords of its URLs."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
+    return re.sub(r"://[^/\s]+@", "://", text)
 
 
 def _problem(tracking_uri: str) -> str | None:
@@ -67,12 +86,21 @@ def _problem(tracking_uri: str) -> str | None:
         return (
             f"tracking store {tracking_uri!r}: MLflow no longer writes to plain folders; use sqlite:///<path>/mlflow.db"
         )
-    return None  # other databases and services have no quick check
+    if scheme.partition("+")[0] in DATABASES:
+        return (
+            f"tracking store {scheme}://...: MLflow would keep attached files in a folder of its own choice on this "
+            "machine; write through a server: python -m sweeps.tracking_server"
+        )
+    return None  # other services have no quick check
 
 
 def _http_problem(tracking_uri: str) -> str | None:
     parts = urlsplit(tracking_uri)
     place = parts.netloc.rpartition("@")[2]
+    try:
+        _ = parts.port
+    except ValueError:  # half of a password may stand there
+        return "tracking server: the address is none; in a password write / as %2F, @ as %40, : as %3A"
     try:
         address = urlunsplit((parts.scheme, place, parts.path.rstrip("/") + "/health", "", ""))
         urllib.request.urlopen(address, timeout=PATIENCE).close()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from sweeps.artifacts import digest
 from sweeps.machine import code_version, describe_machine
 from sweeps.records import SCHEMA_VERSION
@@ -110,12 +112,15 @@ class Stopwatch:
 
 
 def run_trial(work: Workbench, request: Request, reference: Reference) -> Trial:
-    """Unlearn and measure. A method that raises gives a record of status `failed` with its traceback."""
+    """Unlearn and measure. A method that raises gives a record of status `failed` with its traceback; but for
+    torch.OutOfMemoryError, which may have been another process's doing."""
     start = time.perf_counter()
     bench = work.bench(request.attack, request.seed, request.held_out)
     evaluate = Stopwatch(bench.evaluator)
     try:
         measured, error = run_ladder(work, bench, request, evaluate), None
+    except torch.OutOfMemoryError:
+        raise
     except Exception:
         measured, error = [], traceback.format_exc()
     trial = make_record(work, bench, request, reference, measured)
@@ -152,6 +157,8 @@ def make_record(
         "finished_at": time.time(),
         "code_version": code_version(),
         "machine": json.dumps(describe_machine(work.device.type, work.place.threads)),
+        "gpus": work.place.gpus,
+        "gpu_memory_retries": 0,
     }
     shares = request.budgets
     rungs = [make_rung(work, bench, reference, took, share, m) for share, m in zip(shares, measured, strict=False)]

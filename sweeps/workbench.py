@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sweeps.artifacts import Artifact, ArtifactStore, digest
 from sweeps.files import Folder
+from sweeps.recent import GIB, Recent
 from sweeps.settings import as_dict, plain
 from sweeps.spec import Sweep
 from unlearn_core import SCIENCE_VERSION
@@ -38,14 +39,14 @@ from unlearn_core.scenario import (
 from unlearn_core.seeding import Streams
 from unlearn_core.types import Dataset, Examples, Poisoned, Task
 
-KEPT = 4  # scenarios whose tensors stay in memory
+KEPT, KEPT_BYTES = 4, 2 * GIB  # scenarios whose tensors stay in memory
 
 
 class Place(NamedTuple):
     """Where a sweep runs and keeps its files. Changes no result.
 
     out: folder of sweeps. device: `cpu` or `cuda`. threads: CPU threads per trial. store: artifacts, by default a
-    folder in `out`.
+    folder in `out`. gpus: share of a GPU that a cell gets.
     """
 
     out: Folder
@@ -54,6 +55,7 @@ class Place(NamedTuple):
     threads: int = 1
     download: bool = False
     store: Folder | None = None
+    gpus: float = 0
 
 
 class Bench(NamedTuple):
@@ -76,7 +78,7 @@ class Workbench:
         self.sweep, self.place = sweep, place
         self.device = torch.device(place.device)
         self.store = ArtifactStore(place.store or place.out / "store")
-        self.bench = lru_cache(maxsize=KEPT)(self._bench)
+        self.benches: Recent[Bench] = Recent(KEPT, KEPT_BYTES)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -121,13 +123,39 @@ class Workbench:
         check_classes(self.dataset.train.targets[kept], self.dataset.classes)
         scenario.attack.probes(_few(self.dataset.validation), context)
 
+    def train(self, attack: str, seed: int, role: str, discovery_rate: float) -> None:
+        """Make one of the things that a scenario's references need, where the store has not got it: `poison`,
+        `corrupted`, `oracle`, `retrain` (the second oracle) or `retrain_discovered`."""
+        if role == "poison":
+            self._crafted(attack, seed)
+        elif role in ("corrupted", "oracle"):
+            getattr(self, f"_{role}")(attack, seed)
+        else:
+            self.retrained(attack, seed, 1.0 if role == "retrain" else discovery_rate)
+
+    def _corrupted(self, attack: str, seed: int) -> Trained:
+        full, _ = self._poisoned(attack, seed).apply(self.dataset.train)
+        poison = digest(self._poison_key(attack, seed))
+        return self._trained(self.scenario(attack, seed), full, "train", {"poison": poison})
+
+    def _oracle(self, attack: str, seed: int) -> Trained:
+        poisoned = self._poisoned(attack, seed)
+        clean = clean_rows(poisoned, self.dataset.train)
+        return self._trained(self.scenario(attack, seed), clean, "train", self.rows_key(poisoned))
+
+    def bench(self, attack: str, seed: int, held_out: str) -> Bench:
+        """A scenario, ready for trials; held_out: `validation` or `test`. The last few are remembered."""
+        key = attack, seed, held_out
+        bench = self.benches.get(key)
+        if bench is None:
+            bench = self._bench(*key)
+            self.benches.put(key, bench, beside=self.dataset)
+        return bench
+
     def _bench(self, attack: str, seed: int, held_out: str) -> Bench:
         scenario = self.scenario(attack, seed)
         poisoned = self._poisoned(attack, seed)
-        full, _ = poisoned.apply(self.dataset.train)
-        poison = digest(self._poison_key(attack, seed))
-        corrupted = self._trained(scenario, full, "train", {"poison": poison})
-        oracle = self._trained(scenario, clean_rows(poisoned, self.dataset.train), "train", self.rows_key(poisoned))
+        corrupted, oracle = self._corrupted(attack, seed), self._oracle(attack, seed)
         references = {"corrupted": corrupted.model, "oracle": oracle.model}
         rows = self.dataset.validation if held_out == "validation" else self.dataset.test
         evaluator = build_evaluator(scenario, poisoned, rows, references, relearn=held_out == "test")

@@ -8,20 +8,30 @@ import traceback
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from sweeps.attempts import noted
 from sweeps.cell import Cell
+from sweeps.ensemble import oracle_outputs
 from sweeps.files import Folder, check_room, child
+from sweeps.guard import Crowded, free, limit_memory
 from sweeps.leases import Lease
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.workbench import Place, Workbench
 from unlearn_core.checks import InputError
 
+STOP = ".stop"  # a file in the sweep's folder
+WORKING = ".working"  # a folder in it, with a lease for every cell that a worker is at
+
 
 @lru_cache(maxsize=1)
 def workbench(sweep_dir: Folder, place: Place) -> Workbench:
     """One per process: data, models and artifacts survive from cell to cell."""
+    import sweeps.search  # noqa: F401 - here, as Optuna keeps the frames of those who imported it, and what is in them
+
+    limit_memory(place)
+    oracle_outputs.cache_clear()  # holds on to the workbench before
     return Workbench(Sweep.from_dict(read_manifest(sweep_dir)["spec"]), place)
 
 
@@ -48,18 +58,41 @@ def at_work(sweep_dir: Folder, cell: Cell) -> Iterator[None]:
 
 def working(sweep_dir: Folder, cell: Cell) -> Folder:
     """The lease of whoever works at this cell."""
-    return child(sweep_dir / ".working", cell.name)
+    return child(sweep_dir / WORKING, cell.name)
 
 
-def work_cell(sweep_dir: Folder, place: Place, cell: Cell) -> str | None:
-    """Do what is missing in `cell`; returns a traceback if it failed as a whole, else None.
+def is_stopping(sweep_dir: Folder) -> bool:
+    """Whether the driver asked its workers to begin nothing more."""
+    return (sweep_dir / STOP).exists()
 
-    An error of the science is an outcome, not a crash: only a lost process or machine is tried again.
+
+class Result(NamedTuple):
+    """What became of a cell. error: a traceback if it failed as a whole. crowded: the part of it that ran out of memory
+    on a share of a GPU, to be done on a whole one."""
+
+    error: str | None = None
+    crowded: Cell | None = None
+
+
+def work_cell(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
+    """Do what is missing in `cell`.
+
+    An error of the science is an outcome, not a crash: only a lost process or machine is tried again, a few times.
     """
+    place = place._replace(gpus=max(1.0, place.gpus)) if cell.alone else place
+    result = _worked(sweep_dir, place, cell)
+    if result.crowded:
+        free(workbench(sweep_dir, place))  # here, where no frame is left that holds tensors
+    return result
+
+
+def _worked(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
     try:
         check_room(sweep_dir)
-        with at_work(sweep_dir, cell):
-            run_cell(workbench(sweep_dir, place), sweep_dir, cell)
+        with at_work(sweep_dir, cell), noted(sweep_dir, cell) as attempts:
+            run_cell(workbench(sweep_dir, place), sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)
+    except Crowded as found:
+        return Result(crowded=found.unit)
     except Exception:
-        return traceback.format_exc()
-    return None
+        return Result(traceback.format_exc())
+    return Result()

@@ -36,7 +36,7 @@ def write_figures(results: Results, folder: Path) -> dict[str, list[Path]]:
     style.use()
     folder.mkdir(parents=True, exist_ok=True)
     looks = style.looks(results.methods, results.highlighted)
-    usable = [a for a in results.attacks if results.points.loc[results.points["attack"] == a, "efficacy"].notna().any()]
+    usable = [a for a in results.shown if results.points.loc[results.points["attack"] == a, "efficacy"].notna().any()]
     written: dict[str, list[Path]] = {kind: [] for kind in KINDS}
     kinds: list[tuple[str, Any]] = [("front", front), ("tradeoff", tradeoff), ("tuning_gap", tuning_gap)]
     for kind, module in kinds:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
+MOST_ROWS = 24
+"""Attacks on a heat map; the table of cells holds all."""
 DARK_BELOW = 0.65
 """Share of the colour range below which the map is so dark that numbers are white."""
 
@@ -44,7 +46,7 @@ def curves(shown: Plane, methods: list[str]) -> dict[str, list[PlaneCurve]]:
     """Panels by measure; references first, then the methods from the best to the worst, unfinished ones last."""
     found: dict[str, list[PlaneCurve]] = {}
     for measure in ("product", "efficacy"):
-        attacks = tuple(a for a in shown.rows if measure_of(shown, a) == measure)
+        attacks = tuple(a for a in shown.rows if measure_of(shown, a) == measure)[:MOST_ROWS]
         if not attacks:
             continue
         panels = [_curve(shown, method, measure, attacks) for method in order_of(shown, methods)]
@@ -113,6 +115,8 @@ def notes(panels: Sequence[PlaneCurve]) -> str:
         parts.append("one: a single poison")
     if any(np.isnan(panel.values).any() for panel in panels):
         parts.append("grey: no value")
+    if len(panels[0].attacks) == MOST_ROWS:
+        parts.append(f"at most {MOST_ROWS} attacks")
     return "; ".join(parts)
 
 

@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 
 from analysis.load import load_sweep
-from sweeps.store import compact, read_trials
+from sweeps.store import read_trials
 from sweeps.workbench import Place, Workbench
-from tests.sweeps.tiny import run_all, tiny
+from tests.sweeps.tiny import compacted, run_all, tiny
 from unlearn_core.registry import ATTACKS
 
 
@@ -20,7 +20,7 @@ def test_defect_12_attacks_have_one_name_from_settings_to_report(tmp_path: Path)
     run_all(Workbench(sweep, Place(tmp_path)), tmp_path / "tiny")
     trials = read_trials(tmp_path / "tiny")
     (tmp_path / "tiny" / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
-    compact(tmp_path / "tiny", trials)
+    compacted(tmp_path / "tiny")
     rows = load_sweep(tmp_path / "tiny").rows
     assert set(rows["attack"]) == {trial["attack"] for trial in trials} == set(sweep.attacks) == {"patch-2"}
     assert {json.loads(trial["attack_settings"])["name"] for trial in trials} <= set(ATTACKS.names())

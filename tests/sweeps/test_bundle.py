@@ -16,10 +16,10 @@ from sweeps.overrides import apply
 from sweeps.plan import check_scenarios
 from sweeps.plugins import Plugin
 from sweeps.spec import Sweep
-from sweeps.store import compact, read_trials
+from sweeps.store import read_trials
 from sweeps.trial import Reference
 from sweeps.workbench import Place, Workbench
-from tests.sweeps.tiny import raw, run_fresh, science, tiny, write_config
+from tests.sweeps.tiny import compacted, raw, run_fresh, science, tiny, write_config
 from unlearn_core.attacks import BadNets, Bundle, Gaussian, LabelFlip
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
@@ -156,7 +156,7 @@ def test_records_tell_of_every_part(tmp_path: Path) -> None:
     assert {trial["primary_metric"] for trial in trials} == {"badnets.backdoor_success"}
     assert all(trial["poison_fraction"] == pytest.approx(0.3) for trial in trials)
     names = {"badnets": "backdoor_success", "gaussian": "gaussian_score", "label_flip": "forget_accuracy"}
-    frame = pd.read_parquet(compact(tmp_path / "tiny", trials))
+    frame = pd.read_parquet(compacted(tmp_path / "tiny"))
     for name, metric in names.items():
         assert frame[f"{name}.{metric}"].notna().all()
     for trial in trials:

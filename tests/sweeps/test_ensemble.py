@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-from sweeps.cell import Cell, ensemble_cells, reference_cells, study_cells, trials_in
+from sweeps.cell import Cell, ensemble_cells, members, reference_cells, study_cells, trials_in
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.ensemble import oracle_outputs, run_ensemble_trial
-from sweeps.plan import estimate, members, missing, ready
+from sweeps.executors import InlineExecutor
+from sweeps.plan import estimate, missing
 from sweeps.references import read_reference
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
@@ -100,7 +102,7 @@ def run_everything(sweep: Sweep, out: Path, sweep_dir: Path | None = None) -> in
     """All cells in the driver's order, in this process; returns the number of new trials."""
     work, folder = Workbench(sweep, Place(out)), sweep_dir or out / sweep.name
     new = sum(run_cell(work, folder, cell) for cell in reference_cells(sweep))
-    left = ready(missing(sweep, folder))
+    left = missing(sweep, folder).studies
     return new + sum(run_cell(work, folder, cell) for cell in (*members(sweep, left), *left))
 
 
@@ -313,21 +315,37 @@ def test_an_ensemble_is_even_and_has_eight_members(bad: int) -> None:
         sweep_of(ensemble={"members": 8, "scenarios": 0})
 
 
-def test_the_driver_trains_members_before_it_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages: list[tuple[str, int]] = []
-    stage = Driver._stage
+def test_members_are_trained_before_anything_is_studied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[str, bool]] = []
+    run = InlineExecutor.run
     monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
     monkeypatch.setattr(
-        Driver, "_stage", lambda self, name, cells, executor: _noted(stages, stage, self, name, cells, executor)
+        InlineExecutor, "run", lambda self, folder, place, queue: run(self, folder, place, Noted(queue, begun))
     )
     config = write_config(tmp_path, **(CHANGES | {"methods": ["still"]}))
     arguments = ["--config", str(config), "--out", str(tmp_path), "--inline", "--no-tracking"]
     assert main(arguments) == 0
-    assert [item for item in stages if item[1]] == [("references", 3), ("ensembles", MEMBERS), ("studies", 2)]
+    kinds = [kind for kind, _ in itertools.groupby(begun)]
+    assert kinds == [
+        ("training", False),
+        ("reference", False),
+        ("ensemble", True),
+        ("ensemble", False),
+        ("study", False),
+    ]
+    assert begun.count(("ensemble", True)) == MEMBERS
     assert len(read_trials(tmp_path / "tiny")) == 3 + 2 * 4 + 1 + 2 + 1 + 2
     assert main(arguments) == 0
 
 
-def _noted(stages: list[tuple[str, int]], stage: Any, driver: Driver, name: str, cells: Any, executor: Any) -> Any:
-    stages.append((name, len(cells)))
-    return stage(driver, name, cells, executor)
+class Noted:
+    """A queue that notes what it hands out: kinds of cells, and whether they are members."""
+
+    def __init__(self, queue: Any, begun: list[tuple[str, bool]]) -> None:
+        self.queue, self.begun, self.done = queue, begun, queue.done
+
+    def next(self, slots: int) -> Cell | None:
+        cell: Cell | None = self.queue.next(slots)
+        if cell:
+            self.begun.append((cell.kind, cell.member >= 0))
+        return cell

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 
-from sweeps.cell import Cell, reference_cells, study_cells
+from sweeps.cell import Cell, reference_cells
 from sweeps.executors import Executor, InlineExecutor
+from sweeps.plan import Missing, missing
 from sweeps.ray_executor import RayExecutor, check_address
+from sweeps.schedule import Recorded, Schedule
 from sweeps.spec import Sweep
 from sweeps.store import count_trials, read_trials
 from sweeps.workbench import Place
+from sweeps.worker import work_cell
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, run_fresh, science, tiny
 from unlearn_core.checks import InputError
@@ -47,13 +50,12 @@ def test_the_records_are_those_of_an_undisturbed_run_and_a_failing_cell_stops_no
 ) -> None:
     folder = prepare(done.sweep, tmp_path)
     bad = Cell("reference", "no such attack", 1.0, seed=1)
-    errors: dict[str, str | None] = {}
-    for wanted in ([bad, *reference_cells(done.sweep)], study_cells(done.sweep)):
-        outcomes = executor.map(folder, Place(tmp_path), wanted)
-        assert sorted(outcome.cell.name for outcome in outcomes) == sorted(cell.name for cell in wanted)
-        errors |= {outcome.cell.name: outcome.error for outcome in outcomes}
-    assert (errors.pop(bad.name) or "").strip().splitlines()[-1] == "KeyError: 'no such attack'"
-    assert set(errors.values()) == {None}
+    left = missing(done.sweep, folder)
+    schedule = Schedule(done.sweep, Missing([bad, *left.references], left.studies), Recorded(done.sweep, folder))
+    executor.run(folder, Place(tmp_path), schedule)
+    (failed,) = schedule.outcomes
+    assert (failed.cell.attack, failed.cell.role) == (bad.attack, "poison")
+    assert (failed.error or "").strip().splitlines()[-1] == "KeyError: 'no such attack'"
     assert science(read_trials(folder)) == science(done.trials)
     assert len(lines(folder)) == len(done.trials)
     assert not (folder / ".tune").exists()
@@ -91,14 +93,16 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(executor: Execu
     sweep = tiny(methods=["gd"], search={"trials": 60, "startup": 1})
     undisturbed = run_fresh(sweep, tmp_path / "undisturbed")
     folder = prepare(sweep, tmp_path)
-    InlineExecutor().map(folder, Place(tmp_path), reference_cells(sweep))
+    for cell in reference_cells(sweep):
+        assert work_cell(folder, Place(tmp_path), cell).error is None
     killed: list[int] = []
     watcher = threading.Thread(target=kill_a_worker, args=(folder, len(lines(folder)) + 5, killed))
     watcher.start()
-    (outcome,) = executor.map(folder, Place(tmp_path), study_cells(sweep))
+    schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder), whole_studies=True)
+    executor.run(folder, Place(tmp_path), schedule)
     watcher.join()
     assert killed
-    assert outcome.error is None
+    assert schedule.outcomes == []
     assert len({path.name for path in folder.glob("records/badnets--gd/*")}) == 2  # two workers wrote
     assert science(read_trials(folder)) == science(undisturbed)
     assert len(lines(folder)) <= len(undisturbed) + 1

@@ -11,17 +11,17 @@ import pandas as pd
 import pytest
 import torch
 
-from sweeps.cell import Cell, reference_cells, trials_in
+from sweeps.cell import Cell, trials_in
 from sweeps.cli import main
-from sweeps.plan import check_scenarios, estimate, missing, waves
+from sweeps.plan import check_scenarios, estimate, missing
 from sweeps.references import reference_methods
 from sweeps.run import references_missing, run_cell
 from sweeps.spec import SINGLE, Sweep
-from sweeps.store import CellWriter, Trial, compact, read_cell, read_trials
+from sweeps.store import CellWriter, Trial, read_cell, read_trials
 from sweeps.workbench import Place, Workbench, unlearning_streams
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_resume import check_every_stop
-from tests.sweeps.tiny import run_all, run_fresh, science, tiny, write_config
+from tests.sweeps.tiny import compacted, run_all, run_fresh, science, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.scenario import Scenario, Split, unlearn
 from unlearn_core.types import Examples
@@ -77,7 +77,7 @@ def test_records_tell_the_true_share_and_the_count(partial: Done) -> None:
     rates = {(t["discovered"], t["discovery_rate"]) for t in partial.trials}
     assert rates == {(POISONS, 1.0), (1, 1 / POISONS)}
     assert {t["regularity"] for t in partial.trials} == {"high"}
-    table = pd.read_parquet(compact(partial.dir, partial.trials))
+    table = pd.read_parquet(compacted(partial.dir))
     assert table["discovery_rate"].dtype == np.float64
     assert set(table["discovered"]) == {1, POISONS}
 
@@ -189,13 +189,6 @@ def test_the_plan_counts_each_training_once(partial: Done, tmp_path: Path) -> No
     assert (whole.scenarios, whole.trainings) == (2, 6)
     assert whole.trainings == len(list((partial.out / "store" / "model").iterdir()))
     assert estimate(work, missing(partial.sweep, partial.dir)).trainings == 0
-
-
-def test_scenarios_are_trained_before_their_further_rates() -> None:
-    sweep = tiny(**CHANGES | {"discovery_rates": [0.5, 1, "single"]})
-    first, later = waves(reference_cells(sweep))
-    assert [(cell.seed, cell.discovery_rate) for cell in first] == [(1, 0.5), (0, 0.5)]
-    assert [(cell.seed, cell.discovery_rate) for cell in later] == [(1, 1.0), (0, 1.0), (1, SINGLE), (0, SINGLE)]
 
 
 def test_rates_that_come_to_the_same_are_refused(tmp_path: Path) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from sweeps.__main__ import main
-from sweeps.cell import reference_cells, study_cells, trials_in
-from sweeps.failures import group_failures, signature
+from sweeps.cell import reference_cells, study_cells, trainings, trials_in
+from sweeps.failures import failure_lines, group_failures, signature
 from sweeps.leases import Lease
 from sweeps.run import run_cell
 from sweeps.store import CellWriter, read_trials
 from sweeps.workbench import Place, Workbench
 from sweeps.worker import at_work
 from tests.sweeps.conftest import Done
-from tests.sweeps.tiny import tiny
+from tests.sweeps.tiny import record, tiny
 
 
 @pytest.fixture
@@ -85,6 +87,19 @@ def test_hours_are_those_of_the_records(done: Done, tmp_path: Path, capsys: pyte
     assert rows(ask(capsys, "status", folder))["gd"][4] == f"{len(slow):.3f}"
 
 
+def test_cells_that_train_or_try_one_thing_are_shown_where_they_belong(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, study = tiny(), study_cells(tiny())[0]
+    poison, models = trainings(sweep, reference_cells(sweep)[0])
+    trials = [replace(study, proposal=n, seed=0, stage="tuning") for n in (1, 12)]
+    with contextlib.ExitStack() as stack:
+        for cell in (poison, models[0], *trials, replace(trials[0], proposal=3, alone=True)):
+            stack.enter_context(at_work(folder, cell))
+        table = rows(ask(capsys, "status", folder))
+    assert (table["references"][2], table[study.method][2], table["all"][2]) == ("2", "3", "5")
+
+
 def test_a_dead_worker_is_not_shown_as_running(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cell = study_cells(tiny())[0]
     lease = Lease(folder / ".working" / cell.name)
@@ -108,11 +123,21 @@ ValueError: {text}
 def test_failures_are_grouped_by_kind_and_place(done: Done) -> None:
     errors = [TRACE.format(line=5, text="x is 1"), TRACE.format(line=5, text="x is 2"), TRACE.format(line=9, text="y")]
     trials = [trial | {"error": error} for trial, error in zip(done.trials, errors, strict=False)]
-    groups = group_failures([*trials, done.trials[-1]])
-    assert [len(group.trials) for group in groups] == [2, 1]
+    groups, total = group_failures([*trials, done.trials[-1]])
+    assert ([group.count for group in groups], total) == ([2, 1], len(trials) + 1)
     assert groups[0].title == 'ValueError: File "b.py", line 5, in g'
     assert groups[0].example == errors[0]
     assert signature("Segmentation fault") == ("Segmentation fault", "")
+
+
+def test_of_many_failures_a_few_are_named(folder: Path, done: Done) -> None:
+    failed = done.trials[0] | {"error": TRACE.format(line=5, text="x"), "rungs": []}
+    made = [failed | {"trial_id": f"t{n:03d}", "study": f"a--m{n % 50:02d}"} for n in range(150)]
+    record(folder, made)
+    text = "\n".join(failure_lines(folder))
+    assert text.startswith("150 of 150 trials failed, in 1 ways\n")
+    assert "a--m19 (3) and 30 more cells\n" in text
+    assert sum(line.startswith("  t") for line in text.splitlines()) == 3
 
 
 def test_failures_of_a_sweep(folder: Path, done: Done, capsys: pytest.CaptureFixture[str]) -> None:

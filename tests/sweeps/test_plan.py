@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.cell import reference_cells, study_cells
-from sweeps.plan import check_data, check_scenarios, estimate, missing, ready
+from sweeps.cell import reference_cells
+from sweeps.plan import check_data, check_scenarios, estimate, missing
 from sweeps.run import run_cell
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.conftest import Done
@@ -26,17 +26,6 @@ def test_longest_studies_first() -> None:
     methods = [{"name": "gd", "fixed": {"lr": 0.1, "epochs": 1, "schedule": "constant"}}, "ssd"]
     left = missing(tiny(methods=methods), Path("nowhere"))
     assert [cell.method for cell in left.studies] == ["ssd", "gd"]
-
-
-def test_a_study_is_ready_once_all_its_references_are_there(tmp_path: Path) -> None:
-    other = {"name": "badnets", "label": "other", "fraction": 0.1, "size": 3}
-    sweep = tiny(attacks=["badnets", other], methods=["gd"])
-    work = Workbench(sweep, Place(tmp_path))
-    references = [cell for cell in reference_cells(sweep) if cell.attack == "other"]
-    for index, cell in enumerate(references):
-        assert ready(missing(sweep, tmp_path / "tiny")) == [], index
-        run_cell(work, tmp_path / "tiny", cell)
-    assert ready(missing(sweep, tmp_path / "tiny")) == [cell for cell in study_cells(sweep) if cell.attack == "other"]
 
 
 def test_estimate_counts_what_is_missing(done: Done) -> None:

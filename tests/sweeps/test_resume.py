@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,8 @@ from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.store import CellWriter, Trial, read_trials
 from sweeps.workbench import Place, Workbench
+from tests.faults.feeding import Feed
+from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import cells, lines, run_all, run_fresh, science, start, tiny, write_config
 
@@ -26,24 +27,21 @@ class StoppedError(BaseException):
     pass
 
 
-def stop_after(records: int) -> Callable[[Trial], None]:
-    """To be told of each record; raises after so many."""
+def run_some(work: Workbench, sweep_dir: Path, records: int) -> None:
+    """Walk the cells until there are so many new records."""
     left = [records]
 
-    def told(_: Trial) -> None:
+    def append(self: CellWriter, trial: Trial) -> None:
+        write(self, trial)
         left[0] -= 1
         if left[0] <= 0:
             raise StoppedError
 
-    return told
-
-
-def run_some(work: Workbench, sweep_dir: Path, records: int) -> None:
-    """Walk the cells until there are so many new records."""
-    told = stop_after(records)
-    with contextlib.suppress(StoppedError):
+    write = CellWriter.append
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoppedError):
+        patch.setattr(CellWriter, "append", append)
         for cell in cells(work.sweep):
-            run_cell(work, sweep_dir, cell, told)
+            run_cell(work, sweep_dir, cell)
 
 
 def check_every_stop(sweep: Sweep, tmp_path: Path, *, step: int = 1) -> None:
@@ -129,7 +127,7 @@ def killed_at(records: int, arguments: list[str], *, torn: bool) -> int:
 
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("torn", [False, True])
-def test_a_driver_killed_at_any_record(done: Done, tmp_path: Path, torn: bool) -> None:
+def test_a_driver_killed_at_any_record(done: Done, tmp_path: Path, torn: bool, feed: Feed) -> None:
     config = write_config(tmp_path)
     for records in range(1, len(done.trials) + 1, 3):
         out = tmp_path / str(records)
@@ -140,11 +138,12 @@ def test_a_driver_killed_at_any_record(done: Done, tmp_path: Path, torn: bool) -
         assert science(read_trials(out / "tiny")) == science(done.trials)
         assert len(lines(out / "tiny")) == len(done.trials) + torn
         assert (out / "tiny" / "records.parquet").exists()
+        feed("record cut in the middle" if torn else "driver killed", out / "tiny", done.trials)
 
 
 @pytest.mark.usefixtures("no_report")
 def test_a_driver_killed_in_the_middle_of_an_artifact(
-    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: Feed
 ) -> None:
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
     child = os.fork()
@@ -154,6 +153,7 @@ def test_a_driver_killed_in_the_middle_of_an_artifact(
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert main(arguments) == 0
     assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
+    feed("driver killed", tmp_path / "tiny", done.trials)
 
 
 @pytest.mark.usefixtures("no_report")

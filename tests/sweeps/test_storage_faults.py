@@ -20,10 +20,12 @@ from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.files import ROOM, StorageError, check_room, put
 from sweeps.leases import EXPIRY
-from sweeps.store import CellWriter, compact, read_cell, read_trials
+from sweeps.store import CellWriter, read_cell, read_trials
+from tests.faults.feeding import Feed
+from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_artifacts import RECIPE, Maker, same
-from tests.sweeps.tiny import lines, science, write_config
+from tests.sweeps.tiny import compacted, lines, record, science, write_config
 
 MIB = 2**20
 
@@ -116,13 +118,14 @@ def test_no_work_begins_whose_result_would_not_fit(small_disk: Path) -> None:
 
 def test_files_in_the_way_of_a_full_disk_stay_whole(small_disk: Path, done: Done) -> None:
     put(small_disk / "sweep.json", b"before")
-    table = compact(small_disk, done.trials).read_bytes()
+    record(small_disk, done.trials)
+    table = compacted(small_disk).read_bytes()
     make, store = Maker(), ArtifactStore(small_disk / "store")
     store.get("model", RECIPE, make)
     fill(small_disk)
     for write in (
         lambda: put(small_disk / "sweep.json", b"x" * 5000),
-        lambda: compact(small_disk, done.trials),
+        lambda: compacted(small_disk),
         lambda: store.get("model", RECIPE | {"lr": 9}, make),
     ):
         with pytest.raises(StorageError, match="No space left on device; free some space there"):
@@ -135,8 +138,9 @@ def test_files_in_the_way_of_a_full_disk_stay_whole(small_disk: Path, done: Done
 
 @pytest.mark.usefixtures("no_report")
 def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
-    small_disk: Path, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    small_disk: Path, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    feed: Feed,
+) -> None:  # fmt: skip
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(small_disk), "--inline", "--no-tracking"]
     append, left = CellWriter.append, itertools.count(-5)
 
@@ -145,8 +149,9 @@ def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
             fill(small_disk)
         append(self, trial)
 
-    monkeypatch.setattr(CellWriter, "append", filling)
-    assert main(arguments) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(CellWriter, "append", filling)
+        assert main(arguments) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith(f"error: {small_disk}")
     assert said[-1].endswith(
@@ -156,13 +161,12 @@ def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
     there = lines(small_disk / "tiny")
     assert len(read_trials(small_disk / "tiny")) >= 5
     assert next(left) <= 3  # cells that came later did not even begin
-    monkeypatch.undo()
-    monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
     (small_disk / "ballast").unlink()
     assert main(arguments) == 0
     assert science(read_trials(small_disk / "tiny")) == science(done.trials)
     assert set(there) <= set(lines(small_disk / "tiny"))
     assert len(lines(small_disk / "tiny")) <= len(done.trials) + 1  # at most the one line that was cut
+    feed("disk full", small_disk / "tiny", done.trials)
 
 
 # a read-only artifact store
@@ -172,7 +176,7 @@ def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
 @pytest.mark.parametrize("lacking", [0, 3])
 def test_a_read_only_store_is_used_and_what_it_lacks_is_made(
     read_only: Path, done: Done, tmp_path: Path, lacking: int, capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, feed: Feed,
 ) -> None:  # fmt: skip
     shutil.copytree(done.out / "store", read_only, dirs_exist_ok=True)
     for folder in sorted(read_only.glob("model/*"))[:lacking]:
@@ -187,6 +191,7 @@ def test_a_read_only_store_is_used_and_what_it_lacks_is_made(
     assert len(made) == lacking  # each once
     assert f"warning: {read_only} can only be read" in capsys.readouterr().err
     assert len([r for r in caplog.records if "cannot be written: what it lacks" in r.message]) == (lacking > 0)
+    feed("artifact store read-only", tmp_path / "tiny", done.trials)
 
 
 def test_a_damaged_artifact_in_a_read_only_store_is_made_again(
@@ -218,7 +223,7 @@ def test_a_store_that_is_neither_there_nor_can_be_made(
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("kind", ["model", "poison"])
 def test_artifacts_with_one_flipped_byte_change_no_result(
-    done: Done, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+    done: Done, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture, feed: Feed
 ) -> None:
     shutil.copytree(done.out / "store", tmp_path / "store")
     damaged = sorted((tmp_path / "store" / kind).glob("*/tensors.safetensors"))
@@ -231,6 +236,7 @@ def test_artifacts_with_one_flipped_byte_change_no_result(
         assert main(arguments) == 0
     assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
     assert len([r for r in caplog.records if "is damaged (checksum differs)" in r.message]) == len(damaged) > 1
+    feed("artifact with a flipped byte", tmp_path / "tiny", done.trials, tried=len(damaged))
 
 
 def test_a_line_that_was_cut_in_the_middle_of_a_file_costs_that_trial_only(tmp_path: Path) -> None:
@@ -250,7 +256,7 @@ def test_a_line_that_was_cut_in_the_middle_of_a_file_costs_that_trial_only(tmp_p
 
 @pytest.mark.usefixtures("no_report")
 def test_a_clock_that_goes_backwards_changes_no_result_and_no_order(
-    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: Feed
 ) -> None:
     clock = itertools.count(2_000_000_000, -3600)
     monkeypatch.setattr("sweeps.trial.time.time", lambda: float(next(clock)))
@@ -271,10 +277,10 @@ def test_a_clock_that_goes_backwards_changes_no_result_and_no_order(
     for one in found:
         studies.setdefault(one["study"], []).append(one["finished_at"])
     assert all(times == sorted(times, reverse=True) for times in studies.values())  # by time it would be the reverse
-    tables = [
-        pd.read_parquet(compact(folder, trials)) for folder, trials in ((tmp_path, found), (tmp_path, done.trials))
-    ]
+    record(tmp_path / "undisturbed", done.trials)
+    tables = [pd.read_parquet(compacted(tmp_path / name)) for name in ("tiny", "undisturbed")]
     assert tables[0]["trial_id"].tolist() == tables[1]["trial_id"].tolist()
+    feed("clock set back", tmp_path / "tiny", done.trials)
 
 
 # two drivers
@@ -282,7 +288,7 @@ def test_a_clock_that_goes_backwards_changes_no_result_and_no_order(
 
 @pytest.mark.usefixtures("no_report")
 def test_of_two_drivers_on_one_sweep_the_second_is_refused_while_the_first_lives(
-    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], feed: Feed
 ) -> None:
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
     append, go_on = CellWriter.append, tmp_path / "go on"
@@ -312,3 +318,4 @@ def test_of_two_drivers_on_one_sweep_the_second_is_refused_while_the_first_lives
     assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
     assert len(lines(tmp_path / "tiny")) == len(done.trials)
     assert main(arguments) == 0  # the first has left nothing in the way
+    feed("two drivers at once", tmp_path / "tiny", done.trials)

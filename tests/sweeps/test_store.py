@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sweeps.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS
-from sweeps.store import FAILED, CellWriter, compact, count_trials, read_cell, read_trials
+from sweeps.files import Folder
+from sweeps.store import (
+    CellWriter,
+    Counted,
+    Parts,
+    Trial,
+    cell_parts,
+    count_failed,
+    count_trials,
+    first_trial,
+    iter_trials,
+    parsed,
+    read_cell,
+    read_parts,
+    read_trials,
+)
 from tests.sweeps.conftest import Done
 
 
@@ -123,7 +137,7 @@ def test_two_processes_write_to_one_cell(tmp_path: Path) -> None:
 
 
 def test_counting_reads_only_what_is_new(tmp_path: Path) -> None:
-    known: dict[Path, tuple[int, int]] = {}
+    known: dict[str, Counted] = {}
     writer = CellWriter(tmp_path, "a")
     writer.append(trial(0))
     assert count_trials(tmp_path, known) == 1
@@ -140,73 +154,84 @@ def test_counting_reads_only_what_is_new(tmp_path: Path) -> None:
     assert count_trials(tmp_path, known) == 2
     CellWriter(tmp_path, "b").append(trial(1))
     assert count_trials(tmp_path, known) == 3
-    assert known[part][0] > size
+    assert known[f"a/{part.name}"].size > size
 
 
 def test_failures_are_counted_by_a_mark_that_no_other_text_can_hold(tmp_path: Path) -> None:
-    known: dict[Path, tuple[int, int]] = {}
+    known: dict[str, Counted] = {}
     writer = CellWriter(tmp_path, "a")
     for error in (None, "Traceback", None, 'said ,"error":"'):
         writer.append(trial(0, text=',"error":"', error=error))
-    assert count_trials(tmp_path, known, FAILED) == 2
+    assert (count_trials(tmp_path, known), count_failed(known)) == (4, 2)
     (part,) = parts(tmp_path)
     with open(part, "ab") as file:
         file.write(b'{"trial_id":"t9","err')
-    assert count_trials(tmp_path, known, FAILED) == 2
+    assert (count_trials(tmp_path, known), count_failed(known)) == (4, 2)
     with open(part, "ab") as file:
         file.write(b'or":"Traceback"}\n')
-    assert count_trials(tmp_path, known, FAILED) == 3
-
-
-def test_compaction_is_a_pure_function_of_the_trials(done: Done, tmp_path: Path) -> None:
-    first = compact(tmp_path, done.trials).read_bytes()
-    os.utime(tmp_path / "records.parquet", (0, 0))
-    assert compact(tmp_path, done.trials[::-1]).read_bytes() == first
-    assert [path.name for path in tmp_path.iterdir()] == ["records.parquet"]
-
-
-def test_a_compaction_that_fails_leaves_the_old_table(
-    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = compact(tmp_path, done.trials).read_bytes()
-
-    def half(frame: pd.DataFrame, path: Path, **_: Any) -> None:
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", half)
-    with pytest.raises(OSError, match="disk full"):
-        compact(tmp_path, done.trials)
-    assert (tmp_path / "records.parquet").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["records.parquet"]
-
-
-def kinds(frame: pd.DataFrame) -> dict[str, str]:
-    return {name: frame[name].dtype.kind for name in frame}
-
-
-def test_the_table_has_every_column_in_its_type(done: Done, tmp_path: Path) -> None:
-    frame = pd.read_parquet(compact(tmp_path, done.trials))
-    assert list(frame)[: len(TRIAL_COLUMNS) + len(RUNG_COLUMNS)] == [*TRIAL_COLUMNS, *RUNG_COLUMNS]
-    assert len(frame) == sum(len(t["rungs"]) for t in done.trials)
-    found = kinds(frame)
-    assert {found[name] for name in TEXTS} == {"O"}
-    assert (found["attack_took"], found["seed"], found["schema"]) == ("b", "i", "i")
-    assert {found[name] for name in found if name not in (*TEXTS, "attack_took")} == {"f", "i"}
-    assert (found["error"], found["peak_memory_bytes"], found["primary_z"]) == ("O", "f", "f")  # without any value
-    assert set(frame["unlearning_seed"]) == {t["unlearning_seed"] for t in done.trials}  # 63 bits, to the last
-
-
-def test_columns_without_values_keep_their_types(done: Done, tmp_path: Path) -> None:
-    frame = pd.read_parquet(compact(tmp_path, done.trials))
-    failed = [t | {"rungs": [], "error": "Traceback", "corrupted_value": None} for t in done.trials]
-    bare = pd.read_parquet(compact(tmp_path, failed))
-    assert set(bare["status"]) == {"failed"}
-    same = {name: kind for name, kind in kinds(frame).items() if name in bare and kind in "bfO"}
-    assert {name: kinds(bare)[name] for name in same} == same
+    assert (count_trials(tmp_path, known), count_failed(known)) == (5, 3)
 
 
 def test_the_part_files_are_plain_json_lines(done: Done) -> None:
     for part in parts(done.dir):
         for line in part.read_text().splitlines():
             assert json.loads(line)["study"] == part.parent.name
+
+
+def test_trials_are_read_one_cell_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "bca":
+        for number in range(3):
+            CellWriter(tmp_path, name).append(trial(number, trial_id=f"{name}{number}"))
+    held: list[int] = []
+
+    def watched(records: Folder, own: Parts) -> list[Trial]:
+        held.append(len(own))
+        return read_parts(records, own)
+
+    monkeypatch.setattr("sweeps.store.read_parts", watched)
+    found = iter_trials(tmp_path)
+    assert (next(found)["trial_id"], held) == ("a0", [3])
+    assert [t["trial_id"] for t in found] == ["a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"]
+    assert held == [3, 3, 3]
+
+
+def test_a_trial_in_two_cells_is_read_once(tmp_path: Path) -> None:
+    for name in ("b", "a", "a-b"):
+        CellWriter(tmp_path, name).append(trial(0, value=name))
+    assert list(cell_parts(tmp_path)) == ["a", "a-b", "b"]
+    assert [t["value"] for t in iter_trials(tmp_path)] == ["a"]
+
+
+def test_what_is_recorded_after_a_look_is_not_in_it(tmp_path: Path) -> None:
+    writer = CellWriter(tmp_path, "a")
+    writer.append(trial(0))
+    cells = cell_parts(tmp_path)
+    writer.append(trial(1))
+    CellWriter(tmp_path, "b").append(trial(2))
+    assert [t["value"] for own in cells.values() for t in read_parts(tmp_path / "records", own)] == [0]
+
+
+def test_text_that_is_no_unicode_comes_back(tmp_path: Path) -> None:
+    """A traceback may name a file whose name is no UTF-8."""
+    CellWriter(tmp_path, "a").append(trial(0, error="caf\udce9.py"))
+    assert read_cell(tmp_path, "a")[0]["error"] == "caf\udce9.py"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        max_leaves=12,
+    )
+)
+def test_a_line_is_read_as_the_json_that_it_is(value: Any) -> None:
+    line = json.dumps({"trial_id": "t0", "value": value}, allow_nan=False)
+    assert repr(parsed(line.encode())) == repr(json.loads(line))
+
+
+def test_the_first_trial_of_a_file_is_found_behind_torn_lines(tmp_path: Path) -> None:
+    path = tmp_path / "part.jsonl"
+    path.write_bytes(b"")
+    assert first_trial(path) is None
+    path.write_bytes(b'{"trial_id": "t7", "x\n7\n{"trial_id":"t1"}\n{"trial_id":"t2"}\n')
+    assert first_trial(path) == {"trial_id": "t1"}

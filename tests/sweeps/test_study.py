@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sweeps.cell import Cell, reference_cells, study_cells, trials_in
 from sweeps.spec import Sweep
-from sweeps.study import WORST, Study, confirmation_request, rung_scores, tuning_request
+from sweeps.study import WORST, Study, make_request, rung_scores
+from sweeps.trial import Request
 from tests.sweeps.tiny import tiny
 
 CELL = Cell("study", "badnets", 1.0, "gd")
@@ -38,6 +40,10 @@ def confirmed(proposal: int, seed: int) -> dict[str, Any]:
 def study(sweep: Sweep, trials: Sequence[dict[str, Any]], took: Mapping[int, bool] | None = None) -> Study:
     seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
     return Study(sweep, CELL, trials, dict.fromkeys(seeds, True) | dict(took or {}))
+
+
+def asked(found: Study, stage: str, proposal: int, seed: int, *, proposals: int = 2) -> Request:
+    return make_request(found, replace(CELL, stage=stage, proposal=proposal, seed=seed), proposals)
 
 
 def test_tuning_goes_by_proposal_then_seed_and_skips_what_is_there() -> None:
@@ -122,26 +128,26 @@ def test_of_two_writers_of_one_proposal_the_first_counts() -> None:
 def test_further_tuning_seeds_repeat_the_settings_of_the_first() -> None:
     sweep = sweep_of(tuning=(0, 5))
     first = tuned(1, 0, [0.5] * 3, lr=0.25)
-    request = tuning_request(study(sweep, [tuned(0, 0, [0.1] * 3), tuned(0, 5, [0.1] * 3), first]), 1, 5)
+    request = asked(study(sweep, [tuned(0, 0, [0.1] * 3), tuned(0, 5, [0.1] * 3), first]), "tuning", 1, 5)
     assert (request.stage, request.seed, request.proposal, request.held_out) == ("tuning", 5, 1, "validation")
     assert (request.settings.lr, request.settings.epochs, request.budgets) == (0.25, 2, (0.1, 0.2, 0.3))
 
 
 def test_the_first_proposal_is_the_default_and_later_ones_are_searched() -> None:
     sweep = sweep_of()
-    request = tuning_request(study(sweep, []), 0, 0)
+    request = asked(study(sweep, []), "tuning", 0, 0)
     assert request.settings == sweep.methods["gd"].build({})
     settings = json.dumps({"name": "gd", **vars(request.settings)})
-    later = tuning_request(study(sweep, [tuned(0, 0, [0.1] * 3) | {"settings": settings}]), 1, 0)
+    later = asked(study(sweep, [tuned(0, 0, [0.1] * 3) | {"settings": settings}]), "tuning", 1, 0)
     assert later.settings != request.settings
 
 
 def test_a_confirmation_goes_up_to_the_largest_budget_that_it_was_chosen_for() -> None:
     trials = [tuned(0, 0, [0.9, 0.9, 0.1], lr=0.25), tuned(1, 0, [0.1, 0.1, 0.9])]
-    request = confirmation_request(study(sweep_of(), trials), 0, 2, 2)
+    request = asked(study(sweep_of(), trials), "confirmation", 0, 2)
     assert (request.chosen_for, request.budgets, request.held_out) == ((0.1, 0.2), (0.1, 0.2), "test")
     assert request.settings.lr == 0.25
-    assert confirmation_request(study(sweep_of(), trials), 1, 2, 2).budgets == (0.1, 0.2, 0.3)
+    assert asked(study(sweep_of(), trials), "confirmation", 1, 2).budgets == (0.1, 0.2, 0.3)
 
 
 def test_cells_of_a_sweep() -> None:

@@ -46,12 +46,16 @@ def test_reachable_server(status: int, problem: str | None, monkeypatch: pytest.
         ("mlruns", "plain folders"),
         ("file:///tmp/mlruns", "plain folders"),
         ("http://", "does not answer"),
-        ("postgresql://user:pw@host/db", None),
+        ("postgresql://user:s3cret@host/db", "write through a server"),
+        ("postgresql+psycopg://host/db?user=u&password=s3cret", "write through a server"),
+        ("http://me:s3c/ret@host", "write / as %2F"),
+        ("databricks://profile", None),
     ],
 )
 def test_reachable_names_the_problem(uri: str, problem: str | None) -> None:
     found = reachable(uri)
     assert found is None if problem is None else problem in str(found)
+    assert "s3c" not in str(found)
 
 
 def test_default_store_uses_write_ahead_logging(tmp_path: Path) -> None:
@@ -74,3 +78,7 @@ def test_a_hanging_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_are_shown_without_passwords() -> None:
     assert tracking_uri.page("https://me:pw@host/a/", "7") == "https://host/a/#/experiments/7/runs"
     assert tracking_uri.without_secrets("no route to http://me:pw@host/x") == "no route to http://host/x"
+    assert (
+        tracking_uri.without_secrets("http://me:p@w@host/x@y or http://host/a@b")
+        == "http://host/x@y or http://host/a@b"
+    )

@@ -16,7 +16,7 @@ from sweeps.references import read_reference
 from sweeps.run import run_cell
 from sweeps.spec import Resources
 from sweeps.store import read_trials
-from sweeps.study import WORST, load_study, study_missing
+from sweeps.study import WORST, load_study
 from sweeps.trial import Request, run_trial, trial_id
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.conftest import Done
@@ -159,8 +159,8 @@ def test_a_method_that_raises_is_a_record_and_the_study_goes_on(tmp_path: Path) 
         )
         assert (diverged["error"], fine["error"]) == (None, None)
     for cell in study_cells(sweep):
-        assert not study_missing(tmp_path / "tiny", cell, sweep)
         study = load_study(sweep, tmp_path / "tiny", cell)
+        assert study.finished(sweep.search.trials)
         assert (study.scores(0) == [WORST, WORST]) is (cell.method != "gd")
 
 

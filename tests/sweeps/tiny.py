@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from sweeps.cell import Cell, reference_cells, study_cells
+from sweeps.compaction import compact
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
-from sweeps.store import Trial, read_trials
+from sweeps.store import CellWriter, Trial, read_trials
 from sweeps.workbench import Place, Workbench
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,20 @@ def run_fresh(sweep: Sweep, out: Path) -> list[Trial]:
     """An undisturbed run."""
     run_all(Workbench(sweep, Place(out)), out / sweep.name)
     return read_trials(out / sweep.name)
+
+
+def record(sweep_dir: Path, trials: Sequence[Trial]) -> None:
+    """Record trials that were made elsewhere, in the cells that they are of."""
+    writers = {trial["study"]: CellWriter(sweep_dir, trial["study"]) for trial in trials}
+    for trial in trials:
+        writers[trial["study"]].append(trial)
+
+
+def compacted(sweep_dir: Path) -> Path:
+    """The sweep's `records.parquet`, made now."""
+    table = compact(sweep_dir)
+    assert table is not None
+    return table.path
 
 
 def science(trials: Sequence[Trial]) -> dict[str, Any]:

@@ -1,0 +1,186 @@
+"""How well the schedule fills a cluster: `python -m benchmarks.schedule results/quick --attacks 8 --trials 32`.
+
+The schedule that a sweep runs by hands its cells to simulated workers; each cell takes as long as it took in a finished
+sweep. A larger sweep is made of copies of that one's attacks and of more proposals, whose trials are drawn from those
+of the same attack and method. Printed per number of GPUs: the ideal makespan (the longer of all work shared evenly and
+the longest chain of cells that need each other), and how much of it is reached by the schedule as it is, without
+longest first (cells come in the order in which they can be begun), and with every study left to one worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+from benchmarks.schedule_costs import COPY, Measured, Simulated
+from sweeps import schedule
+from sweeps.cell import Cell, reference_cells, study_cells, trainings
+from sweeps.plan import Missing
+from sweeps.proposals import known_to, proposal_count
+from sweeps.schedule import Schedule, case_of
+from sweeps.spec import Sweep
+from sweeps.store import read_trials
+from sweeps.worker import Result, read_manifest
+from unlearn_core.checks import InputError
+
+SLOTS = (8, 16, 32, 64, 128, 256, 512)
+
+
+class InOrder(Schedule):
+    """Without longest first."""
+
+    def __init__(self, sweep: Sweep, left: Missing, records: Simulated, *, whole_studies: bool = False) -> None:
+        self._came: dict[Cell, int] = {}
+        super().__init__(sweep, left, records, whole_studies=whole_studies)
+
+    def _push(self, cell: Cell) -> None:
+        self._came[cell] = len(self._came)
+        super()._push(cell)
+
+    def _pop(self) -> Cell | None:
+        queues = [cells for cells in self._ready.values() if cells]
+        return min(queues, key=lambda cells: self._came[cells[0]]).popleft() if queues else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """places: cells that run at once. ahead: further cells that are handed out early. overhead: seconds that a cell
+    takes besides its work."""
+
+    places: int
+    ahead: int = 0
+    overhead: float = 0.0
+
+
+class Clock:
+    """Simulated seconds, where the schedule reads the time."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def simulate(
+    cluster: Cluster, sweep: Sweep, measured: Measured, kind: type[Schedule] = Schedule, *, whole_studies: bool = False
+) -> float:
+    """Seconds from the first cell to the end of the last."""
+    clock, records = Clock(), Simulated(sweep, measured)
+    waiting: deque[Cell] = deque()
+    running: list[tuple[float, int, Cell]] = []
+    with mock.patch.object(schedule.time, "monotonic", clock):
+        queue = kind(sweep, Missing(reference_cells(sweep), study_cells(sweep)), records, whole_studies=whole_studies)
+        most, count = cluster.places + cluster.ahead, 0
+        while True:
+            while len(waiting) + len(running) < most and (cell := queue.next(most)) is not None:
+                waiting.append(cell)
+            while waiting and len(running) < cluster.places:
+                cell, count = waiting.popleft(), count + 1
+                heapq.heappush(running, (clock.now + cluster.overhead + records.begin(cell), count, cell))
+            if not running:
+                return clock.now
+            clock.now, _, cell = heapq.heappop(running)
+            records.end(cell)
+            queue.done(cell, Result())
+
+
+class Ideal(NamedTuple):
+    """work: seconds of all cells together. chain: of the longest chain of cells that need each other."""
+
+    work: float
+    chain: float
+
+    def makespan(self, places: int) -> float:
+        return max(self.work / places, self.chain)
+
+
+def ideal(sweep: Sweep, measured: Measured) -> Ideal:
+    """What no schedule can beat. Reckoned from what needs what, not by running a schedule."""
+    seconds: dict[Cell, float] = {}
+    ready: dict[tuple[str, float], float] = {}
+    for cell in reference_cells(sweep):
+        poison, models = trainings(sweep, cell)
+        seconds |= {each: measured.seconds(each) for each in (poison, *models, cell)}
+        end = seconds[poison] + max(seconds[model] for model in models) + seconds[cell]
+        ready[case_of(cell)] = max(end, ready.get(case_of(cell), 0.0))
+    studies = {cell: _study(sweep, measured, cell) for cell in study_cells(sweep)}
+    work = sum(seconds.values()) + sum(study.work for study in studies.values())
+    return Ideal(work, max(ready[case_of(cell)] + study.chain for cell, study in studies.items()))
+
+
+def _study(sweep: Sweep, measured: Measured, cell: Cell) -> Ideal:
+    """A proposal waits for the scores that it is made from, confirmation for all of them."""
+    records = Simulated(sweep, measured)
+    trials = records.walk(cell)
+    tuning: dict[int, float] = {}
+    confirmation = 0.0
+    for trial in trials:
+        taken = measured.seconds_of(trial)
+        if trial.stage == "tuning":
+            tuning[trial.proposal] = max(taken, tuning.get(trial.proposal, 0.0))
+        else:
+            confirmation = max(taken, confirmation)
+    ends: list[float] = []
+    for number in range(len(tuning)):
+        ends.append(max(ends[: known_to(sweep.search, number)], default=0.0) + tuning[number])
+    return Ideal(sum(map(measured.seconds_of, trials)), max(ends, default=0.0) + confirmation)
+
+
+def enlarged(sweep: Sweep, attacks: int, trials: int | None) -> Sweep:
+    """The same sweep with every attack `attacks` times, and `trials` proposals per study."""
+    copies = {f"{label}{COPY}{n}": named for n in range(attacks) for label, named in sweep.attacks.items()}
+    search = dataclasses.replace(sweep.search, trials=trials or sweep.search.trials)
+    return dataclasses.replace(sweep, attacks=copies if attacks > 1 else sweep.attacks, search=search)
+
+
+def table(sweep: Sweep, measured: Measured, cells: Sequence[int], overhead: float) -> list[dict[str, float]]:
+    """One row per number of places: ideal makespan in seconds, and the share of it that each way reaches."""
+    best, rows = ideal(sweep, measured), []
+    for places in cells:
+        cluster, least = Cluster(places, ahead=max(16, places), overhead=overhead), best.makespan(places)
+        rows.append(
+            {
+                "places": places,
+                "ideal": least,
+                "schedule": least / simulate(cluster, sweep, measured),
+                "in order": least / simulate(cluster, sweep, measured, InOrder),
+                "whole studies": least / simulate(cluster, sweep, measured, whole_studies=True),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("sweep", type=Path, metavar="DIR", help="a finished sweep")
+    parser.add_argument("--attacks", type=int, default=1, metavar="N", help="copies of each attack")
+    parser.add_argument("--trials", type=int, metavar="N", help="proposals per study (default: as measured)")
+    parser.add_argument("--slots", type=int, nargs="+", default=SLOTS, help="GPUs, with one cell on each")
+    parser.add_argument("--overhead", type=float, default=0.05, metavar="S", help="seconds per cell besides its work")
+    parser.add_argument("--figure", type=Path, metavar="STEM", help="draw STEM.png and STEM.pdf")
+    options = parser.parse_args()
+    measured = Measured(read_trials(options.sweep))
+    sweep = enlarged(Sweep.from_dict(read_manifest(options.sweep)["spec"]), options.attacks, options.trials)
+    if sweep.ensemble.members:
+        raise InputError("ensemble.members must be 0: the seconds of an ensemble's models are recorded nowhere")
+    best = ideal(sweep, measured)
+    print(f"{len(study_cells(sweep))} studies of {proposal_count(sweep.search, dict(list(sweep.methods.items())[:1]))}")
+    print(f"work {best.work:,.0f} s, longest chain {best.chain:,.0f} s")
+    rows = table(sweep, measured, options.slots, options.overhead)
+    print("| GPUs | ideal, s | " + " | ".join(name for name in list(rows[0])[2:]) + " |\n|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['places']:g} | {row['ideal']:,.0f} | "
+            + " | ".join(f"{s:.0%}" for s in list(row.values())[2:])
+            + " |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What MLflow costs: `python -m benchmarks.tracking_costs results/quick --tracking-uri http://127.0.0.1:5000`.
+
+Multiplies the trials of a finished sweep, each in a study of the size it had, sends them once with a run per trial and
+once without, and prints milliseconds, and processor time of this process, per trial. The copies are made in a temporary
+folder; the experiments `tracking costs ...` stay on the server, for somebody to delete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweeps import mirror, tracking
+from sweeps.store import CellWriter, Trial, read_trials
+
+
+def copies(trials: Sequence[Trial], count: int) -> list[Trial]:
+    """`count` trials; each time round, all get other ids and their studies other names."""
+    rounds = ((number, trial) for number in itertools.count() for trial in trials)
+    return [
+        trial | {"trial_id": f"{trial['trial_id']}-{number}", "study": f"{trial['study']} {number}"}
+        for number, trial in itertools.islice(rounds, count)
+    ]
+
+
+def measure(trials: Sequence[Trial], uri: str, child_runs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = Path(folder)
+        name = f"tracking costs, {child_runs} runs, {time.time():.0f}"
+        (sweep / "sweep.json").write_text(json.dumps({"name": name}))
+        writer = CellWriter(sweep, "copies")
+        for trial in trials:
+            writer.append(trial)
+        began, processor = time.perf_counter(), time.process_time()
+        tracking.sync(sweep, uri, child_runs=child_runs)
+        seconds, processor = time.perf_counter() - began, time.process_time() - processor
+        began = time.perf_counter()
+        tracking.sync(sweep, uri, child_runs=child_runs)
+        again = time.perf_counter() - began
+    each = 1000 / len(trials)
+    print(
+        f"{len(trials):8d} {min(child_runs, len(trials)):8d} {each * seconds:9.1f} {each * processor:9.1f} {again:9.1f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("sweep", type=Path, metavar="SWEEP_DIR")
+    parser.add_argument("--tracking-uri", required=True, metavar="URI")
+    parser.add_argument("--trials", type=int, default=500, metavar="N")
+    options = parser.parse_args()
+    mirror.connect(options.tracking_uri)  # MLflow takes seconds to load
+    trials = copies(read_trials(options.sweep), options.trials)
+    studies = len({trial["study"] for trial in trials})
+    values = sum(len(rung) + len(rung["metrics"]) for trial in trials for rung in trial["rungs"]) / len(trials)
+    print(f"{studies} studies; about {values:.0f} values in a trial")
+    print("  trials own runs  ms/trial  of it here   nothing new, s")
+    for child_runs in (options.trials, 0):
+        measure(trials, options.tracking_uri, child_runs)
+
+
+if __name__ == "__main__":
+    main()

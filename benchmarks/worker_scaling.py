@@ -1,0 +1,154 @@
+"""How well a second worker is used: `python -m benchmarks.worker_scaling --repeats 3`.
+
+The same sweep on Ray with one CPU and with two, in turn, each time in a process of its own and from nothing. Start-up
+is what the same takes where nothing is to be done: starting Ray, and a fit whose workers import everything and find
+their cells done. Efficiency is t1 / (2 t2), of the work (without start-up) and of the whole. Raises RuntimeError if two
+runs do not give the same records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeps.cell import Cell, reference_cells
+from sweeps.overrides import apply
+from sweeps.plan import missing
+from sweeps.spec import Sweep, read_preset
+from sweeps.store import read_trials
+from sweeps.workbench import Place
+from sweeps.worker import Result
+
+WORKERS = (1, 2)
+MORE = 40  # cells with nothing to do, to see what a cell costs
+
+
+class Times(NamedTuple):
+    """Seconds. ray: until Ray is there. idle: of a fit with nothing to do. fit: of the one that does the sweep. cell:
+    of a further cell with nothing to do."""
+
+    ray: float
+    idle: float
+    fit: float
+    cell: float
+
+    @property
+    def work(self) -> float:
+        return self.fit - self.idle
+
+    @property
+    def whole(self) -> float:
+        return self.ray + self.fit
+
+
+class Done:
+    """A queue of cells of which nothing is left to do."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.left, self.running = list(cells), 0
+
+    @property
+    def finished(self) -> bool:
+        return not self.left and not self.running
+
+    def next(self, slots: int) -> Cell | None:
+        if not self.left:
+            return None
+        self.running += 1
+        return self.left.pop()
+
+    def done(self, cell: Cell, result: Result) -> None:
+        if result.error:
+            raise RuntimeError(result.error)
+        self.running -= 1
+
+    def lost(self, cell: Cell, error: str) -> None:
+        raise RuntimeError(error)
+
+
+def run_sweep(sweep: Sweep, out: Path, workers: int) -> Times:
+    """Run the whole sweep on a Ray of this machine with so many CPUs, one per cell."""
+    os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": workers})
+    from sweeps.ray_executor import RayExecutor
+    from sweeps.schedule import Recorded, Schedule
+
+    folder = out / sweep.name
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
+    schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
+    done = reference_cells(sweep)[:1]
+    clock = [time.perf_counter()]
+    executor = RayExecutor("local", cpus=1, gpus=0)
+    clock.append(time.perf_counter())
+    for queue in (schedule, Done(done * workers), Done(done * (workers + MORE))):
+        executor.run(folder, Place(out), queue)
+        clock.append(time.perf_counter())
+    executor.close()
+    if schedule.outcomes:
+        raise RuntimeError(f"{schedule.outcomes[0].cell.name}: {schedule.outcomes[0].error}")
+    ray, fit, idle, longer = (later - before for before, later in itertools.pairwise(clock))
+    return Times(ray, idle, fit, (longer - idle) / MORE * workers)
+
+
+def in_process(sweep: Sweep, out: Path, workers: int) -> Times:
+    """`run_sweep` in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(run_sweep, (sweep, out, workers))
+
+
+def found(sweep_dir: Path) -> dict[str, list[float | None]]:
+    """What must not depend on how many workers there were."""
+    return {trial["trial_id"]: [rung["score"] for rung in trial["rungs"]] for trial in read_trials(sweep_dir)}
+
+
+def measure(sweep: Sweep, repeats: int) -> dict[int, list[Times]]:
+    """By number of workers; one after the other in every round, so that a busy time of the machine meets both."""
+    times: dict[int, list[Times]] = {workers: [] for workers in WORKERS}
+    first: dict[str, list[float | None]] = {}
+    for number in range(repeats):
+        for workers in WORKERS if number % 2 == 0 else WORKERS[::-1]:
+            with tempfile.TemporaryDirectory() as out:
+                times[workers].append(in_process(sweep, Path(out), workers))
+                records = found(Path(out) / sweep.name)
+            print(f"{workers} CPU: " + ", ".join(f"{k} {v:.2f} s" for k, v in times[workers][-1]._asdict().items()))
+            first = first or records
+            if records != first:
+                raise RuntimeError("the records depend on the number of workers")
+    return times
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Median, least and largest."""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N")
+    options = parser.parse_args()
+    sweep = Sweep.from_dict(apply(read_preset(options.preset), options.assignments))
+    times = measure(dataclasses.replace(sweep, name="scaling"), options.repeats)
+    print("\n| workers | start of Ray, s | of workers, s | work, s | whole, s |\n|---|---|---|---|---|")
+    for workers, runs in times.items():
+        columns = ([run.ray for run in runs], [run.idle for run in runs], [run.work for run in runs])
+        print(f"| {workers} | " + " | ".join(map(spread, (*columns, [run.whole for run in runs]))) + " |")
+    for name in ("work", "whole"):
+        shares = [getattr(a, name) / (2 * getattr(b, name)) for a, b in zip(times[1], times[2], strict=True)]
+        print(f"efficiency of two workers, {name}: {spread(shares, 2)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Guards around trials: what a trial does to its worker costs that trial and no other.
+
+One that does not end is recorded as failed when its time is up, and its process with it is given up: nothing else
+stops native code. One over which processes are lost again and again is recorded as failed without another try. One
+that runs out of the memory of its share of a GPU is handed out again for a whole one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from sweeps.attempts import LOSSES, Attempts, ProcessLostError, lost_text
+from sweeps.cell import Cell
+from sweeps.ensemble import oracle_outputs, run_ensemble_trial
+from sweeps.spec import Sweep
+from sweeps.store import CellWriter, Trial
+from sweeps.trial import Reference, Request, make_record, run_trial, trial_id
+from sweeps.workbench import Bench, Place, Workbench
+
+LEAST_SECONDS, ORACLES = 600.0, 20.0  # of the limit of a trial: seconds, and trainings of its oracle
+GRACE = 120.0  # seconds that recording a trial may take once its time is up
+STDERR = 2  # written to past Python's own file, whose lock the hanging thread may hold
+
+
+class Crowded(Exception):  # noqa: N818 - no error: there may be room on a whole GPU
+    """There was not enough memory on a share of a GPU for `unit`, the trial or the cell that is to be done alone."""
+
+    def __init__(self, unit: Cell) -> None:
+        super().__init__(f"{unit.name} needs a whole GPU")
+        self.unit = unit
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Does the trials of one cell and records them."""
+
+    work: Workbench
+    cell: Cell
+    writer: CellWriter
+    attempts: Attempts | None = None  # without, lost processes are not counted
+
+    def run(self, unit: Cell, request: Request, reference: Reference) -> Trial:
+        """Do and record one trial; `unit` is the cell of this trial alone. Raises Crowded instead of recording it if
+        there was not enough memory on a share of a GPU, and ProcessLostError if it cannot even be recorded as failed.
+        """
+        lost = self.attempts.begin(trial_id(self.work, request)) if self.attempts else 0
+        if lost >= 2 * LOSSES:  # loading its scenario is enough
+            raise ProcessLostError(f"{lost_text(lost)} over trial {trial_id(self.work, request)}")
+        with crowding(self.work.place, unit):
+            bench = self.work.bench(request.attack, request.seed, request.held_out)
+            blank = make_record(self.work, bench, request, reference, [])
+            if lost >= LOSSES:
+                trial = failed(blank, f"{ProcessLostError.__name__}: {lost_text(lost)} during this trial", seconds=None)
+            else:
+                trial = self._try(bench, request, reference, blank)
+        return self._record(trial)
+
+    def _record(self, trial: Trial) -> Trial:
+        trial = trial | {"gpu_memory_retries": int(self.cell.alone)}
+        self.writer.append(trial)
+        return trial
+
+    def _try(self, bench: Bench, request: Request, reference: Reference, blank: Trial) -> Trial:
+        run = run_ensemble_trial if request.stage == "ensemble" else run_trial
+        limit, start = time_limit(self.work.sweep, bench, request), time.perf_counter()
+
+        def give_up(where: str) -> None:
+            text = f"not finished after {limit:.4g} s; raise resources.trial_timeout if the method is only slow"
+            self._record(failed(blank, f"{where}TimeoutError: {text}", seconds=time.perf_counter() - start))
+            say(f"trial {blank['trial_id']} of {self.cell.name} is recorded as failed: {text}")
+
+        with deadline(limit, give_up):
+            try:
+                return run(self.work, request, reference)
+            except torch.OutOfMemoryError:
+                if shares_gpu(self.work.place):
+                    raise
+                error = traceback.format_exc()
+        free(self.work)  # here, where no frame of the trial is left that holds its tensors
+        return failed(blank, error, seconds=time.perf_counter() - start)
+
+
+def failed(blank: Trial, error: str, *, seconds: float | None) -> Trial:
+    """The record of a trial that came to nothing, from one without rungs. seconds: how long it took, where known."""
+    return blank | {"error": error, "finished_at": time.time(), "trial_seconds": seconds}
+
+
+# time
+
+
+def time_limit(sweep: Sweep, bench: Bench, request: Request) -> float:
+    """Seconds that a trial may take. A method that is no anytime method starts again for every budget, so the limit by
+    default grows with their sum; an ensemble trial climbs one ladder per member and shadow."""
+    seconds = sweep.resources.trial_timeout
+    if seconds is None:
+        seconds = LEAST_SECONDS + ORACLES * bench.oracle.cost.seconds * max(1.0, sum(request.budgets))
+    ladders = 2 * sweep.ensemble.members if request.stage == "ensemble" else 1
+    return min(seconds * ladders, threading.TIMEOUT_MAX - GRACE)
+
+
+@contextlib.contextmanager
+def deadline(seconds: float, give_up: Callable[[str], None]) -> Iterator[None]:
+    """Ends this process if the body takes longer than that, after `give_up`, which is told where the body hangs.
+
+    Either the body ends or it is given up, whichever comes first: after its end nothing is given up, and a body that
+    ends later than that does not return. Native code that keeps other threads from running (by holding the
+    interpreter's lock) also ends with its process, a little later and without `give_up`.
+    """
+    turn, thread = threading.Lock(), threading.get_ident()
+
+    def end() -> None:
+        if turn.acquire(blocking=False):
+            try:
+                give_up(_stack(thread))
+            finally:
+                os._exit(os.EX_TEMPFAIL)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=STDERR)
+    try:
+        yield
+    finally:
+        if not turn.acquire(blocking=False):
+            threading.Event().wait()  # for the end of this process
+        faulthandler.cancel_dump_traceback_later()
+        timer.cancel()
+
+
+def _stack(thread: int) -> str:
+    """Where a thread of this process is, below this file, as a traceback has it."""
+    frames = traceback.extract_stack(sys._current_frames()[thread])
+    here = max((i for i, frame in enumerate(frames) if frame.filename == __file__), default=-1)
+    return "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames[here + 1 :]))
+
+
+def say(text: str) -> None:
+    """For whoever runs a sweep in this process, which ends; a worker's goes to its log."""
+    with contextlib.suppress(OSError):
+        os.write(STDERR, f"\n{text}; its process ends, run the same command again to go on\n".encode())
+
+
+# memory
+
+
+def shares_gpu(place: Place) -> bool:
+    return 0 < place.gpus < 1
+
+
+@contextlib.contextmanager
+def crowding(place: Place, unit: Cell) -> Iterator[None]:
+    """Where a GPU is shared, running out of its memory is Crowded."""
+    try:
+        yield
+    except torch.OutOfMemoryError as problem:
+        if not shares_gpu(place):
+            raise
+        raise Crowded(replace(unit, alone=True)) from problem
+
+
+def limit_memory(place: Place) -> None:
+    """Keep this process to its share of the GPU's memory, so that it cannot take that of the others there."""
+    if place.device == "cuda":
+        torch.cuda.set_per_process_memory_fraction(place.gpus if shares_gpu(place) else 1.0)
+
+
+def free(work: Workbench) -> None:
+    """Give back the memory of what is only remembered; it is read again when it is needed."""
+    work.benches.clear()
+    oracle_outputs.cache_clear()
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,47 @@
+"""Ctrl-C in two stages: the first press lets what runs finish and be recorded, the second one stops at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+STDERR = 2
+
+
+@contextlib.contextmanager
+def two_stages(stop: Callable[[], None], text: str) -> Iterator[None]:
+    """While the body runs, the first SIGINT or SIGTERM says `text` and calls `stop` (in a thread of its own, as it may
+    wait for others); the second raises KeyboardInterrupt. Signals that the process was started to ignore stay ignored.
+    """
+    asked, ended = threading.Event(), threading.Event()
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        os.write(STDERR, f"\n{text}\n".encode())  # past Python's own file, which may be in the middle of a line
+        asked.set()
+
+    def wait() -> None:
+        asked.wait()
+        if not ended.is_set():
+            stop()
+
+    threading.Thread(target=wait, daemon=True).start()
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in numbers} if in_main_thread() else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        ended.set()
+        asked.set()
+
+
+def in_main_thread() -> bool:
+    """Only there Python lets signals be handled."""
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,71 @@
+"""Machines of a cluster come and go; so does the process by which Ray is on the driver's machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import Sweep, Undisturbed, settle
+from tests.faults.looks import descendants
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
+
+MEMORY = 100 * 2**20  # bytes of a node's object store
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of one machine that takes no cells; its processes know where the sweep in `tmp_path` gets orders."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("FAULTS_DIR", str(tmp_path / "sweep" / "orders"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    made = Cluster(head_node_args={"num_cpus": 0, "object_store_memory": MEMORY}, initialize_head=True)
+    yield made
+    made.shutdown()
+
+
+def has_begun(node: Any, sweep: Sweep) -> bool:
+    """Whether a process of this node has begun a trial."""
+    (raylet,) = node.all_processes["raylet"]
+    return bool({pid for pid, _ in sweep.starts()} & descendants(raylet.process.pid).keys())
+
+
+def test_a_node_joins_late_and_another_is_lost(undisturbed: Undisturbed, cluster: Any, tmp_path: Path) -> None:
+    first = cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+    token = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+    sweep = Sweep(tmp_path / "sweep", "--address", cluster.address, environment=token)
+    under_way = undisturbed.begun()[4]
+    sweep.order("hang", under_way)  # so that the first node is at work whenever the other one comes and it is lost
+    late: list[Any] = []
+
+    def disturb() -> bool:
+        if not late and under_way in [trial for _, trial in sweep.starts()]:
+            late.append(cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+        if not late or not has_begun(late[0], sweep):
+            return False
+        cluster.remove_node(first, allow_graceful=False)
+        (sweep.place / "hang").unlink()
+        return True
+
+    sweep.run_while(disturb)
+    settle(sweep, undisturbed, "node lost")
+    settle(sweep, undisturbed, "node joins late")
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_ray_that_dies_under_its_driver(undisturbed: Undisturbed, tmp_path: Path, name: str) -> None:
+    sweep = Sweep(tmp_path / "sweep")
+    process = sweep.start()
+    assert sweep.wait(process, lambda: sweep.in_trial() is not None), sweep.said()
+    (pid,) = [pid for pid, program in descendants(process.pid).items() if program == name]
+    os.kill(pid, signal.SIGKILL)
+    sweep.wait(process)
+    assert process.returncode == 1, sweep.said()
+    sweep.finish()
+    settle(sweep, undisturbed, "Ray's own process on the driver's machine killed", slots=2)

@@ -1,0 +1,146 @@
+"""A method of which one proposal of three does to its worker what trials should not, and workers that meet it."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps import plugins
+from sweeps.cell import Cell, reference_cells
+from sweeps.spec import Sweep
+from sweeps.store import Trial, read_trials
+from sweeps.workbench import Place
+from sweeps.worker import work_cell, workbench
+from tests.sweeps.test_plugins import forget_plugins
+from tests.sweeps.tiny import tiny
+
+STUDY = Cell("study", "badnets", 1.0, "wild")
+PLUGIN = '''
+import ctypes, os, signal, time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from unlearn_core.registry import UNLEARNERS
+from unlearn_core.space import Float
+
+
+def loop():
+    while True:
+        pass
+
+
+def crowd():
+    if float(os.environ["SHARE"]) < 1:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+WAYS = {
+    "behaves": lambda: None,
+    "sleeps": lambda: time.sleep(1e6),
+    "loops": loop,
+    "computes": lambda: torch.linalg.svd(torch.rand(6000, 6000, dtype=torch.float64)),
+    "waits in C": lambda: ctypes.CDLL(None).pause(),
+    "waits in C with the lock": lambda: ctypes.PyDLL(None).pause(),
+    "crashes": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "crowds": crowd,
+}
+
+
+@UNLEARNERS.register("wild")
+@dataclass(frozen=True, kw_only=True)
+class Wild:
+    """Fine-tunes; but for one value of `level`."""
+
+    needs: ClassVar[tuple[str, ...]] = UNLEARNERS.get("gd").needs
+    anytime: ClassVar[bool] = True
+    way: str = "sleeps"
+    level: float = 0.0
+
+    def updates(self, task):
+        if self.level == 0.5:
+            WAYS[self.way]()
+        yield from UNLEARNERS.get("gd")().updates(task)
+
+    @classmethod
+    def search_space(cls):
+        return {"level": Float(0.0, 1.0)}
+'''
+
+
+workers: set[int] = set()  # that were begun and not waited for
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without plug-ins of others, and with an end to all workers."""
+    forget_plugins(monkeypatch)
+    yield
+    for process in list(workers):
+        os.kill(process, signal.SIGKILL)
+        end_of(process)
+
+
+def wild(folder: Path, way: str, **changes: Any) -> Sweep:
+    """The tiny sweep with that method: three proposals, the second of which does it."""
+    chosen = settings(folder, way)
+    plugins.load_plugins(chosen["plugins"])
+    return tiny(**chosen, **changes)
+
+
+def settings(folder: Path, way: str) -> dict[str, Any]:
+    """What is different from the tiny sweep; the plug-in is in `folder`."""
+    plugin = folder / "wild.py"
+    plugin.write_text(PLUGIN)
+    methods = [{"name": "wild", "fixed": {"way": way}}]
+    return {"methods": methods, "plugins": [str(plugin)], "search": {"sampler": "grid", "grid_points": 3}}
+
+
+def with_references(sweep: Sweep, out: Path) -> Path:
+    """The folder of a sweep, as the driver leaves it to the workers of its studies."""
+    folder = out / sweep.name
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
+    workbench.cache_clear()
+    for cell in reference_cells(sweep):
+        assert work_cell(folder, Place(out), cell).error is None
+    return folder
+
+
+def begin_worker(folder: Path, said: Path, cell: Cell = STUDY) -> int:
+    """A worker process at `cell`; what it says on stderr, and a failure of the cell, goes to the file `said`. Returns
+    its number."""
+    process = os.fork()
+    if process:
+        workers.add(process)
+        return process
+    code = 1
+    faulthandler.disable()  # the test runner's, which would tell of every crash
+    try:
+        with open(said, "ab", buffering=0) as file:
+            os.dup2(file.fileno(), 2)
+            error = work_cell(folder, Place(folder.parent), cell).error
+            file.write((error or "").encode())
+            code = 0 if error is None else 1
+    finally:
+        os._exit(code)
+
+
+def end_of(process: int) -> int:
+    """Exit code of a worker, or minus the signal that ended it."""
+    status = os.waitpid(process, 0)[1]
+    workers.discard(process)
+    return os.waitstatus_to_exitcode(status)
+
+
+def tuned(folder: Path) -> dict[int, Trial]:
+    """The study's tuning trials by proposal."""
+    return {trial["proposal"]: trial for trial in read_trials(folder) if trial["stage"] == "tuning"}
