@@ -39,6 +39,21 @@ class Resampled(NamedTuple):
     spread: NDArray[np.float64]
 
 
+class Groups(NamedTuple):
+    """Rungs of the same method and seed, which count equally often in every resample."""
+
+    group: NDArray[np.intp]  # (n,) of each rung
+    drawn: NDArray[np.float64]  # (resamples, groups): how often each counts
+
+
+def once(rungs: int) -> Groups:
+    """Every rung as it is."""
+    return Groups(np.zeros(rungs, dtype=int), np.ones((1, 1)))
+
+
+Block = tuple[slice, Resampled]
+
+
 class Against:
     """A quantity that others are correlated with over the same rungs: what depends on it alone is computed once.
 
@@ -47,7 +62,7 @@ class Against:
 
     def __init__(self, y: ArrayLike, *, methods: ArrayLike, seeds: ArrayLike) -> None:
         self.y, self.methods, self.seeds = np.asarray(y, dtype=float), np.asarray(methods), np.asarray(seeds)
-        self._kept: tuple[bytes, list[Resampled]] = (b"", [])
+        self._kept: tuple[bytes, Groups, list[Block]] | None = None
 
     def correlation(self, x: ArrayLike) -> RankCorrelation:
         """Spearman's rank correlation of rungs, and its interval by resampling methods and seeds.
@@ -71,25 +86,26 @@ class Against:
             return RankCorrelation(math.nan, math.nan, math.nan, x.size, "not measured")
         if np.ptp(x) == 0 or np.ptp(y) == 0:
             return RankCorrelation(math.nan, math.nan, math.nan, x.size, "constant")
-        rho = float(spearman(x, y, np.ones((1, x.size)))[0])
+        rho = float(spearman(x, y, once(x.size))[0])
         if len(np.unique(self.methods[both])) < LEAST_METHODS:
             return RankCorrelation(rho, math.nan, math.nan, x.size, f"no interval: fewer than {LEAST_METHODS} methods")
-        drawn = np.concatenate([_correlated(_ranked(x, some.weights), some) for some in self._resampled(y, both)])
+        groups, resampled = self._resampled(y, both)
+        drawn = np.concatenate([_correlated(_ranked(x, groups, rows), some) for rows, some in resampled])
         drawn = drawn[np.isfinite(drawn)]
         if drawn.size < USABLE * DRAWS:
             return RankCorrelation(rho, math.nan, math.nan, x.size, "no interval: constant for most methods")
         low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return RankCorrelation(rho, float(low), float(high), x.size, "")
 
-    def _resampled(self, y: NDArray[np.float64], both: NDArray[np.bool_]) -> Iterable[Resampled]:
+    def _resampled(self, y: NDArray[np.float64], both: NDArray[np.bool_]) -> tuple[Groups, Iterable[Block]]:
         """y in every resample of the rungs in `both`, as many resamples at a time as fit into AT_ONCE numbers."""
-        key = both.tobytes()
-        if self._kept[0] != key:
-            blocks = (_ranked(y, weights) for weights in _weights(self.methods[both], self.seeds[both]))
+        if self._kept is None or self._kept[0] != both.tobytes():
+            groups = _groups(self.methods[both], self.seeds[both])
+            blocks = ((rows, _ranked(y, groups, rows)) for rows in _blocks(y.size))
             if DRAWS * y.size > AT_ONCE:
-                return blocks
-            self._kept = (key, list(blocks))
-        return self._kept[1]
+                return groups, blocks
+            self._kept = (both.tobytes(), groups, list(blocks))
+        return self._kept[1:]
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, *, methods: ArrayLike, seeds: ArrayLike) -> RankCorrelation:
@@ -103,48 +119,51 @@ def _without_rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(values / largest * 1e9) if largest > 0 else values
 
 
-def _weights(methods: NDArray[Any], seeds: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """How often each rung counts in each resample, shape (DRAWS, n) in blocks of rows."""
+def _groups(methods: NDArray[Any], seeds: NDArray[Any]) -> Groups:
     method, seed = (np.unique(labels, return_inverse=True)[1] for labels in (methods, seeds))
     random = np.random.default_rng(0)
     drawn = [random.multinomial(k, np.full(k, 1 / k), DRAWS).astype(float) for k in (method.max() + 1, seed.max() + 1)]
-    rows = max(1, AT_ONCE // method.size)
-    for start in range(0, DRAWS, rows):
-        some = slice(start, start + rows)
-        yield drawn[0][some, method] * drawn[1][some, seed]
+    pairs, group = np.unique(np.stack([method, seed]), axis=1, return_inverse=True)
+    return Groups(group.ravel(), drawn[0][:, pairs[0]] * drawn[1][:, pairs[1]])
 
 
-def spearman(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Spearman's rho of weighted pairs: weight k means that the pair is there k times.
+def _blocks(rungs: int) -> Iterator[slice]:
+    """The resamples, as many at a time as fit into AT_ONCE numbers."""
+    size = max(1, AT_ONCE // rungs)
+    return (slice(start, start + size) for start in range(0, DRAWS, size))
 
-    Args:
-        x, y: shape (n,), finite.
-        weights: shape (draws, n), >= 0.
-    Returns: shape (draws,); NaN where x or y is constant among the pairs with a positive weight.
+
+def _ranked(values: NDArray[np.float64], groups: Groups, rows: slice) -> Resampled:
+    """Mean ranks within each of the resamples `rows`, minus their weighted mean.
+
+    A rank is a sum over groups of how often the group was drawn times how many of its rungs have a smaller value (and
+    half of those with the same one): a matrix product, exact because all of its numbers are multiples of a half.
     """
-    return _correlated(_ranked(x, weights), _ranked(y, weights))
-
-
-def _ranked(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Resampled:
-    ranks = _centred_ranks(values, weights)
-    return Resampled(weights, ranks, np.einsum("dn,dn,dn->d", weights, ranks, ranks))
+    position = np.unique(values, return_inverse=True)[1]
+    counts = np.zeros((groups.drawn.shape[1], position.max() + 1))
+    np.add.at(counts, (groups.group, position), 1.0)
+    below = np.cumsum(counts, axis=1) - counts / 2 - counts.sum(axis=1, keepdims=True) / 2
+    drawn = groups.drawn[rows]
+    weights, ranks = drawn[:, groups.group], drawn @ below[:, position]
+    return Resampled(weights, ranks, _sums(weights * ranks, ranks))
 
 
 def _correlated(a: Resampled, b: Resampled) -> NDArray[np.float64]:
+    """Spearman's rho in each resample; NaN where a quantity is constant in it."""
     spread = np.sqrt(a.spread * b.spread)
     defined = spread > 1e-9 * np.maximum(1.0, a.weights.sum(axis=1)) ** 2
-    together = np.einsum("dn,dn,dn->d", a.weights, a.ranks, b.ranks)
-    return np.where(defined, together / np.where(defined, spread, 1.0), math.nan)
+    return np.where(defined, _sums(b.weights * b.ranks, a.ranks) / np.where(defined, spread, 1.0), math.nan)
 
 
-def _centred_ranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean ranks within each resample, minus their weighted mean; shape (draws, n)."""
-    order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))
-    per_value = np.add.reduceat(weights[:, order], starts, axis=1)
-    ranks_by_value = np.cumsum(per_value, axis=1) - per_value / 2
-    position = np.empty(values.size, dtype=int)
-    position[order] = np.repeat(np.arange(starts.size), np.diff(np.append(starts, values.size)))
-    total = weights.sum(axis=1, keepdims=True)
-    # The weighted mean of mid ranks is half of the total weight, whatever the ties.
-    return np.asarray(ranks_by_value[:, position] - total / 2)
+def _sums(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("dn,dn->d", a, b))
+
+
+def spearman(x: NDArray[np.float64], y: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
+    """Spearman's rho in each resample of the pairs, ties sharing their mean rank.
+
+    Args:
+        x, y: shape (n,), finite.
+    Returns: shape (resamples,); NaN where x or y is constant among the pairs that were drawn.
+    """
+    return _correlated(*(_ranked(values, groups, slice(None)) for values in (x, y)))

@@ -3,7 +3,7 @@
 The schedule that a sweep runs by hands its cells to simulated workers; each cell takes as long as it took in a finished
 sweep. A larger sweep is made of copies of that one's attacks and of more proposals, whose trials are drawn from those
 of the same attack and method. Printed per number of GPUs: the ideal makespan (the longer of all work shared evenly and
-the longest chain of cells that need each other), and how much of it is reached by the schedule as it is, without
+the longest chain of cells that need each other), and its share of the makespan of the schedule as it is, without
 longest first (cells come in the order in which they can be begun), and with every study left to one worker.
 """
 
@@ -13,16 +13,21 @@ import argparse
 import dataclasses
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import matplotlib.pyplot as plt
+from matplotlib.ticker import PercentFormatter
+
+from analysis import style
+from analysis.figures.save import save
 from benchmarks.schedule_costs import COPY, Measured, Simulated
 from sweeps import schedule
 from sweeps.cell import Cell, reference_cells, study_cells, trainings
 from sweeps.plan import Missing
-from sweeps.proposals import known_to, proposal_count
+from sweeps.proposals import known_to
 from sweeps.schedule import Schedule, case_of
 from sweeps.spec import Sweep
 from sweeps.store import read_trials
@@ -30,6 +35,7 @@ from sweeps.worker import Result, read_manifest
 from unlearn_core.checks import InputError
 
 SLOTS = (8, 16, 32, 64, 128, 256, 512)
+WAYS = ("as it is", "without longest first", "studies never split")
 
 
 class InOrder(Schedule):
@@ -148,12 +154,29 @@ def table(sweep: Sweep, measured: Measured, cells: Sequence[int], overhead: floa
             {
                 "places": places,
                 "ideal": least,
-                "schedule": least / simulate(cluster, sweep, measured),
-                "in order": least / simulate(cluster, sweep, measured, InOrder),
-                "whole studies": least / simulate(cluster, sweep, measured, whole_studies=True),
+                WAYS[0]: least / simulate(cluster, sweep, measured),
+                WAYS[1]: least / simulate(cluster, sweep, measured, InOrder),
+                WAYS[2]: least / simulate(cluster, sweep, measured, whole_studies=True),
             }
         )
     return rows
+
+
+def draw(rows: Sequence[Mapping[str, float]], stem: Path) -> Path:
+    """Share of the ideal against the number of GPUs, as `stem`.png and `stem`.pdf; returns the image."""
+    style.use()
+    figure, ax = plt.subplots(figsize=(4.6, 3.0))
+    places = [row["places"] for row in rows]
+    for look, name in zip(style.looks(WAYS).values(), WAYS, strict=False):
+        ax.plot(places, [row[name] for row in rows], color=look.colour, marker=look.marker, label=name)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(places, [f"{p:g}" for p in places])
+    ax.set_ylim(0, 1.04)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("GPUs")
+    ax.set_ylabel("ideal makespan / makespan")
+    ax.legend(frameon=False)
+    return save(figure, stem)
 
 
 def main() -> None:
@@ -169,17 +192,15 @@ def main() -> None:
     sweep = enlarged(Sweep.from_dict(read_manifest(options.sweep)["spec"]), options.attacks, options.trials)
     if sweep.ensemble.members:
         raise InputError("ensemble.members must be 0: the seconds of an ensemble's models are recorded nowhere")
-    best = ideal(sweep, measured)
-    print(f"{len(study_cells(sweep))} studies of {proposal_count(sweep.search, dict(list(sweep.methods.items())[:1]))}")
-    print(f"work {best.work:,.0f} s, longest chain {best.chain:,.0f} s")
+    best, count = ideal(sweep, measured), len(study_cells(sweep))
+    print(f"{count} studies; work {best.work:,.0f} s, longest chain {best.chain:,.0f} s\n")
     rows = table(sweep, measured, options.slots, options.overhead)
-    print("| GPUs | ideal, s | " + " | ".join(name for name in list(rows[0])[2:]) + " |\n|---|---|---|---|---|")
+    print("| GPUs | ideal, s | " + " | ".join(WAYS) + " |\n|---|---|---|---|---|")
     for row in rows:
-        print(
-            f"| {row['places']:g} | {row['ideal']:,.0f} | "
-            + " | ".join(f"{s:.0%}" for s in list(row.values())[2:])
-            + " |"
-        )
+        shares = " | ".join(f"{row[name]:.0%}" for name in WAYS)
+        print(f"| {row['places']:g} | {row['ideal']:,.0f} | {shares} |")
+    if options.figure:
+        print(f"\nwrote {draw(rows, options.figure)}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shlex
 import sys
@@ -52,6 +53,10 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data files")
     where.add_argument("--download", action="store_true", help="allow fetching missing data files into --data-root")
     where.add_argument("--address", help="Ray cluster to join (default: RAY_ADDRESS, else this machine alone)")
+    where.add_argument(
+        "--gpu-fraction", type=fraction, metavar="SHARE",
+        help="share of a GPU for each trial (default: what its memory needs, measured at the start)",
+    )  # fmt: skip
     where.add_argument("--inline", action="store_true", help="run in this process, without Ray")
     tracking = p.add_argument_group("tracking")
     tracking.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: a database file in --out)")
@@ -66,6 +71,17 @@ def parser() -> argparse.ArgumentParser:
     look.add_argument("--list", action="store_true", help="presets, data sets, models, attacks, unlearners, metrics")
     p.add_argument("--resume", action="store_true", help="go on with an unfinished sweep (this is always done)")
     return p
+
+
+def fraction(text: str) -> float:
+    """A share of a GPU, above 0 and at most 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1, but got {text!r}")
+    return share
 
 
 def read_raw(options: argparse.Namespace, preset: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class Driver:
         self.replica = Replica(self.home)
         self.dir = self.replica.dir
         self.address = options.address or os.environ.get("RAY_ADDRESS") or "local"
-        cpus, gpus = sweep.resources.cpus, sweep.resources.gpus
+        cpus = sweep.resources.cpus
+        self.gpus = gpus = sweep.resources.gpus if options.gpu_fraction is None else options.gpu_fraction
         self.local = self.address == "local" or options.inline
         runs_here = self.local and not options.dry_run  # a plan may be made on a machine without the hardware
         if runs_here and cpus > (os.cpu_count() or 1):
@@ -203,7 +204,8 @@ class Driver:
         from sweeps.ray_executor import RayExecutor
 
         print("starting Ray" if self.address == "local" else f"joining Ray at {self.address}", file=sys.stderr)
-        return RayExecutor(self.address, cpus=self.sweep.resources.cpus, gpus=self.sweep.resources.gpus)
+        whole = self.options.gpu_fraction is not None
+        return RayExecutor(self.address, cpus=self.sweep.resources.cpus, gpus=self.gpus, share_gpus=not whole)
 
     def _work(self, left: Missing) -> list[Outcome]:
         """Run what is left; returns the cells that failed."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps import tracking_rows as rows
-from sweeps.store import read_trials
+from sweeps.tracking_records import Records
 from sweeps.tracking_rows import Point, Trial
 
 DONE = ("FINISHED", "FAILED")
@@ -49,6 +49,7 @@ class Mirror:
     sweep_id: str
     experiment_id: str
     runs: dict[str, Run]
+    records: Records
 
     def run(self, key: str, name: str, *, parent: str, start_ms: int, tags: dict[str, str]) -> Run:
         """The run of this key, made if missing; `parent` is a run id, empty for the sweep's own run."""
@@ -111,7 +112,7 @@ def known_runs(client: Any, experiment_id: str, sweep_id: str) -> dict[str, Run]
 def send(to: Mirror, child_runs: int) -> tuple[int, int]:
     """Send what is missing; returns how many trials were new and how many there are."""
     running = is_running(to.sweep_dir)  # asked before reading: what is written in between is then sent next time
-    trials = read_trials(to.sweep_dir)  # in the order in which each study grew, so an earlier sync saw a prefix of it
+    trials = to.records.outlines()  # in the order in which each study grew, so an earlier sync saw a prefix of it
     start_ms = min((rows.times_ms(trial)[0] for trial in trials), default=round(1000 * time.time()))
     root = to.run("sweep", to.name, parent="", start_ms=start_ms, tags={})
     own = _with_own_run(to, trials, child_runs)
@@ -149,6 +150,9 @@ def _send_study(to: Mirror, study: str, own: set[str], trials: Sequence[Trial], 
     """Send a study's trials, then its own rows, then the mark that covers them; returns how many trials were new."""
     key = f"study/{study}"
     run = to.run(key, study, parent=to.runs["sweep"].run_id, start_ms=rows.times_ms(trials[0])[0], tags={})
+    if _is_sent(to, key, own, trials, running=running):
+        return 0
+    trials = to.records.whole(trials)
     sent = sum([_send_trial(to, run.run_id, trial) for trial in trials if trial["trial_id"] in own])
     text = run.tags.get("sweep.synced", "")
     since, before = rows.marked(text, trials), rows.count(text)
@@ -162,6 +166,16 @@ def _send_study(to: Mirror, study: str, own: set[str], trials: Sequence[Trial], 
             to.client.log_text(run.run_id, rows.table(trials), "trials.csv")
         to.close(key, trials)
     return max(sent, len(trials) - before)
+
+
+def _is_sent(to: Mirror, key: str, own: set[str], trials: Sequence[Trial], *, running: bool) -> bool:
+    """Whether a study and all its trials are there as they should be."""
+    marks = ("sweep.synced",) if running else ("sweep.synced", "sweep.closed")
+    names = (trial["trial_id"] for trial in trials)
+    have = (to.runs.get(f"trial/{name}") for name in names if name in own)
+    return all(run is not None and run.status in DONE for run in have) and all(
+        to.runs[key].tags.get(mark) == rows.mark(trials) for mark in marks
+    )
 
 
 def _send_trial(to: Mirror, parent: str, trial: Trial) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from sweeps.cell import Cell
 from sweeps.executors import ExecutorLostError, Queue
 from sweeps.files import Folder, local_copy
+from sweeps.gpu_share import Memory, measured, share_of
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 from unlearn_core.checks import InputError
@@ -35,9 +36,13 @@ LEAST_AHEAD = 16
 
 
 class RayExecutor:
-    """Runs cells on a local Ray (`address="local"`) or on the cluster at `address`."""
+    """Runs cells on a local Ray (`address="local"`) or on the cluster at `address`.
 
-    def __init__(self, address: str, *, cpus: float, gpus: float) -> None:
+    cpus, gpus: what a cell gets; with a whole GPU for each, `share_gpus` gives them as large a share of one as their
+    memory needs, which is tried first.
+    """
+
+    def __init__(self, address: str, *, cpus: float, gpus: float, share_gpus: bool = False) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         if address == "local":
@@ -55,6 +60,7 @@ class RayExecutor:
             raise InputError(f"--address {address!r} leads to no Ray cluster: {problem}") from None
         self._ray = ray
         self._share = {"cpu": cpus, "gpu": gpus}
+        self._measures = share_gpus and gpus == 1
         self._local = address == "local"
         self._where = "on this machine" if self._local else f"at {address}"
         self._check_room(address)
@@ -72,8 +78,22 @@ class RayExecutor:
 
     def run(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
         """Everything in the queue, by one fit after the other: what a fit costs grows with the number of its cells."""
+        if self._measures and not queue.finished:
+            memory = self._memory(sweep_dir, place)
+            self._share["gpu"] = share = share_of(memory)
+            place, self._measures = place._replace(gpus=share), False
+            print(
+                f"a trial takes {memory.needed / 2**30:.1f} of {memory.total / 2**30:.1f} GiB: {share:g} GPUs each",
+                file=sys.stderr,
+            )
         while not queue.finished:
             self._fit(sweep_dir, place, queue)
+
+    def _memory(self, sweep_dir: Folder, place: Place) -> Memory:
+        """Measured by a process that ends with it, on a GPU of its own."""
+        probe = self._ray.remote(num_cpus=self._share["cpu"], num_gpus=1, max_calls=1)(measured)
+        memory: Memory = self._ray.get(probe.remote(sweep_dir, place))
+        return memory
 
     def _fit(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
         from ray import tune

@@ -128,7 +128,7 @@ class Resources:
     """What one cell gets while it runs, and its trials. Does not change any result."""
 
     cpus: float = 1
-    gpus: float = 0
+    gpus: float = 0  # 1: as large a share of one as the memory needs, measured at the start
     trial_timeout: float | None = None  # seconds until a trial is given up; by default far more than it can need
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps.mirror import Mirror, connect, is_running, known_runs, send
+from sweeps.tracking_records import Records
 from sweeps.tracking_uri import artifact_root, default_uri, made_once, page, reachable, without_secrets
 from unlearn_core.checks import InputError
 
@@ -87,7 +88,7 @@ def _opened(sweep_dir: Path, tracking_uri: str) -> Iterator[Mirror]:
                 client = connect(tracking_uri)
                 experiment_id = _experiment(client, name, tracking_uri)
             runs = known_runs(client, experiment_id, sweep_id)
-            yield Mirror(client, sweep_dir, name, sweep_id, experiment_id, runs)
+            yield Mirror(client, sweep_dir, name, sweep_id, experiment_id, runs, Records(sweep_dir))
     except TrackingError:
         raise
     except Exception as error:  # of any kind: a mirror that fails must not look like a sweep that fails

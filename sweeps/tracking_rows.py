@@ -29,6 +29,8 @@ PARAMS = (
 TRIAL_METRICS = ("corrupted_value", "oracle_value", "corrupted_test_accuracy", "oracle_test_accuracy", "primary_z")
 RUNG_METRICS = [name for name in RUNG_COLUMNS if name != "budget" and not name.startswith("retrain_at_budget_")]
 """The budget is the step, and retraining at that budget is a trial of its own."""
+GROUP_COLUMNS = ("attack", "method", "dataset", "model", "code_version")
+"""What a study's run shows of all its trials."""
 STEP_METRICS = ("score", "efficacy", "utility_gap")
 """What a trial without a run of its own shows in its study's run; the table beside it has everything."""
 
@@ -68,8 +70,12 @@ def per_mille(budget: float | None) -> int:
 def times_ms(trial: Trial) -> tuple[int, int]:
     """Start and end of a trial's updates, in milliseconds since 1970."""
     end = float(trial.get("finished_at") or 0)
-    spent = max((rung.get("seconds") or 0 for rung in trial.get("rungs") or []), default=0)
-    return max(0, round(1000 * (end - spent))), round(1000 * end)
+    return max(0, round(1000 * (end - seconds_spent(trial)))), round(1000 * end)
+
+
+def seconds_spent(trial: Trial) -> float:
+    """On all updates of the trial."""
+    return max((rung.get("seconds") or 0.0 for rung in trial.get("rungs") or []), default=0.0)
 
 
 def run_name(trial: Trial) -> str:
@@ -182,7 +188,7 @@ def confirmed_points(trials: Sequence[Trial], since: int) -> list[Point]:
 
 def group_tags(trials: Sequence[Trial]) -> dict[str, str]:
     """Tags of a study's or a sweep's run. They are tags because they change while it grows; parameters cannot."""
-    names = {"attack": "attack", "method": "method", "dataset": "dataset", "model": "model", "commit": "code_version"}
+    names = dict(zip(("attack", "method", "dataset", "model", "commit"), GROUP_COLUMNS, strict=True))
     values = {tag: ", ".join(sorted({_text(trial.get(name)) for trial in trials})) for tag, name in names.items()}
     values["trials"] = str(len(trials))
     values["failed_trials"] = str(sum(run_status(trial) == "FAILED" for trial in trials))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from analysis.rank_correlation import rank_correlation, spearman
+from analysis.rank_correlation import Against, Groups, once, rank_correlation, spearman
 
 METHODS, SEEDS, BUDGETS = 8, 3, 5
 
@@ -36,7 +36,7 @@ def crossed(random: np.random.Generator, *, latent: float) -> tuple[NDArray[np.f
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=30))
 def test_equal_weights_give_scipys_rho_with_ties(pairs: list[tuple[int, int]]) -> None:
     x, y = np.array(pairs, dtype=float).T
-    found = spearman(x, y, np.ones((1, x.size)))[0]
+    found = spearman(x, y, once(x.size))[0]
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         assert math.isnan(found)
     else:
@@ -49,7 +49,7 @@ def test_a_weight_is_a_number_of_copies(rows: list[tuple[int, int, int]]) -> Non
     x, y, weight = np.array(rows, dtype=float).T
     copies = weight.astype(int)
     many_x, many_y = np.repeat(x, copies), np.repeat(y, copies)
-    found = spearman(x, y, weight[None])[0]
+    found = spearman(x, y, Groups(np.arange(x.size), weight[None]))[0]
     if many_x.size < 2 or np.ptp(many_x) == 0 or np.ptp(many_y) == 0:
         assert math.isnan(found)
     else:
@@ -110,6 +110,30 @@ def test_four_methods_have_no_interval() -> None:
     found = rank_correlation(x[few], y[few], methods=method[few], seeds=seed[few])
     assert math.isnan(found.low)
     assert found.rho == pytest.approx(scipy_stats.spearmanr(x[few], y[few]).statistic)
+
+
+def test_blocks_of_resamples_and_what_is_kept_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, method, seed = crossed(np.random.default_rng(5), latent=0.7)
+    other = np.where(np.arange(x.size) % 4, x, math.nan)
+    plain = [rank_correlation(values, y, methods=method, seeds=seed) for values in (x, other, -x)]
+    kept = Against(y, methods=method, seeds=seed)
+    assert [kept.correlation(values) for values in (x, other, -x)] == plain
+    monkeypatch.setattr("analysis.rank_correlation.AT_ONCE", 7 * x.size)
+    blocks = Against(y, methods=method, seeds=seed)
+    assert [blocks.correlation(values) for values in (x, other, -x)] == plain
+
+
+def test_rungs_of_a_method_and_seed_are_drawn_together_as_often_as_both_are() -> None:
+    """By an independent way: copies of the rungs of each resample, drawn as the documentation says."""
+    x, y, method, seed = crossed(np.random.default_rng(6), latent=0.5)
+    random = np.random.default_rng(0)
+    of_method, of_seed = (random.multinomial(k, np.full(k, 1 / k), 500) for k in (METHODS, SEEDS))
+    rhos = []
+    for methods, seeds in zip(of_method, of_seed, strict=True):
+        copies = methods[method] * seeds[seed]
+        rhos.append(scipy_stats.spearmanr(np.repeat(x, copies), np.repeat(y, copies)).statistic)
+    low, high = np.quantile(rhos, [0.025, 0.975])
+    assert rank_correlation(x, y, methods=method, seeds=seed)[1:3] == pytest.approx((low, high), abs=1e-12)
 
 
 def test_rounding_makes_no_ranks() -> None:

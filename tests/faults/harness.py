@@ -80,13 +80,16 @@ class Sweep:
     def wait(self, process: subprocess.Popen[bytes], condition: Callable[[], bool] = lambda: False) -> bool:
         """Until `condition` holds (True) or the command has ended (False)."""
         end = time.monotonic() + PATIENCE
-        while process.poll() is None:
-            if condition():
-                return True
-            if time.monotonic() > end:
-                process.kill()
-                raise TimeoutError(self.said())
-            time.sleep(0.002)
+        try:
+            while process.poll() is None:
+                if condition():
+                    return True
+                if time.monotonic() > end:
+                    raise TimeoutError(self.said())
+                time.sleep(0.002)
+        except BaseException:
+            process.kill()
+            raise
         return False
 
     def run_until(self, condition: Callable[[], bool], number: int = signal.SIGKILL) -> int:
@@ -164,6 +167,11 @@ class Undisturbed:
         """The trials in the order in which they began."""
         return [trial for _, trial in self.sweep.starts() if seed_of(trial) in self.seeds]
 
+    def recorded(self, begun: str) -> Trial:
+        """The record of a trial that began."""
+        (found,) = [trial for trial in self.sweep.trials() if same(begun, trial)]
+        return found
+
 
 class Comparison(NamedTuple):
     """What the disturbance of a sweep cost."""
@@ -199,6 +207,12 @@ def settle(
 
 def seed_of(trial: str) -> int:
     return int(trial.partition(" ")[0])
+
+
+def same(begun: str, trial: Trial) -> bool:
+    """Whether a record is that of the trial that began so."""
+    settings = json.loads(trial["settings"])
+    return bool(settings.pop("name", None)) and begun == f"{trial['unlearning_seed']} {json.dumps(settings)}"
 
 
 def recorded_id(line: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import Sweep, Undisturbed, settle
+from tests.faults.ledger import LEDGER
 from tests.faults.looks import descendants
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
@@ -54,8 +55,9 @@ def test_a_node_joins_late_and_another_is_lost(undisturbed: Undisturbed, cluster
         return True
 
     sweep.run_while(disturb)
-    settle(sweep, undisturbed, "node lost")
-    settle(sweep, undisturbed, "node joins late")
+    lost, repeated, equal = settle(sweep, undisturbed, "node lost")
+    assert [trial for _, trial in sweep.starts()].count(under_way) == 1 + repeated == 2
+    LEDGER.add("node joins late", lost=lost, repeated=0, equal=equal)
 
 
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
@@ -67,5 +69,6 @@ def test_a_ray_that_dies_under_its_driver(undisturbed: Undisturbed, tmp_path: Pa
     os.kill(pid, signal.SIGKILL)
     sweep.wait(process)
     assert process.returncode == 1, sweep.said()
+    assert "gone" in sweep.said().splitlines()[-1]
     sweep.finish()
     settle(sweep, undisturbed, "Ray's own process on the driver's machine killed", slots=2)

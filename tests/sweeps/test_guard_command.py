@@ -12,14 +12,14 @@ from sweeps.store import read_trials
 from tests.sweeps.tiny import lines, start, write_config
 from tests.sweeps.wild import settings, tuned
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def run(folder: Path, way: str, *arguments: str, **changes: object) -> tuple[int, str]:
     """Exit code and stderr."""
     config = write_config(folder, **settings(folder, way), **changes)
     process = start("--config", config, "--out", folder / "out", "--no-tracking", *arguments)
-    _, said = process.communicate(timeout=280)
+    _, said = process.communicate(timeout=800)
     return process.returncode, said
 
 

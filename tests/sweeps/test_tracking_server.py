@@ -20,6 +20,7 @@ from sweeps import mirror, postgres, tracking
 from sweeps.store import read_trials
 from sweeps.tracking_server import TrackingServer, main
 from sweeps.tracking_uri import default_uri, reachable
+from tests.faults.ledger import LEDGER
 from tests.sweeps.conftest import Done
 from tests.sweeps.mirrored import Sweep, trial
 from tests.sweeps.tiny import science, start, write_config
@@ -207,6 +208,7 @@ def test_server_killed_while_a_sweep_is_sent(
         server.again()
     assert sweep.sync().new > 0
     server.store.assert_has(sweep.folder, sweep.name)
+    LEDGER.add("MLflow server killed", tried=len(moments), lost=0, repeated=0, equal=True)
 
 
 @pytest.mark.slow

@@ -14,13 +14,15 @@ import pytest
 
 from sweeps import plugins
 from sweeps.cell import Cell, reference_cells
+from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.store import Trial, read_trials
-from sweeps.workbench import Place
+from sweeps.workbench import Place, Workbench
 from sweeps.worker import work_cell, workbench
 from tests.sweeps.test_plugins import forget_plugins
-from tests.sweeps.tiny import tiny
+from tests.sweeps.tiny import science, tiny
 
+Rest = dict[tuple[object, ...], object]
 STUDY = Cell("study", "badnets", 1.0, "wild")
 PLUGIN = '''
 import ctypes, os, signal, time
@@ -144,3 +146,24 @@ def end_of(process: int) -> int:
 def tuned(folder: Path) -> dict[int, Trial]:
     """The study's tuning trials by proposal."""
     return {trial["proposal"]: trial for trial in read_trials(folder) if trial["stage"] == "tuning"}
+
+
+def rest(folder: Path) -> Rest:
+    """What must be as in an undisturbed run: the rungs of all trials but that one."""
+    kept = [trial for trial in read_trials(folder) if trial["error"] is None]
+    by_id = science(kept)
+    names = ("stage", "method", "seed", "proposal", "chosen_for", "attack_took")
+    return {tuple(t[name] for name in names): by_id[t["trial_id"]]["rungs"] for t in kept}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Rest:
+    out = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        forget_plugins(patch)
+        sweep = wild(out, "behaves")
+        folder = with_references(sweep, out)
+        run_cell(Workbench(sweep, Place(out)), folder, STUDY)
+    found = rest(folder)
+    assert len(found) == 7 + 3 + 1  # references, proposals, the choice
+    return {key: rungs for key, rungs in found.items() if key[3] != 1}

@@ -1,0 +1,86 @@
+"""Which share of a GPU a cell needs, from the memory that its work takes when it is tried."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+
+from sweeps.files import Folder
+from sweeps.spec import Method
+from sweeps.workbench import Place, Workbench
+from sweeps.worker import workbench
+from unlearn_core.checks import InputError
+from unlearn_core.input_gradients import input_gradients
+from unlearn_core.scenario import Scenario, begin
+from unlearn_core.training import predict, train_updates
+from unlearn_core.types import Examples, Task
+
+CONTEXT = 700 * 2**20  # bytes that a process takes on a GPU besides its tensors: CUDA, cuDNN and their kernels
+MARGIN = 1.5  # for what differs between scenarios; a trial that needs more all the same is done again on a whole GPU
+MOST = 8  # cells on a GPU: more only wait for each other
+STEPS = 3  # of each kind of work
+
+log = logging.getLogger(__name__)
+
+
+class Memory(NamedTuple):
+    """needed: bytes that one process takes. total: bytes that a GPU has."""
+
+    needed: int
+    total: int
+
+
+def share_of(memory: Memory) -> float:
+    """The share of a GPU that a cell is given: one divided by the number of cells that fit, rounded down."""
+    fit = int(memory.total / (memory.needed * MARGIN)) if memory.needed else MOST
+    return int(1e4 / min(MOST, max(1, fit))) / 1e4
+
+
+def measured(sweep_dir: Folder, place: Place) -> Memory:
+    """What a cell of this sweep takes on the GPU of this process, which must be a fresh one. What does not even fit
+    on a whole GPU takes all of it."""
+    work = workbench(sweep_dir, place)
+    total = torch.cuda.get_device_properties(work.device).total_memory if work.device.type == "cuda" else 0
+    try:
+        try_out(work)
+    except torch.OutOfMemoryError:
+        return Memory(total, total)
+    return Memory(torch.cuda.max_memory_reserved() + CONTEXT, total)
+
+
+def try_out(work: Workbench) -> None:
+    """A few steps of training and of every method, and one measurement, at the sizes that the sweep has."""
+    train = work.dataset.train
+    scenario = work.scenario(next(iter(work.sweep.attacks)), seed=0)
+    poisons = torch.arange(len(train), device=work.device) < max(1, round(scenario.attack.fraction * len(train)))
+    forget, retain = train.rows(poisons), train.rows(~poisons)
+    model = scenario.fresh_model("memory")
+    _advance(train_updates(model, train, work.sweep.recipe, scenario.streams("memory"), progress=lambda: 0.0))
+    for method in work.sweep.methods.values():
+        _try_method(work, scenario, method, forget, retain)
+    for examples in (work.dataset.test, forget):
+        predict(model, examples.inputs)
+    with contextlib.suppress(InputError):  # tokens whose model has no one table of embeddings: nothing asks for them
+        input_gradients(model, forget.inputs, forget.targets)
+
+
+def _try_method(work: Workbench, scenario: Scenario, method: Method, forget: Examples, retain: Examples) -> None:
+    """A method that fails here does so in its trials, where it is recorded."""
+    model, streams = scenario.fresh_model("memory"), scenario.streams("memory")
+    task = Task(model, retain, forget, work.sweep.recipe, streams, lambda: 0.0)
+    try:
+        _advance(begin(method.build({}), task))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as problem:
+        log.info("%s failed when its memory was measured: %s", method.name, problem)
+
+
+def _advance(updates: Iterable[Any]) -> None:
+    for _ in itertools.islice(updates, STEPS + 1):
+        pass

@@ -1,0 +1,80 @@
+"""What a mirror keeps of the records tells it the same as the records themselves, and is read once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps import tracking_records
+from sweeps import tracking_rows as rows
+from sweeps.store import read_trials
+from sweeps.tracking_records import Records
+from tests.sweeps.conftest import Done
+from tests.sweeps.mirrored import Sweep, trial
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were read, as they are read."""
+    names: list[str] = []
+    read = tracking_records.read_parts
+
+    def read_parts(folder: Path, parts: Any) -> Any:
+        names.extend(name for name, _ in parts)
+        return read(folder, parts)
+
+    monkeypatch.setattr(tracking_records, "read_parts", read_parts)
+    return names
+
+
+def test_outlines_tell_the_same_as_trials(done: Done) -> None:
+    outlines, trials = Records(done.dir).outlines(), read_trials(done.dir)
+    for told in (rows.mark, rows.group_tags):
+        assert told(outlines) == told(trials)
+    for each in (rows.times_ms, rows.run_status, lambda one: one["study"]):
+        assert [each(outline) for outline in outlines] == [each(trial) for trial in trials]
+    size, whole = (len(str(kind)) for kind in (outlines, trials))
+    assert size < whole / 5
+
+
+def test_whole_trials_come_in_the_order_asked_for(done: Done) -> None:
+    records = Records(done.dir)
+    outlines = records.outlines()
+    assert records.whole(outlines) == read_trials(done.dir)
+    assert records.whole(outlines[::-2]) == read_trials(done.dir)[::-2]
+
+
+def test_only_what_changed_is_read_again(done: Done, tmp_path: Path, reads: list[str]) -> None:
+    shutil.copytree(done.dir, tmp_path / "sweep")
+    records = Records(tmp_path / "sweep")
+    before = records.outlines()
+    reads.clear()
+    assert records.outlines() == before
+    assert reads == []
+    changed = next((tmp_path / "sweep" / "records").glob("*/*.jsonl"))
+    changed.write_text(changed.read_text().replace('"trial_id":"', '"trial_id":"x', 1) + changed.read_text())
+    assert len(records.outlines()) == len(before) + 1
+    assert {name.partition("/")[0] for name in reads} == {changed.parent.name}
+
+
+def test_a_failed_trial_and_one_of_two_cells(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "odd", "")
+    failed = trial(1, error="Traceback\n" + "x" * 999, rungs=[])
+    sweep.write([trial(0), failed])
+    shutil.copytree(next((sweep.folder / "records").iterdir()), sweep.folder / "records" / "zz")
+    records = Records(sweep.folder)
+    outlines = records.outlines()
+    assert [rows.run_status(outline) for outline in outlines] == ["FINISHED", "FAILED"]
+    assert records.whole(outlines)[1]["error"] == failed["error"]
+
+
+def test_a_sent_study_is_not_read_as_a_whole(tmp_path: Path, reads: list[str]) -> None:
+    sweep = Sweep(tmp_path, "again", f"sqlite:///{tmp_path}/mlflow.db")
+    sweep.write([trial(0, "a"), trial(1, "b")])
+    sweep.sync()
+    reads.clear()
+    assert sweep.sync().new == 0
+    assert len(reads) == 2  # once each, for the outlines
