@@ -157,7 +157,7 @@ class Driver:
         if manifest["identity"] == self.sweep.identity():
             return None
         keys = [key for key in here if manifest["spec"].get(key) != here[key] and key not in ("name", "resources")]
-        return "differs in " + ", ".join(keys[:4]) if keys else "made by another version of the code"
+        return "differs in " + ", ".join(keys[:4]) if keys else "made by other code or weights"
 
     def _write_manifest(self) -> None:
         path = self.dir / "sweep.json"

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import sys
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -62,6 +63,7 @@ class RayExecutor:
         self._share = {"cpu": cpus, "gpu": gpus}
         self._measures = share_gpus and gpus == 1
         self._local = address == "local"
+        self._room, self._look_again = 1, 0.0
         self._where = "on this machine" if self._local else f"at {address}"
         self._check_room(address)
 
@@ -113,7 +115,7 @@ class RayExecutor:
         folder = local_copy(sweep_dir) / ".tune"
         shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
         watch = Watch(self._alive)
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._ahead())
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_CELLS)  # the searcher knows how many
         tuner = tune.Tuner(
             tune.with_resources(trainable, share),
             tune_config=tune.TuneConfig(
@@ -142,18 +144,19 @@ class RayExecutor:
         return any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == here)
 
     def _slots(self) -> int:
-        """How many cells run and wait for a place at once."""
-        return self._places() + self._ahead()
-
-    def _ahead(self) -> int:
-        """How many cells wait for a place: on a cluster that grows they are what it grows for."""
-        return self._places() if self._local else max(LEAST_AHEAD, self._places())
+        """How many cells run or wait for a place at once. On a cluster that grows, those that wait are what it grows
+        for: by as much again as it is."""
+        places = self._places()
+        return places + (places if self._local else max(LEAST_AHEAD, places))
 
     def _places(self) -> int:
-        """How many cells the machines have room for now."""
-        asked = {name.upper(): share for name, share in self._share.items() if share}
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return max(1, sum(min(int(node.get(k, 0) / share + 1e-9) for k, share in asked.items()) for node in nodes))
+        """How many cells the machines have room for now, or had a second ago."""
+        if time.monotonic() >= self._look_again:
+            asked = {name.upper(): share for name, share in self._share.items() if share}
+            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            room = sum(min(int(node.get(k, 0) / share + 1e-9) for k, share in asked.items()) for node in nodes)
+            self._room, self._look_again = max(1, room), time.monotonic() + 1
+        return self._room
 
     def close(self) -> None:
         self._ray.shutdown()

@@ -23,7 +23,10 @@ class CellSearcher(Searcher):
         self.live: dict[str, Cell] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        cell = self.queue.next(self.slots()) if self.left else None
+        slots = self.slots()
+        if len(self.live) >= slots:
+            return None
+        cell = self.queue.next(slots) if self.left else None
         if cell is None:
             return Searcher.FINISHED if not self.live else None
         self.left -= 1

@@ -78,6 +78,7 @@ class Workbench:
         self.sweep, self.place = sweep, place
         self.device = torch.device(place.device)
         self.store = ArtifactStore(place.store or place.out / "store")
+        self.start = sweep.start()
         self.benches: Recent[Bench] = Recent(KEPT, KEPT_BYTES)
 
     @cached_property
@@ -144,13 +145,20 @@ class Workbench:
         return self._trained(self.scenario(attack, seed), clean, "train", self.rows_key(poisoned))
 
     def bench(self, attack: str, seed: int, held_out: str) -> Bench:
-        """A scenario, ready for trials; held_out: `validation` or `test`. The last few are remembered."""
+        """A scenario, ready for trials; held_out: `validation` or `test`. The last few are remembered. Raises
+        InputError if the weights that the model starts from have changed."""
+        self._check_start(self.start)
         key = attack, seed, held_out
         bench = self.benches.get(key)
         if bench is None:
             bench = self._bench(*key)
             self.benches.put(key, bench, beside=self.dataset)
         return bench
+
+    def _check_start(self, start: Mapping[str, str]) -> None:
+        """`start`: what `Sweep.start` gave before."""
+        if self.sweep.start() != start:
+            raise InputError("the weights that the model starts from were changed while the sweep runs; restore them")
 
     def _bench(self, attack: str, seed: int, held_out: str) -> Bench:
         scenario = self.scenario(attack, seed)
@@ -239,6 +247,7 @@ class Workbench:
     ) -> Trained:
         """A training from scratch, found in the store or done now. `rows` identifies the training set; `examples` are
         its rows, or a function that puts them together where they are needed."""
+        start = self.sweep.start()
         recipe = {
             "science_version": SCIENCE_VERSION,
             "data": self.dataset.digest,
@@ -248,10 +257,11 @@ class Workbench:
             "seed": scenario.seed,
             "label": label,
             "device": self.device.type,
-        } | {**self.sweep.start(), **self.sweep.made_by(model=[self.sweep.model[0]])}
+        } | {**start, **self.sweep.made_by(model=[self.sweep.model[0]])}
 
         def make() -> Artifact:
             trained = scenario.train(examples() if callable(examples) else examples, label)
+            self._check_start(start)  # or the model would be kept under the name of another
             return Artifact(dict(trained.model.state_dict()), {"cost": trained.cost._asdict() | {"budget": None}})
 
         made = self.store.get("model", recipe, make)

@@ -27,12 +27,17 @@ WORKING = ".working"  # a folder in it, with a lease for every cell that a worke
 
 @lru_cache(maxsize=1)
 def workbench(sweep_dir: Folder, place: Place) -> Workbench:
-    """One per process: data, models and artifacts survive from cell to cell."""
+    """One per process: data, models and artifacts survive from cell to cell. Raises InputError where the sweep would be
+    another one than that of its folder: its records must not mix."""
     import sweeps.search  # noqa: F401 - here, as Optuna keeps the frames of those who imported it, and what is in them
 
     limit_memory(place)
     oracle_outputs.cache_clear()  # holds on to the workbench before
-    return Workbench(Sweep.from_dict(read_manifest(sweep_dir)["spec"]), place)
+    manifest = read_manifest(sweep_dir)
+    sweep = Sweep.from_dict(manifest["spec"])
+    if manifest.get("identity") not in (None, sweep.identity()):
+        raise InputError(f"{sweep_dir} was begun with other pretrained weights or code than this machine has now")
+    return Workbench(sweep, place)
 
 
 def read_manifest(sweep_dir: Folder) -> dict[str, Any]:

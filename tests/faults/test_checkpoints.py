@@ -57,7 +57,7 @@ def test_a_damaged_checkpoint_stops_the_sweep_until_it_is_restored(
         refused = sweep.start()
         sweep.wait(refused)
         assert refused.returncode == 2, sweep.said()
-        assert sweep.said().splitlines()[-1].startswith("error: ")
+        assert "(made by other code or weights)" in sweep.said().splitlines()[-1]
         assert "Traceback" not in sweep.said()
         assert lines(sweep.dir) == before
     weights.write_bytes(whole)
@@ -73,6 +73,8 @@ def test_a_checkpoint_damaged_under_a_running_sweep_changes_no_record(
     assert sweep.wait(process, lambda: sweep.records() > 3), sweep.said()
     weights.write_bytes(DAMAGES["one byte of a weight"](whole))
     sweep.wait(process)
+    assert process.returncode == 1, sweep.said()
+    assert "weights that the model starts from were changed while the sweep runs" in sweep.said()
     weights.write_bytes(whole)
     sweep.finish()
     settle(sweep, from_weights, "checkpoint of a base model damaged")

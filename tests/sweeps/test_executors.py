@@ -80,7 +80,7 @@ def workers_of(this: int) -> list[int]:
 def kill_a_worker(folder: Path, records: int, killed: list[int]) -> None:
     """Once there are so many records, SIGKILL every process that is walking a cell."""
     known: dict[Path, tuple[int, int]] = {}
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while count_trials(folder, known) < records and time.monotonic() < end:
         time.sleep(0.002)
     for pid in workers_of(os.getpid()):

@@ -141,6 +141,6 @@ def test_jobs_are_for_holders_of_the_token_only(job: Job) -> None:
     for changes in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}):
         refused = job.head.ray(*words, **changes)
         assert refused.returncode != 0
-        assert "401" in refused.stderr or "403" in refused.stderr, refused.stderr
+        assert "AuthenticationError" in refused.stderr
     time.sleep(2)
     assert not job.out.exists()

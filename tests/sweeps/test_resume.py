@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from sweeps.driver import Driver
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.store import CellWriter, Trial, read_trials
+from sweeps.study import load_study
 from sweeps.workbench import Place, Workbench
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
@@ -75,6 +77,22 @@ def test_stopped_after_any_record_with_several_seeds_and_rates(tmp_path: Path) -
 )
 def test_stopped_under_every_way_of_searching(tmp_path: Path, search: dict[str, object]) -> None:
     check_every_stop(tiny(search=search), tmp_path, step=4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trials_handed_out_one_by_one_in_any_order(tmp_path: Path, seed: int) -> None:
+    """As by many workers: at each step any trial that can be begun is the next to end."""
+    changes = {"seeds": {"tuning": [0, 3], "confirmation": [1, 2]}, "search": {"trials": 8, "startup": 2, "batch": 3}}
+    sweep = tiny(methods=["gd"], **changes)
+    undisturbed = run_fresh(sweep, tmp_path)
+    work, folder, draw = Workbench(sweep, Place(tmp_path)), tmp_path / "one by one", random.Random(seed)
+    *references, study = cells(sweep)
+    for cell in references:
+        run_cell(work, folder, cell)
+    while trials := load_study(sweep, folder, study).open(8):
+        assert run_cell(work, folder, draw.choice(trials)) == 1
+    assert science(read_trials(folder)) == science(undisturbed)
+    assert len(lines(folder)) == len(undisturbed)
 
 
 def test_stopped_again_and_again(done: Done, tmp_path: Path) -> None:

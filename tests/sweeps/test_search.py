@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from sweeps.proposals import Finished, Proposal, defaults, grid, proposal_count
+from sweeps.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count
 from sweeps.search import propose
 from sweeps.spec import REFERENCES, Method, Search
 from unlearn_core.checks import InputError
@@ -51,6 +51,22 @@ def test_a_study_rebuilt_after_any_prefix_goes_on_as_if_nothing_had_happened(kin
     assert whole == walk(search, methods)
     for number in reversed(range(len(whole))):
         assert propose(search, "a--b", number, whole[:number], methods) == whole[number].proposal
+
+
+def test_how_much_a_proposal_may_know() -> None:
+    search = Search(trials=10, startup=3, batch=2)
+    assert [known_to(search, n) for n in range(10)] == [0, 0, 0, 3, 3, 5, 5, 7, 7, 9]
+    assert [known_to(Search(trials=10, startup=3, batch=1), n) for n in range(6)] == [0, 0, 0, 3, 4, 5]
+    assert [known_to(Search(startup=0, batch=4), n) for n in range(6)] == [0, 1, 1, 1, 1, 5]
+    assert {known_to(Search(sampler=sampler, batch=2), 50) for sampler in ("random", "grid")} == {0}
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random", "best"])
+def test_what_is_drawn_at_random_does_not_ask_for_scores(kind: str) -> None:
+    search, methods = SEARCHES[kind], methods_for(SEARCHES[kind])
+    whole = walk(search, methods)
+    for number in range(3):
+        assert propose(search, "a--b", number, [], methods) == whole[number].proposal
 
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "best"])
