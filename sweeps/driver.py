@@ -74,15 +74,19 @@ class Driver:
             self._check_manifest()
             left = missing(self.sweep, self.dir)
             if left.references or left.studies:
-                work = self._workbench()
-                check_scenarios(work)
-                check_data(work, self.dir)
+                self._check_work()
             self._write_manifest()
             with self._mirror():
                 outcomes = self._work(left)
                 reported = self._report()
             self._print_ui_command()
         return 1 if _print_failures(outcomes) or reported else 0
+
+    def _check_work(self) -> None:
+        """Whether all of it can be done. Its data is let go of again: workers have their own."""
+        work = self._workbench()
+        check_scenarios(work)
+        check_data(work, self.dir)
 
     def _workbench(self) -> Workbench:
         """For checks here: the head of a cluster need not have the GPUs that its workers have."""

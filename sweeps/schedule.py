@@ -130,11 +130,12 @@ class Schedule:
             self._go_on(cell)
 
     def lost(self, cell: Cell, error: str) -> None:
-        """The worker of a cell was lost again and again: the cell is given another chance while it gets ahead."""
+        """The worker of a cell was lost again and again: the cell is given another chance while it gets ahead, which a
+        single trial cannot."""
         del self._running[cell]
         before, count = self._lost.get(cell, -1), self.records.count(cell)
         self._lost[cell] = count
-        if count > before:
+        if count > before and cell.proposal < 0:
             self._push(cell)
         else:
             self._fail(cell, error)

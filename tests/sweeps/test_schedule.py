@@ -259,6 +259,22 @@ def test_a_lost_cell_is_begun_again_only_while_it_gets_ahead() -> None:
     assert schedule.finished
 
 
+def test_a_single_trial_that_is_lost_is_given_up_with_its_study() -> None:
+    schedule, imagined = scheduled(sweep_of(attacks=ATTACKS[:1]))
+    seen: list[Cell] = []
+    while (cell := schedule.next(40)) is not None:
+        seen.append(cell)
+        if (cell.method, cell.proposal, cell.seed) == ("gd", 1, 0):
+            schedule.lost(cell, "lost")
+        else:
+            imagined.trials.add(cell)
+            schedule.done(cell, OK)
+    assert schedule.finished
+    assert len(seen) == len(set(seen))
+    assert [o.error for o in schedule.outcomes] == ["lost"]
+    assert sum(c.method == "ssd" and c.proposal >= 0 for c in seen) == 6 * 2 + 2
+
+
 def test_nothing_is_handed_out_once_it_is_stopped() -> None:
     schedule, _ = scheduled(sweep_of())
     cell = schedule.next(4)
