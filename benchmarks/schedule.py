@@ -26,12 +26,13 @@ from analysis.figures.save import save
 from benchmarks.schedule_costs import COPY, Measured, Simulated
 from sweeps import schedule
 from sweeps.cell import Cell, reference_cells, study_cells, trainings
+from sweeps.manifest import read_manifest
 from sweeps.plan import Missing
 from sweeps.proposals import known_to
 from sweeps.schedule import Schedule, case_of
 from sweeps.spec import Sweep
 from sweeps.store import read_trials
-from sweeps.worker import Result, read_manifest
+from sweeps.worker import Result
 from unlearn_core.checks import InputError
 
 SLOTS = (8, 16, 32, 64, 128, 256, 512)

@@ -94,8 +94,8 @@ def run_sweep(sweep: Sweep, out: Path, workers: int) -> Times:
         executor.run(folder, Place(out), queue)
         clock.append(time.perf_counter())
     executor.close()
-    if schedule.outcomes:
-        raise RuntimeError(f"{schedule.outcomes[0].cell.name}: {schedule.outcomes[0].error}")
+    if schedule.failed:
+        raise RuntimeError(f"{schedule.failed[0].cell.name}: {schedule.failed[0].error}")
     ray, fit, idle, longer = (later - before for before, later in itertools.pairwise(clock))
     return Times(ray, idle, fit, (longer - idle) / MORE * workers)
 

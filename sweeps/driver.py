@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from sweeps import store
 from sweeps.cell import trials_in
@@ -20,20 +17,19 @@ from sweeps.executors import Executor, InlineExecutor
 from sweeps.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.interruption import two_stages
 from sweeps.leases import EXPIRY, Lease
-from sweeps.machine import code_version, describe_machine, versions
+from sweeps.manifest import check_manifest, write_manifest
 from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
 from sweeps.progress import ProgressDisplay, duration
 from sweeps.replica import Replica
-from sweeps.schedule import Outcome, Recorded, Schedule
+from sweeps.schedule import Recorded, Schedule
 from sweeps.spec import Sweep
 from sweeps.tracking_uri import default_uri, reachable, without_secrets
 from sweeps.workbench import Place, Workbench, pick_device
-from sweeps.worker import STOP, read_manifest
+from sweeps.worker import STOP
 from unlearn_core.checks import InputError
-from unlearn_core.metrics import columns
-from unlearn_core.registry import UNLEARNERS
 
 CELLS_SHOWN = 200  # of a plan
+AGAIN = "run the same command again to try them"
 STOPPING = "stopping once the trials that run are finished and recorded; press Ctrl-C again to stop at once"
 SYNC_PATIENCE = 300.0  # seconds to wait at the end for the mirror; it can be completed later
 
@@ -71,16 +67,16 @@ class Driver:
         self._prepare_folder()
         with self._only_driver(), writing(self.dir):
             self.replica.pull()
-            self._check_manifest()
+            check_manifest(self.sweep, self.replica)
             left = missing(self.sweep, self.dir)
             if left.references or left.studies:
                 self._check_work()
-            self._write_manifest()
+            write_manifest(self.sweep, self.replica, self.place, self.command)
             with self._mirror():
-                outcomes = self._work(left)
+                schedule = self._work(left)
                 reported = self._report()
             self._print_ui_command()
-        return 1 if _print_failures(outcomes) or reported else 0
+        return 1 if _print_failures(schedule) or reported else 0
 
     def _check_work(self) -> None:
         """Whether all of it can be done. Its data is let go of again: workers have their own."""
@@ -96,7 +92,7 @@ class Driver:
     def print_plan(self) -> None:
         """What would be done, and what it would cost on this machine."""
         self.replica.pull()
-        self._check_manifest()
+        check_manifest(self.sweep, self.replica)
         work, left = self._workbench(), missing(self.sweep, self.dir)
         check_scenarios(work)
         cost = estimate(work, left)
@@ -145,47 +141,6 @@ class Driver:
         if isinstance(self.home, Remote):
             print(f"{self.home}: report, MLflow and a copy of the records are in {self.dir}", file=sys.stderr)
 
-    def _check_manifest(self) -> None:
-        """A sweep that already has records in this folder must be this one."""
-        if not (self.dir / "sweep.json").exists() or not any(self.dir.glob("records/*/*.jsonl")):
-            return
-        difference = self._difference()
-        if difference:
-            raise InputError(
-                f"{self.home} holds a sweep with other settings ({difference}); give this one another --name or --out"
-            )
-
-    def _difference(self) -> str | None:
-        """The first few settings in which the sweep in the folder differs from this one; None if it is the same."""
-        manifest, here = read_manifest(self.dir), self.sweep.to_dict()
-        if manifest["identity"] == self.sweep.identity():
-            return None
-        keys = [key for key in here if manifest["spec"].get(key) != here[key] and key not in ("name", "resources")]
-        return "differs in " + ", ".join(keys[:4]) if keys else "made by other code or weights"
-
-    def _write_manifest(self) -> None:
-        path = self.dir / "sweep.json"
-        if path.exists() and self._difference() is None:
-            known = read_manifest(self.dir)
-            if known["spec"] != self.sweep.to_dict():  # plug-ins may have moved, resources may be others
-                _replace_json(path, known | {"spec": self.sweep.to_dict()})
-                self.replica.push(path.name)
-            return
-        manifest = {
-            "name": self.sweep.name,
-            "command": self.command,
-            "spec": self.sweep.to_dict(),
-            "identity": self.sweep.identity(),
-            "versions": versions(),
-            "code_version": code_version(),
-            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": describe_machine(self.place.device, self.place.threads),
-            "metrics": columns(),
-            "methods": {name: {"summary": UNLEARNERS.summary(name)} for name in UNLEARNERS.names()},
-        }
-        _replace_json(path, manifest)
-        self.replica.push(path.name)
-
     @contextlib.contextmanager
     def _only_driver(self) -> Iterator[None]:
         """Two drivers on one sweep would do everything twice: the second is refused."""
@@ -211,12 +166,12 @@ class Driver:
         whole = self.options.gpu_fraction is not None
         return RayExecutor(self.address, cpus=self.sweep.resources.cpus, gpus=self.gpus, share_gpus=not whole)
 
-    def _work(self, left: Missing) -> list[Outcome]:
-        """Run what is left; returns the cells that failed."""
-        if not left.references and not left.studies:
-            print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
-            return []
+    def _work(self, left: Missing) -> Schedule:
+        """Run what is left; returns the schedule at its end."""
         schedule = Schedule(self.sweep, left, Recorded(self.sweep, self.dir, self.replica.pull))
+        if schedule.finished:
+            print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
+            return schedule
         remove(self.home / STOP)
         executor = self._executor()
         total = sum(trials_in(self.sweep, cell) for cell in (*left.references, *left.studies))
@@ -229,7 +184,7 @@ class Driver:
         if schedule.stopped:
             compact(self.dir)
             raise KeyboardInterrupt
-        return schedule.outcomes
+        return schedule
 
     def _stop(self, schedule: Schedule) -> None:
         """Begin nothing more, here and in the workers."""
@@ -313,13 +268,6 @@ class Driver:
             print(f"  after starting  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}")
 
 
-def _replace_json(path: Path, content: Mapping[str, Any]) -> None:
-    """In one step: workers read it."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)
-
-
 def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:
     try:
         code = process.wait(timeout=SYNC_PATIENCE)
@@ -330,9 +278,10 @@ def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:
         print(f"warning: MLflow has not got everything ({log}); send the rest with --sync-mlflow", file=sys.stderr)
 
 
-def _print_failures(outcomes: Sequence[Outcome]) -> int:
+def _print_failures(schedule: Schedule) -> int:
     """One line per failed cell; returns how many there are."""
-    failed = [outcome for outcome in outcomes if outcome.error]
-    for outcome in failed:
-        print(f"failed: {outcome.cell.name}: {(outcome.error or '').strip().splitlines()[-1]}", file=sys.stderr)
-    return len(failed)
+    for cell, error in schedule.failed:
+        print(f"failed: {cell.name}: {error.strip().splitlines()[-1]}", file=sys.stderr)
+    if schedule.failed and schedule.left_out:
+        print(f"{schedule.left_out} more cells need these and were left out; {AGAIN}", file=sys.stderr)
+    return len(schedule.failed)

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 from sweeps.compaction import compact
-from sweeps.worker import read_manifest
+from sweeps.manifest import read_manifest
 from unlearn_core.checks import InputError
 
 CONTENT = ("sweep.json", "records.parquet", "report")

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sweeps.manifest import read_manifest
 from sweeps.store import Trial, iter_trials
-from sweeps.worker import read_manifest
 
 EXAMPLES = 3  # trials named per group
 CELLS = 20  # cells named per group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sweeps.driver import Driver
+from sweeps.manifest import check_manifest
 from sweeps.plan import check_scenarios, missing
 
 
@@ -11,7 +12,7 @@ class Point(Driver):
 
     def check(self) -> None:
         """Whether what is left can be done; raises InputError. A scan asks all its points before it trains anything."""
-        self._check_manifest()
+        check_manifest(self.sweep, self.replica)
         left = missing(self.sweep, self.dir)
         if left.references or left.studies:
             check_scenarios(self._workbench())

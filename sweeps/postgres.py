@@ -16,6 +16,8 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from unlearn_core.checks import InputError
 
@@ -56,7 +58,7 @@ class Postgres:
     @property
     def uri(self) -> str:
         """Without the password: whoever may read its file names that in PGPASSFILE."""
-        return f"postgresql+psycopg://{ROLE}@/{ROLE}?host={self.folder}"
+        return f"postgresql+psycopg://{ROLE}@/{ROLE}?host={quote(str(self.folder))}"
 
     def start(self) -> None:
         """Make what is missing and start what is stopped. Raises InputError if that cannot be done."""
@@ -103,11 +105,10 @@ class Postgres:
 
     def _create(self, programs: Path) -> None:
         """Beside its place, then moved there: a folder that exists is complete."""
-        new = self.folder.with_name(self.folder.name + ".new")
+        new, user = self.folder.with_name(self.folder.name + ".new"), _user(self.owner)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            shutil.chown(new, self.owner, pwd.getpwnam(self.owner).pw_gid)
+        os.chown(new, user.pw_uid, user.pw_gid)
         options = ["--encoding=UTF8", "--locale=C.UTF-8", f"--username={self.owner}", "--auth=peer", "--data-checksums"]
         self._call([programs / "initdb", *options, "-D", new])
         with open(new / "postgresql.conf", "a") as settings:
@@ -132,13 +133,15 @@ class Postgres:
             raise InputError(f"{Path(str(command[0])).name} failed in {self.folder.parent}: {lines[0].strip()}")
 
     def _run(self, command: Sequence[object], text: str = "") -> subprocess.CompletedProcess[str]:
-        words, environment = list(map(str, command)), os.environ | {"LC_ALL": "C"}
-        for name in [name for name in environment if name.startswith("PG")]:
-            del environment[name]
-        user = _user(self.owner) if os.geteuid() == 0 else {}
+        words, options = list(map(str, command)), dict[str, Any]()
+        if os.geteuid() == 0:
+            user = _user(self.owner)
+            groups = os.getgrouplist(self.owner, user.pw_gid)
+            options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
         return subprocess.run(
-            words, input=text, capture_output=True, text=True, cwd=self.folder.parent, env=environment, **user
-        )  # type: ignore[call-overload]
+            words, input=text, capture_output=True, text=True, cwd=self.folder.parent,
+            env=environment() | {"LC_ALL": "C"}, **options,
+        )  # fmt: skip
 
 
 def install() -> None:
@@ -150,19 +153,22 @@ def install() -> None:
     if not NO_CLUSTER.exists():
         NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
         NO_CLUSTER.write_text("create_main_cluster = false\n")
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
-        done = subprocess.run(["apt-get", "-qq", *words], capture_output=True, text=True, env=environment)
+        done = subprocess.run(["apt-get", "-qq", *words], capture_output=True, text=True, env=quiet)
         if done.returncode:
             raise InputError(
                 f"apt-get {words[0]} failed: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}"
             )
 
 
-def _user(name: str) -> dict[str, object]:
-    """Options of a child process that runs as this user."""
+def environment() -> dict[str, str]:
+    """That of this process without settings for other databases, which libpq reads."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
+def _user(name: str) -> pwd.struct_passwd:
     try:
-        entry = pwd.getpwnam(name)
+        return pwd.getpwnam(name)
     except KeyError:
         raise InputError(f"there is no user {name!r}; Debian's package postgresql makes it (--install)") from None
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(name, entry.pw_gid)}

@@ -27,11 +27,11 @@ from sweeps.worker import Result
 Case = tuple[str, float]
 
 
-class Outcome(NamedTuple):
-    """What became of a cell; its results are in the record store. error: a traceback, or None if all went well."""
+class Failed(NamedTuple):
+    """A cell that came to nothing. error: a traceback."""
 
     cell: Cell
-    error: str | None
+    error: str
 
 
 class Records(Protocol):
@@ -81,7 +81,7 @@ class Schedule:
     def __init__(self, sweep: Sweep, left: Missing, records: Records, *, whole_studies: bool = False) -> None:
         self.sweep, self.records, self.whole_studies = sweep, records, whole_studies
         self.costs = Costs(sweep)
-        self.outcomes: list[Outcome] = []
+        self.failed: list[Failed] = []
         self.stopped = False  # nothing more is handed out
         self._ready: dict[Kind, deque[Cell]] = {}
         self._needs: dict[Cell, set[Cell]] = {}  # what each cell waits for; empty once it could be begun
@@ -101,6 +101,11 @@ class Schedule:
     def finished(self) -> bool:
         """Whether nothing runs and nothing can be begun."""
         return not self._running and (self.stopped or not (self._alone or self._can_begin()))
+
+    @property
+    def left_out(self) -> int:
+        """How many cells wait for others; in the end, for those that failed."""
+        return sum(map(bool, self._needs.values())) + sum(map(len, self._studies.values()))
 
     def next(self, slots: int) -> Cell | None:
         """The next cell to run, or None if there is none now; `slots` is how many run at once. The longest chain comes
@@ -223,7 +228,7 @@ class Schedule:
 
     def _fail(self, cell: Cell, error: str) -> None:
         """What waits for the cell stays undone, and so do further trials of the study that it is of."""
-        self.outcomes.append(Outcome(cell, error))
+        self.failed.append(Failed(cell, error))
         self._given_up.add(cell.whole)
         self._split.pop(cell.whole, None)
 

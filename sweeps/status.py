@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from sweeps.cell import Cell, members, trainings, trials_in
 from sweeps.files import Folder, Remote, asked, s3
 from sweeps.leases import Holder, holder_of
+from sweeps.manifest import read_manifest
 from sweeps.plan import Missing, missing
 from sweeps.replica import Replica
 from sweeps.spec import Sweep
 from sweeps.store import Trial, iter_trials
-from sweeps.worker import WORKING, read_manifest
+from sweeps.worker import WORKING
 
 PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what the names of parts of a cell end with
 

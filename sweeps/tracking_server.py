@@ -25,9 +25,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sweeps.cli import answered
-from sweeps.postgres import Postgres, install
+from sweeps.postgres import Postgres, environment, install
 from sweeps.tracking_uri import reachable
-from unlearn_core.checks import InputError
+from unlearn_core.checks import InputError, in_range
 
 MARK = "UNLEARNING_TRACKING_SERVER"  # in the environment of the server's processes: its port and folder
 PATIENCE = 180.0  # seconds to start; MLflow takes 10 to 30 of them
@@ -63,6 +63,7 @@ class TrackingServer:
         if (address := self.address()) and not reachable(address):
             return address
         self._end_mlflow()
+        in_range("--port", port, 1, 65535)
         if self._taken(port):
             raise InputError(f"--port {port} is in use on this machine; choose another")
         return self._start_mlflow(port)
@@ -95,12 +96,12 @@ class TrackingServer:
         artifacts.mkdir(mode=0o700, exist_ok=True)
         options = f"--host 127.0.0.1 --port {port} --workers {WORKERS} --uvicorn-opts=--no-access-log".split()
         command = [sys.executable, "-m", "mlflow", "server", *options, "--artifacts-destination", str(artifacts)]
-        environment = os.environ | QUIET | {MARK: f"{port} {self.folder}", "PGPASSFILE": str(self.password)}
-        environment["MLFLOW_BACKEND_STORE_URI"] = self.postgres.uri
+        own = {MARK: f"{port} {self.folder}", "PGPASSFILE": str(self.password)}
+        own["MLFLOW_BACKEND_STORE_URI"] = self.postgres.uri
         with open(self.log, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder,
-                start_new_session=True,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+                env=environment() | QUIET | own, start_new_session=True,
             )  # fmt: skip
         address, end = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
         while reachable(address):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import traceback
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sweeps.attempts import noted
 from sweeps.cell import Cell
@@ -16,6 +15,7 @@ from sweeps.ensemble import oracle_outputs
 from sweeps.files import Folder, check_room, child
 from sweeps.guard import Crowded, free, limit_memory
 from sweeps.leases import Lease
+from sweeps.manifest import read_manifest
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.workbench import Place, Workbench
@@ -38,14 +38,6 @@ def workbench(sweep_dir: Folder, place: Place) -> Workbench:
     if manifest.get("identity") not in (None, sweep.identity()):
         raise InputError(f"{sweep_dir} was begun with other pretrained weights or code than this machine has now")
     return Workbench(sweep, place)
-
-
-def read_manifest(sweep_dir: Folder) -> dict[str, Any]:
-    """The content of `sweep.json`. Raises InputError if there is none."""
-    try:
-        return dict(json.loads((sweep_dir / "sweep.json").read_text()))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"there is no sweep in {sweep_dir}; name the folder with its sweep.json") from None
 
 
 @contextlib.contextmanager

@@ -57,9 +57,10 @@ def of(*beginnings: str, remote: bool = False) -> list[str]:
 
 
 def run_all(commands: list[str], folder: Path, environment: dict[str, str]) -> str:
-    """What the commands print, given to one shell that stops at the first that fails."""
+    """What the commands print, given one after the other to a shell that stops at the first that fails."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    script = "\n".join(["set -euo pipefail", *commands, "wait"])
+    one_by_one = [command + "\nwait $!" if command.endswith("&") else command for command in commands]
+    script = "\n".join(["set -euo pipefail", *one_by_one])
     done = subprocess.run(
         ["bash", "-c", script], cwd=folder, env=environment | {"PATH": path}, capture_output=True, text=True,
         timeout=2 * PATIENCE,

@@ -23,7 +23,7 @@ from tests.faults.ledger import LEDGER
 from tests.faults.looks import first_holder
 from tests.sweeps.tiny import RAW, ROOT, TIMES, lines
 
-PATIENCE = 500.0  # seconds for anything that is waited for, on a busy machine
+PATIENCE = 900.0  # seconds for anything that is waited for, on a busy machine
 NAME = "faults"
 SETTINGS: dict[str, Any] = RAW | {
     "name": NAME,

@@ -13,7 +13,7 @@ from tests.faults.harness import Sweep, Undisturbed, settle
 from tests.sweeps.test_text import SIZE, checkpoint
 from tests.sweeps.tiny import lines
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TEXT: dict[str, Any] = {
     "dataset": {"name": "opinions", "rows": 300, "vocabulary": 300},

@@ -14,7 +14,7 @@ SECONDS = 15  # that a trial may take here
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_a_trial_that_hangs_and_one_that_crashes_are_recorded(undisturbed: Undisturbed, tmp_path: Path) -> None:
     begun = [trial for trial in undisturbed.begun() if undisturbed.recorded(trial)["stage"] == "confirmation"]
     hanging, crashing = begun[0], begun[-1]  # no proposal depends on them

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.harness import Sweep, Undisturbed, recorded_id, settle
 from tests.sweeps.tiny import lines
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 
 def killing(victim: Callable[[], int | None]) -> Callable[[], bool]:

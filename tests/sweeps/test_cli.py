@@ -23,9 +23,9 @@ from sweeps.cli import answered, main
 from sweeps.driver import Driver
 from sweeps.files import StorageError
 from sweeps.leases import Lease
+from sweeps.manifest import read_manifest
 from sweeps.spec import preset_names
 from sweeps.store import read_trials
-from sweeps.worker import read_manifest
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, raw, science, start, write_config
 from unlearn_core.attacks.badnets import BadNets
@@ -325,8 +325,10 @@ def test_a_cell_that_fails_stops_no_other_and_is_told(
     monkeypatch.setattr(BadNets, "craft", failing)
     assert run(attacks=attacks) == 1
     said = capsys.readouterr().err
-    assert "failed: bad--references--seed0: RuntimeError: no paint" in said
-    assert "failed: bad--references--seed1: RuntimeError: no paint" in said
+    assert "failed: bad--poison--seed0: RuntimeError: no paint" in said
+    assert "failed: bad--poison--seed1: RuntimeError: no paint" in said
+    needing = 2 + 3 + 2 + 2  # trainings of the tuning scenario, of the other one, references, studies
+    assert f"{needing} more cells need these and were left out; run the same command again to try them" in said
     found = {(t["attack"], t["stage"]) for t in read_trials(tmp_path / "out" / "tiny")}
     assert found == {("badnets", stage) for stage in ("reference", "tuning", "confirmation")}
     monkeypatch.undo()
@@ -338,7 +340,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_told(
 def test_a_sweep_whose_every_cell_fails_ends_calmly(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(recipe={"epochs": 2, "lr": 1e30}) == 1
     said = capsys.readouterr().err
-    assert "failed: badnets--references--seed0: " in said
+    assert "failed: badnets--oracle--seed0: " in said
     assert "training diverged: recipe lr 1e+30 is too large" in said
 
 

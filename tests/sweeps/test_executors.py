@@ -53,7 +53,7 @@ def test_the_records_are_those_of_an_undisturbed_run_and_a_failing_cell_stops_no
     left = missing(done.sweep, folder)
     schedule = Schedule(done.sweep, Missing([bad, *left.references], left.studies), Recorded(done.sweep, folder))
     executor.run(folder, Place(tmp_path), schedule)
-    (failed,) = schedule.outcomes
+    (failed,) = schedule.failed
     assert (failed.cell.attack, failed.cell.role) == (bad.attack, "poison")
     assert (failed.error or "").strip().splitlines()[-1] == "KeyError: 'no such attack'"
     assert science(read_trials(folder)) == science(done.trials)
@@ -102,7 +102,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(executor: Execu
     executor.run(folder, Place(tmp_path), schedule)
     watcher.join()
     assert killed
-    assert schedule.outcomes == []
+    assert schedule.failed == []
     assert len({path.name for path in folder.glob("records/badnets--gd/*")}) == 2  # two workers wrote
     assert science(read_trials(folder)) == science(undisturbed)
     assert len(lines(folder)) <= len(undisturbed) + 1

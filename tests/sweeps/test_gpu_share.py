@@ -115,7 +115,7 @@ def test_a_trial_that_needs_more_is_done_again_on_a_whole_gpu(
     folder = prepare(sweep, tmp_path)
     schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
     executor.run(folder, Place(tmp_path, gpus=1), schedule)
-    assert schedule.outcomes == []
+    assert schedule.failed == []
     assert missing(sweep, folder) == ([], [])
     trials = read_trials(folder)
     greedy = [trial for trial in trials if trial["method"] == "greedy"]

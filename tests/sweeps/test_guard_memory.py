@@ -127,7 +127,7 @@ def test_a_sweep_with_a_crowded_trial_comes_to_the_same(tmp_path: Path) -> None:
         folder = with_references(sweep, tmp_path / name)
         schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
         InlineExecutor().run(folder, on(tmp_path / name, share), schedule)
-        assert [outcome for outcome in schedule.outcomes if outcome.error] == []
+        assert [outcome for outcome in schedule.failed if outcome.error] == []
         assert len(lines(folder)) == 11
     whole, half = (science(read_trials(tmp_path / name / "tiny")) for name in ("whole", "half"))
     assert without_place(half) == without_place(whole)

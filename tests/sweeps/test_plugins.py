@@ -15,11 +15,12 @@ import pytest
 from sweeps import plugins
 from sweeps.cli import main
 from sweeps.driver import Driver
+from sweeps.manifest import read_manifest
 from sweeps.spec import Sweep
 from sweeps.store import read_trials
 from sweeps.trial import Request, trial_id
 from sweeps.workbench import Place, Workbench
-from sweeps.worker import read_manifest, workbench
+from sweeps.worker import workbench
 from tests.sweeps.tiny import ROOT, command, lines, raw, start, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.registry import METRICS, UNLEARNERS

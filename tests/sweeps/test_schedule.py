@@ -193,7 +193,7 @@ def test_a_failed_cell_holds_up_only_what_needs_it() -> None:
         order.append(cell)
         schedule.done(cell, Result("went wrong") if (cell.attack, cell.seed, cell.role) == ("a", 1, "oracle") else OK)
     assert schedule.finished
-    assert [(o.cell.name, o.error) for o in schedule.outcomes] == [("a--oracle--seed1", "went wrong")]
+    assert [(o.cell.name, o.error) for o in schedule.failed] == [("a--oracle--seed1", "went wrong")]
     assert {c.attack for c in order if c.kind == "study"} == {"b"}
     assert {c.seed for c in order if c.kind == "reference" and c.attack == "a"} == {0, 7, 2}
 
@@ -208,7 +208,7 @@ def test_a_trial_that_fails_as_a_whole_is_not_tried_again_and_neither_is_its_stu
         schedule.done(cell, Result("the store is gone") if bad else OK)
     assert schedule.finished
     assert len(seen) == len(set(seen))
-    assert len(schedule.outcomes) == 1
+    assert len(schedule.failed) == 1
     assert sum(c.method == "ssd" and c.proposal >= 0 for c in seen) == 6 * 2 + 2
 
 
@@ -251,11 +251,11 @@ def test_a_lost_cell_is_begun_again_only_while_it_gets_ahead() -> None:
         assert cell is not None
         imagined.counts[cell] = count
         schedule.lost(cell, "lost")
-        assert schedule.outcomes == []
+        assert schedule.failed == []
         cell = schedule.next(1)
     assert cell is not None
     schedule.lost(cell, "lost")
-    assert [(o.cell, o.error) for o in schedule.outcomes] == [(cell, "lost")]
+    assert [(o.cell, o.error) for o in schedule.failed] == [(cell, "lost")]
     assert schedule.finished
 
 
@@ -271,7 +271,7 @@ def test_a_single_trial_that_is_lost_is_given_up_with_its_study() -> None:
             schedule.done(cell, OK)
     assert schedule.finished
     assert len(seen) == len(set(seen))
-    assert [o.error for o in schedule.outcomes] == ["lost"]
+    assert [o.error for o in schedule.failed] == ["lost"]
     assert sum(c.method == "ssd" and c.proposal >= 0 for c in seen) == 6 * 2 + 2
 
 

@@ -118,7 +118,7 @@ def disturbed(sweep: Sweep, server: Server, runs: int, fault: Callable[[], Any])
     process = start_sync(sweep.folder, server.address)
     wait_for(lambda: server.store.count(sweep.name) >= runs)
     fault()
-    _, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 
@@ -141,7 +141,7 @@ def test_two_sweeps_at_once(tmp_path: Path, on_postgres: Server, names: tuple[st
         sweeps.append(made(tmp_path / str(place), on_postgres, name))
     processes = [start_sync(sweep.folder, on_postgres.address) for sweep in sweeps]
     for process in processes:
-        assert process.communicate(timeout=200)[1] == ""
+        assert process.communicate(timeout=300)[1] == ""
         assert process.returncode == 0
     if names[0] != names[1]:
         for sweep in sweeps:
@@ -188,7 +188,7 @@ def test_two_sweeps_meet_an_empty_database_file(tmp_path: Path) -> None:
     for sweep in sweeps:
         sweep.write(MANY[:3])
     for process in [start_sync(sweep.folder, uri) for sweep in sweeps]:
-        errors = process.communicate(timeout=200)[1]
+        errors = process.communicate(timeout=300)[1]
         assert (process.returncode, errors) == (0, "")
     for sweep in sweeps:
         Store(uri).assert_has(sweep.folder, sweep.name)
@@ -237,7 +237,7 @@ def test_hanging_server_is_given_up(tmp_path: Path, on_postgres: Server) -> None
     try:
         code, errors = disturbed(sweep, on_postgres, 15, hang)
         assert code == 1
-        assert time.monotonic() - hung[0] < 25
+        assert time.monotonic() - hung[0] < 60  # two attempts of 5 s, on a machine with other work
         assert errors.startswith("tracking: ") and errors.count("\n") == 1
         began = time.monotonic()
         with pytest.raises(tracking.TrackingError, match="does not answer|no answer"):
@@ -271,14 +271,14 @@ def test_a_sweep_ends_as_always_beside_a_hanging_server(done: Done, tmp_path: Pa
     try:
         wait_for((out / "tiny" / ".running").exists)
         on_postgres.signal(signal.SIGSTOP)
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=300)
     finally:
         on_postgres.signal(signal.SIGCONT)
     assert process.returncode == 0
     assert "send the rest with --sync-mlflow" in errors
     assert science(read_trials(out / "tiny")) == science(done.trials)
     again = start(*options, "--sync-mlflow")
-    assert again.communicate(timeout=200)[1] == ""
+    assert again.communicate(timeout=300)[1] == ""
     on_postgres.store.assert_has(out / "tiny", "tiny")
 
 
@@ -294,7 +294,7 @@ def test_passwords_stay_where_they_are(
     process = start_sync(sweep.folder, address)
     wait_for(lambda: on_postgres.store.count("secrets") > 5)
     seen = [path.read_bytes() for path in processes_of_all()]
-    seen += [part.encode() for part in process.communicate(timeout=200)]
+    seen += [part.encode() for part in process.communicate(timeout=300)]
     assert process.returncode == 0
     files = [
         *tmp_path.rglob("*"),
