@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.stats import LEVEL
 
 DRAWS = 500
-AT_ONCE = 2_000_000
-"""Numbers in an array of resamples: 16 MB."""
+AT_ONCE, KEPT = 250_000, 2_000_000
+"""Numbers in an array of resamples (2 MB, which stay close to the processor), and in those that are kept."""
 LEAST_METHODS = 5
 """Methods from which resampling them says anything: four give 35 distinct resamples, most of them of two or three."""
 USABLE = 0.9
@@ -31,11 +31,12 @@ class RankCorrelation(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """A quantity in some resamples: weights and centred ranks, shape (draws, n), and sums of weighted squared ranks,
-    shape (draws,)."""
+    """A quantity in some resamples: weights, centred ranks and their product, shape (draws, n), and sums of weighted
+    squared ranks, shape (draws,)."""
 
     weights: NDArray[np.float64]
     ranks: NDArray[np.float64]
+    weighted: NDArray[np.float64]
     spread: NDArray[np.float64]
 
 
@@ -44,6 +45,10 @@ class Groups(NamedTuple):
 
     group: NDArray[np.intp]  # (n,) of each rung
     drawn: NDArray[np.float64]  # (resamples, groups): how often each counts
+
+    def weights(self, rows: slice) -> NDArray[np.float64]:
+        """How often each rung counts in the resamples `rows`, shape (rows, n)."""
+        return self.drawn[rows][:, self.group]
 
 
 def once(rungs: int) -> Groups:
@@ -90,7 +95,8 @@ class Against:
         if len(np.unique(self.methods[both])) < LEAST_METHODS:
             return RankCorrelation(rho, math.nan, math.nan, x.size, f"no interval: fewer than {LEAST_METHODS} methods")
         groups, resampled = self._resampled(y, both)
-        drawn = np.concatenate([_correlated(_ranked(x, groups, rows), some) for rows, some in resampled])
+        parts = [_correlated(_ranked(x, groups, rows, some.weights), some) for rows, some in resampled]
+        drawn = np.concatenate(parts)
         drawn = drawn[np.isfinite(drawn)]
         if drawn.size < USABLE * DRAWS:
             return RankCorrelation(rho, math.nan, math.nan, x.size, "no interval: constant for most methods")
@@ -101,8 +107,8 @@ class Against:
         """y in every resample of the rungs in `both`, as many resamples at a time as fit into AT_ONCE numbers."""
         if self._kept is None or self._kept[0] != both.tobytes():
             groups = _groups(self.methods[both], self.seeds[both])
-            blocks = ((rows, _ranked(y, groups, rows)) for rows in _blocks(y.size))
-            if DRAWS * y.size > AT_ONCE:
+            blocks = ((rows, _ranked(y, groups, rows, groups.weights(rows))) for rows in _blocks(y.size))
+            if DRAWS * y.size > KEPT:
                 return groups, blocks
             self._kept = (both.tobytes(), groups, list(blocks))
         return self._kept[1:]
@@ -133,8 +139,8 @@ def _blocks(rungs: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, DRAWS, size))
 
 
-def _ranked(values: NDArray[np.float64], groups: Groups, rows: slice) -> Resampled:
-    """Mean ranks within each of the resamples `rows`, minus their weighted mean.
+def _ranked(values: NDArray[np.float64], groups: Groups, rows: slice, weights: NDArray[np.float64]) -> Resampled:
+    """Mean ranks within each of the resamples `rows`, minus their weighted mean; `weights` are theirs.
 
     A rank is a sum over groups of how often the group was drawn times how many of its rungs have a smaller value (and
     half of those with the same one): a matrix product, exact because all of its numbers are multiples of a half.
@@ -143,16 +149,16 @@ def _ranked(values: NDArray[np.float64], groups: Groups, rows: slice) -> Resampl
     counts = np.zeros((groups.drawn.shape[1], position.max() + 1))
     np.add.at(counts, (groups.group, position), 1.0)
     below = np.cumsum(counts, axis=1) - counts / 2 - counts.sum(axis=1, keepdims=True) / 2
-    drawn = groups.drawn[rows]
-    weights, ranks = drawn[:, groups.group], drawn @ below[:, position]
-    return Resampled(weights, ranks, _sums(weights * ranks, ranks))
+    ranks = groups.drawn[rows] @ below[:, position]
+    weighted = weights * ranks
+    return Resampled(weights, ranks, weighted, _sums(weighted, ranks))
 
 
 def _correlated(a: Resampled, b: Resampled) -> NDArray[np.float64]:
     """Spearman's rho in each resample; NaN where a quantity is constant in it."""
     spread = np.sqrt(a.spread * b.spread)
     defined = spread > 1e-9 * np.maximum(1.0, a.weights.sum(axis=1)) ** 2
-    return np.where(defined, _sums(b.weights * b.ranks, a.ranks) / np.where(defined, spread, 1.0), math.nan)
+    return np.where(defined, _sums(b.weighted, a.ranks) / np.where(defined, spread, 1.0), math.nan)
 
 
 def _sums(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -166,4 +172,5 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64], groups: Groups) -> 
         x, y: shape (n,), finite.
     Returns: shape (resamples,); NaN where x or y is constant among the pairs that were drawn.
     """
-    return _correlated(*(_ranked(values, groups, slice(None)) for values in (x, y)))
+    rows = slice(None)
+    return _correlated(*(_ranked(values, groups, rows, groups.weights(rows)) for values in (x, y)))

@@ -119,6 +119,8 @@ def test_blocks_of_resamples_and_what_is_kept_change_nothing(monkeypatch: pytest
     kept = Against(y, methods=method, seeds=seed)
     assert [kept.correlation(values) for values in (x, other, -x)] == plain
     monkeypatch.setattr("analysis.rank_correlation.AT_ONCE", 7 * x.size)
+    assert Against(y, methods=method, seeds=seed).correlation(x) == plain[0]
+    monkeypatch.setattr("analysis.rank_correlation.KEPT", 0)
     blocks = Against(y, methods=method, seeds=seed)
     assert [blocks.correlation(values) for values in (x, other, -x)] == plain
 

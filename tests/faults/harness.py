@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = RAW | {
     "search": {"trials": 10, "startup": 3},
 }
 COMMAND = "import sys; from tests.faults.harness import run_without_report as run; sys.exit(run())"
+PASSED_ON = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}  # or a busy machine stops Ray
 NOT_PASSED_ON = ("RAY_", "PYTHONDONTWRITEBYTECODE")  # the command is started so often that compiling it again matters
 
 
@@ -59,8 +60,7 @@ class Sweep:
         tracking = [] if "--tracking-uri" in options else ["--no-tracking"]
         self.arguments = [str(a) for a in ("--config", config, "--out", folder, *tracking, *options)]
         clean = {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED_ON)}
-        own = {"FAULTS_DIR": str(self.place), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        self.environment = clean | own | (environment or {})
+        self.environment = clean | PASSED_ON | {"FAULTS_DIR": str(self.place)} | (environment or {})
 
     @property
     def dir(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.harness import Sweep, Undisturbed, settle
+from tests.faults.harness import PASSED_ON, Sweep, Undisturbed, settle
 from tests.faults.ledger import LEDGER
 from tests.faults.looks import descendants
 
@@ -24,17 +25,26 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of one machine that takes no cells; its processes know where the sweep in `tmp_path` gets orders."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("FAULTS_DIR", str(tmp_path / "sweep" / "orders"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name, value in (PASSED_ON | {"FAULTS_DIR": str(tmp_path / "sweep" / "orders")}).items():
+        monkeypatch.setenv(name, value)
     made = Cluster(head_node_args={"num_cpus": 0, "object_store_memory": MEMORY}, initialize_head=True)
     yield made
     made.shutdown()
 
 
-def has_begun(node: Any, sweep: Sweep) -> bool:
-    """Whether a process of this node has begun a trial."""
+def processes_on(node: Any) -> set[int]:
+    """The workers of a node, and what else its raylet has started."""
     (raylet,) = node.all_processes["raylet"]
-    return bool({pid for pid, _ in sweep.starts()} & descendants(raylet.process.pid).keys())
+    return set(descendants(raylet.process.pid))
+
+
+def lose(cluster: Any, node: Any) -> None:
+    """As if somebody pulled the plug; workers alone would outlive their raylet for a moment."""
+    workers = processes_on(node)
+    cluster.remove_node(node, allow_graceful=False)
+    for pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_node_joins_late_and_another_is_lost(undisturbed: Undisturbed, cluster: Any, tmp_path: Path) -> None:
@@ -48,9 +58,9 @@ def test_a_node_joins_late_and_another_is_lost(undisturbed: Undisturbed, cluster
     def disturb() -> bool:
         if not late and under_way in [trial for _, trial in sweep.starts()]:
             late.append(cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
-        if not late or not has_begun(late[0], sweep):
+        if not late or not {pid for pid, _ in sweep.starts()} & processes_on(late[0]):
             return False
-        cluster.remove_node(first, allow_graceful=False)
+        lose(cluster, first)
         (sweep.place / "hang").unlink()
         return True
 
