@@ -39,9 +39,10 @@ WHAT = {
 
 
 class Cost(NamedTuple):
-    """Of a phase: seconds without imports, and the largest resident memory of the process in MB."""
+    """Of a phase, without imports: seconds by the clock and of this process alone, and its largest resident memory."""
 
-    seconds: float
+    wall: float
+    cpu: float
     megabytes: float
 
 
@@ -115,12 +116,12 @@ def child(phase: str, config: Path, inline: bool) -> None:
     """Do a phase in this process and print its cost."""
     work = prepared(phase, config, inline)
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
-        start = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         code = work()
-        seconds = time.perf_counter() - start
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if code == 1:
         raise SystemExit(f"{phase} failed")
-    print(json.dumps(Cost(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
+    print(json.dumps(Cost(wall, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
 
 
 def cost_of(phase: str, config: Path, inline: bool) -> Cost:
@@ -138,29 +139,34 @@ def measured(studies: int, folder: Path, inline: bool) -> Run:
     costs = {}
     for phase in PHASES:
         costs[phase] = cost_of(phase, config, inline)
-        told = f"{phase} {costs[phase].seconds:.1f} s, {costs[phase].megabytes:.0f} MB"
-        print(f"{studies} studies: {told}", file=sys.stderr, flush=True)
+        wall, cpu, megabytes = costs[phase]
+        told = f"{wall:.1f} s, {cpu:.1f} s of CPU, {megabytes:.0f} MB"
+        print(f"{studies} studies, {phase}: {told}", file=sys.stderr, flush=True)
     found = sum(path.read_bytes().count(b"\n") for path in folder.glob("scale/records/*nudge*/*.jsonl"))
     if found != studies * PER_STUDY:
         raise RuntimeError(f"{found} trials instead of {studies * PER_STUDY}: the attack did not take everywhere")
     return Run(found, costs)
 
 
-def per_trial(run: Run, base: Run, phase: str) -> float:
+def seconds(run: Run, phase: str, clock: str) -> float:
+    return float(getattr(run.costs[phase], clock))
+
+
+def per_trial(run: Run, base: Run, phase: str, clock: str) -> float:
     """Milliseconds that each further trial takes beyond the base."""
-    return 1000 * (run.costs[phase].seconds - base.costs[phase].seconds) / (run.trials - base.trials)
+    return 1000 * (seconds(run, phase, clock) - seconds(base, phase, clock)) / (run.trials - base.trials)
 
 
-def table(base: Run, runs: Sequence[Run]) -> Iterator[str]:
+def table(base: Run, runs: Sequence[Run], clock: str) -> Iterator[str]:
     """Markdown."""
     sizes = [f"{run.trials:,}" for run in runs]
     yield "| phase | fixed, s | " + " | ".join(f"ms at {size}" for size in sizes) + " | growth | MB |"
     yield "|---|" + "---|" * (len(runs) + 3)
     for phase in PHASES:
-        each, most = [per_trial(run, base, phase) for run in runs], runs[-1].costs[phase].megabytes
-        yield line(WHAT[phase], base.costs[phase].seconds, each, f"{most:,.0f}")
-    fixed = sum(base.costs[phase].seconds for phase in PHASES)
-    whole = [sum(per_trial(run, base, phase) for phase in PHASES) for run in runs]
+        each, most = [per_trial(run, base, phase, clock) for run in runs], runs[-1].costs[phase].megabytes
+        yield line(WHAT[phase], seconds(base, phase, clock), each, f"{most:,.0f}")
+    fixed = sum(seconds(base, phase, clock) for phase in PHASES)
+    whole = [sum(per_trial(run, base, phase, clock) for phase in PHASES) for run in runs]
     yield line("all", fixed, whole, f"{max(cost.megabytes for cost in runs[-1].costs.values()):,.0f}")
 
 
@@ -172,7 +178,7 @@ def line(name: str, fixed: float, each: Sequence[float], most: str) -> str:
 def planned(folder: Path) -> tuple[float, int]:
     """Wall seconds of the command `--dry-run` on a sweep of a million trials, and how many it tells."""
     config = write_config(folder, settings(2000, rates=(1.0, 0.8, 0.6, 0.4, 0.2), methods=20))
-    command = [sys.executable, "sweeps/budget_sweep.py", "--dry-run", "--config", config, "--out", folder]
+    command = [sys.executable, "sweeps/budget_sweep.py", "--dry-run", "--config", str(config), "--out", str(folder)]
     start = time.perf_counter()
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (trials,) = (int(words.split()[3]) for words in told.splitlines() if words.startswith("trials "))
@@ -183,6 +189,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="trials, times 100")
     parser.add_argument("--inline", action="store_true", help="in one process, without Ray")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: of the driver's process, where others are at work",
+    )
     parser.add_argument("--out", type=Path, help="folder that is kept (default: a temporary one)")
     parser.add_argument("--no-plan", action="store_true", help="without the plan of a million trials")
     parser.add_argument("--child", choices=PHASES, help=argparse.SUPPRESS)
@@ -195,10 +207,10 @@ def main() -> None:
         out = options.out.resolve() if options.out else Path(temporary)
         base = measured(1, out / "1", options.inline)
         runs = [measured(size // PER_STUDY, out / str(size // PER_STUDY), options.inline) for size in options.sizes]
-        print("\n".join(table(base, runs)))
+        print("\n".join(table(base, runs, options.clock)))
         if not options.no_plan:
-            seconds, trials = planned(out / "plan")
-            print(f"\n`--dry-run` of {trials:,} trials: {seconds:.1f} s")
+            wall, trials = planned(out / "plan")
+            print(f"\n`--dry-run` of {trials:,} trials: {wall:.1f} s")
 
 
 if __name__ == "__main__":

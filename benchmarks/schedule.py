@@ -36,6 +36,7 @@ from sweeps.worker import Result
 from unlearn_core.checks import InputError
 
 SLOTS = (8, 16, 32, 64, 128, 256, 512)
+DRIVER = 0.05  # seconds that it takes to start a cell on Ray
 WAYS = ("as it is", "without longest first", "studies never split")
 
 
@@ -57,12 +58,12 @@ class InOrder(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """places: cells that run at once. ahead: further cells that are handed out early. overhead: seconds that a cell
-    takes besides its work."""
+    """places: cells that run at once. ahead: further cells that are handed out early. driver: seconds that the driver
+    takes to start a cell, one after the other."""
 
     places: int
     ahead: int = 0
-    overhead: float = 0.0
+    driver: float = 0.0
 
 
 class Clock:
@@ -83,13 +84,13 @@ def simulate(
     running: list[tuple[float, int, Cell]] = []
     with mock.patch.object(schedule.time, "monotonic", clock):
         queue = kind(sweep, Missing(reference_cells(sweep), study_cells(sweep)), records, whole_studies=whole_studies)
-        most, count = cluster.places + cluster.ahead, 0
+        most, count, begun = cluster.places + cluster.ahead, 0, 0.0
         while True:
             while len(waiting) + len(running) < most and (cell := queue.next(most)) is not None:
                 waiting.append(cell)
             while waiting and len(running) < cluster.places:
-                cell, count = waiting.popleft(), count + 1
-                heapq.heappush(running, (clock.now + cluster.overhead + records.begin(cell), count, cell))
+                cell, count, begun = waiting.popleft(), count + 1, max(begun, clock.now) + cluster.driver
+                heapq.heappush(running, (begun + records.begin(cell), count, cell))
             if not running:
                 return clock.now
             clock.now, _, cell = heapq.heappop(running)
@@ -146,11 +147,11 @@ def enlarged(sweep: Sweep, attacks: int, trials: int | None) -> Sweep:
     return dataclasses.replace(sweep, attacks=copies if attacks > 1 else sweep.attacks, search=search)
 
 
-def table(sweep: Sweep, measured: Measured, cells: Sequence[int], overhead: float) -> list[dict[str, float]]:
+def table(sweep: Sweep, measured: Measured, slots: Sequence[int], driver: float) -> list[dict[str, float]]:
     """One row per number of places: ideal makespan in seconds, and the share of it that each way reaches."""
     best, rows = ideal(sweep, measured), []
-    for places in cells:
-        cluster, least = Cluster(places, ahead=max(16, places), overhead=overhead), best.makespan(places)
+    for places in slots:
+        cluster, least = Cluster(places, ahead=max(16, places), driver=driver), best.makespan(places)
         rows.append(
             {
                 "places": places,
@@ -186,16 +187,17 @@ def main() -> None:
     parser.add_argument("--attacks", type=int, default=1, metavar="N", help="copies of each attack")
     parser.add_argument("--trials", type=int, metavar="N", help="proposals per study (default: as measured)")
     parser.add_argument("--slots", type=int, nargs="+", default=SLOTS, help="GPUs, with one cell on each")
-    parser.add_argument("--overhead", type=float, default=0.05, metavar="S", help="seconds per cell besides its work")
+    parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="as if all took X times as long")
+    parser.add_argument("--driver", type=float, default=DRIVER, metavar="S", help="seconds to start a cell")
     parser.add_argument("--figure", type=Path, metavar="STEM", help="draw STEM.png and STEM.pdf")
     options = parser.parse_args()
-    measured = Measured(read_trials(options.sweep))
+    measured = Measured(read_trials(options.sweep), options.scale)
     sweep = enlarged(Sweep.from_dict(read_manifest(options.sweep)["spec"]), options.attacks, options.trials)
     if sweep.ensemble.members:
         raise InputError("ensemble.members must be 0: the seconds of an ensemble's models are recorded nowhere")
     best, count = ideal(sweep, measured), len(study_cells(sweep))
     print(f"{count} studies; work {best.work:,.0f} s, longest chain {best.chain:,.0f} s\n")
-    rows = table(sweep, measured, options.slots, options.overhead)
+    rows = table(sweep, measured, options.slots, options.driver)
     print("| GPUs | ideal, s | " + " | ".join(WAYS) + " |\n|---|---|---|---|---|")
     for row in rows:
         shares = " | ".join(f"{row[name]:.0%}" for name in WAYS)

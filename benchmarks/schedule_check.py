@@ -11,7 +11,7 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-from benchmarks.schedule import Cluster, ideal, simulate
+from benchmarks.schedule import DRIVER, Cluster, ideal, simulate
 from benchmarks.schedule_costs import Measured
 from benchmarks.worker_scaling import in_process
 from sweeps.overrides import apply
@@ -37,7 +37,7 @@ def main() -> None:
         if predicted is not None:
             best, foretold = predicted
             print(f"| {best:.0f} | {foretold:.0f} | {times.work:.0f} | {foretold / times.work - 1:+.0%} |", flush=True)
-        cluster = Cluster(WORKERS, ahead=WORKERS, overhead=times.cell)
+        cluster = Cluster(WORKERS, ahead=WORKERS, driver=DRIVER)
         predicted = ideal(sweep, measured).makespan(WORKERS), simulate(cluster, sweep, measured)
 
 

@@ -26,9 +26,10 @@ class Kind(NamedTuple):
 
 
 class Measured:
-    """The finished trials of a sweep. Raises KeyError for a cell of which there is no like."""
+    """The finished trials of a sweep, as if all had taken `scale` times as long."""
 
-    def __init__(self, trials: Sequence[Trial]) -> None:
+    def __init__(self, trials: Sequence[Trial], scale: float = 1.0) -> None:
+        self.scale = scale
         self._alike: dict[Kind, list[Trial]] = defaultdict(list)
         self._same: dict[tuple[Kind, float, int | None, int], Trial] = {}
         rung_seconds: dict[str, list[float]] = defaultdict(list)
@@ -48,10 +49,13 @@ class Measured:
 
     def seconds_of(self, cell: Cell) -> float:
         """Of a trial of a study."""
-        return float(self.trial(cell)["trial_seconds"])
+        return float(self.trial(cell)["trial_seconds"]) * self.scale
 
     def seconds(self, cell: Cell) -> float:
         """Of a cell that is no study. What it takes to measure references is reckoned from the trials of studies."""
+        return self._seconds(cell) * self.scale
+
+    def _seconds(self, cell: Cell) -> float:
         if cell.kind == "reference":
             rungs = self._find(cell, "retrain_at_budget", "reference")["rungs"]
             models = len(rungs) + 3  # corrupted, oracle, and mostly a second oracle

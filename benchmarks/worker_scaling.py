@@ -97,7 +97,7 @@ def run_sweep(sweep: Sweep, out: Path, workers: int) -> Times:
     if schedule.failed:
         raise RuntimeError(f"{schedule.failed[0].cell.name}: {schedule.failed[0].error}")
     ray, fit, idle, longer = (later - before for before, later in itertools.pairwise(clock))
-    return Times(ray, idle, fit, (longer - idle) / MORE * workers)
+    return Times(ray, idle, fit, (longer - idle) / MORE)
 
 
 def in_process(sweep: Sweep, out: Path, workers: int) -> Times:

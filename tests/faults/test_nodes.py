@@ -72,6 +72,7 @@ def test_a_node_joins_late_and_another_is_lost(undisturbed: Undisturbed, cluster
 
 def test_a_ray_that_dies_under_its_driver(undisturbed: Undisturbed, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep")
+    sweep.order("hang", undisturbed.begun()[-1])  # workers outlive their Ray for a moment, in which they might finish
     process = sweep.start()
     assert sweep.wait(process, lambda: sweep.in_trial() is not None), sweep.said()
     (pid,) = [pid for pid, program in descendants(process.pid).items() if program == "raylet"]
@@ -79,5 +80,6 @@ def test_a_ray_that_dies_under_its_driver(undisturbed: Undisturbed, tmp_path: Pa
     sweep.wait(process)
     assert process.returncode == 1, sweep.said()
     assert "gone" in sweep.said().splitlines()[-1]
+    (sweep.place / "hang").unlink()
     sweep.finish()
     settle(sweep, undisturbed, "Ray's own process on the driver's machine killed", slots=2)

@@ -43,7 +43,7 @@ def test_one_worker_is_never_idle(done: Done, measured: Measured, kind: type[InO
     options = (kind,) if kind else ()
     found = simulate(Cluster(1), done.sweep, measured, *options)
     assert found == pytest.approx(ideal(done.sweep, measured).work)
-    whole = simulate(Cluster(1, overhead=1.0), done.sweep, measured, *options, whole_studies=True)
+    whole = simulate(Cluster(1, driver=1.0), done.sweep, measured, *options, whole_studies=True)
     cells = 2 + 5 + len(reference_cells(done.sweep)) + len(study_cells(done.sweep))
     assert whole == pytest.approx(found + cells)
 
@@ -56,6 +56,13 @@ def test_endless_workers_take_the_longest_chain(done: Done, measured: Measured) 
     )
     whole = simulate(Cluster(1000), done.sweep, measured, whole_studies=True)
     assert whole == pytest.approx(TRAINING + REFERENCE + longest * TRIAL)
+
+
+def test_the_driver_starts_one_cell_after_the_other(done: Done, measured: Measured) -> None:
+    """With 100 s per cell all others end while it starts the next: the last to begin is the last to end."""
+    taken = simulate(Cluster(1000, driver=100.0), done.sweep, measured)
+    cells = 2 + 5 + len(reference_cells(done.sweep)) + 2 * 3 + confirmations(done)
+    assert taken == pytest.approx(cells * 100.0 + TRIAL, abs=TRAINING + REFERENCE + 3 * TRIAL)
 
 
 def test_no_number_of_workers_beats_the_ideal(done: Done, measured: Measured) -> None:
