@@ -11,6 +11,7 @@ from sweeps.cell import Cell
 from sweeps.proposals import proposal_count
 from sweeps.schedule import Case
 from sweeps.spec import Sweep
+from sweeps.status import searched
 from sweeps.store import Trial
 from sweeps.study import Study
 
@@ -35,7 +36,7 @@ class Measured:
         rung_seconds: dict[str, list[float]] = defaultdict(list)
         for trial in trials:
             studied = trial["proposal"] is not None
-            kind = Kind(trial["attack"], trial["study"].split("--")[1] if studied else trial["method"], trial["stage"])
+            kind = Kind(trial["attack"], searched(trial) if studied else trial["method"], trial["stage"])
             self._alike[kind].append(trial)
             self._same[kind, trial["discovery_rate"], trial["proposal"], trial["seed"]] = trial
             if studied and trial["rungs"]:

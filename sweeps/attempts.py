@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from sweeps.cell import Cell
 from sweeps.files import Folder, asked, child, s3
-from sweeps.leases import TAKEN, Holder, holder_of
+from sweeps.leases import TAKEN, Holder, holder_of, this_machine
 
 LOSSES = 3  # lost processes at the same place, after which it is not tried again
 START = "start"  # whatever comes before a cell's first trial; in a cell without trials of its own everything
@@ -29,12 +29,13 @@ class ProcessLostError(RuntimeError):
 
 class Note(NamedTuple):
     """at: id of a trial, or START. losses: lost processes before this one, by what they were at. run: which run of the
-    command it was. inline: whether the worker was the command itself."""
+    command it was. inline: whether the worker was the command itself. machine: where it was."""
 
     at: str
     losses: dict[str, int]
     run: str
     inline: bool
+    machine: str
 
 
 class Attempts:
@@ -51,7 +52,7 @@ class Attempts:
         lost = self._losses.get(at, 0)
         if at != START:  # what was lost elsewhere did not happen again
             self._losses = {at: lost} if lost else {}
-        note = Note(at, self._losses, self._run, self._inline)
+        note = Note(at, self._losses, self._run, self._inline, this_machine())
         _write(self._path, json.dumps(note._asdict()).encode())
         return lost
 
@@ -64,12 +65,14 @@ def losses_after(note: Note | None, run: str) -> dict[str, int]:
 
     A run of the command counts those before the first trial afresh. It also takes no count of the process that ended
     with the run before, together with the command; unless it was the command itself, which a trial may have killed.
+    Nor is a process counted that was lost on another machine than the next one runs on: that machine may be gone.
     """
     if note is None:
         return {}
+    here = note.machine == this_machine()
     same = note.run == run
     losses = {at: count for at, count in note.losses.items() if same or at != START}
-    if same or (note.inline and note.at != START):
+    if here and (same or (note.inline and note.at != START)):
         losses[note.at] = losses.get(note.at, 0) + 1
     return losses
 

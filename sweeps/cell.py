@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sweeps.ensemble import REFERENCES
-from sweeps.files import Folder
+from sweeps.files import Folder, StorageError
 from sweeps.proposals import proposal_count
 from sweeps.references import reference_methods
 from sweeps.spec import SINGLE, Method, Sweep
 from sweeps.store import Trial, read_cell
+
+IN_SIGHT = 90.0  # seconds: folders on NFS are looked at again after at most 60
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,18 @@ def reference_trials(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> dict[int, l
     seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
     names = {seed: Cell("reference", cell.attack, cell.discovery_rate, seed=seed).name for seed in seeds}
     return {seed: read_cell(sweep_dir, name) for seed, name in names.items()}
+
+
+def await_references(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> dict[int, list[Trial]]:
+    """Those of a study that is begun: they are recorded, but where machines share a folder, what one wrote can take a
+    while to be seen by others. Raises StorageError if it does not come into sight."""
+    end = time.monotonic() + IN_SIGHT
+    while not all((found := reference_trials(sweep, sweep_dir, cell)).values()):
+        if time.monotonic() > end:
+            unseen = [seed for seed, trials in found.items() if not trials]
+            raise StorageError(f"{sweep_dir} does not show the references of {cell.attack} with seeds {unseen}")
+        time.sleep(1)
+    return found
 
 
 def attack_took(sweep: Sweep, sweep_dir: Folder, attack: str, rate: float, *, unknown: bool) -> dict[int, bool]:

@@ -29,7 +29,6 @@ class Costs:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self._taken: dict[Kind, tuple[float, float]] = {}  # seconds, and trainings that were counted for them
-        self._longest: dict[str, float] = {}
 
     def counted(self, cell: Cell) -> float:
         """In trainings from scratch, which is what budgets are shares of."""
@@ -40,6 +39,11 @@ class Costs:
         if cell.kind == "ensemble":
             return float(MODELS_PER_MEMBER) if cell.member >= 0 else 1.0
         return climbs_in(self.sweep, cell) * max(self.sweep.budgets)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was learned, so that what is expected is in seconds."""
+        return bool(self._taken)
 
     def learn(self, cell: Cell, seconds: float) -> None:
         """A cell was done from its beginning and took so long."""

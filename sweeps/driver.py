@@ -47,6 +47,7 @@ class Driver:
         self.address = options.address or os.environ.get("RAY_ADDRESS") or "local"
         cpus = sweep.resources.cpus
         self.gpus = gpus = sweep.resources.gpus if options.gpu_fraction is None else options.gpu_fraction
+        asked = "resources.gpus" if options.gpu_fraction is None else "--gpu-fraction"
         self.local = self.address == "local" or options.inline
         runs_here = self.local and not options.dry_run  # a plan may be made on a machine without the hardware
         if runs_here and cpus > (os.cpu_count() or 1):
@@ -54,7 +55,7 @@ class Driver:
         self.place = Place(
             self.out,
             options.data_root.resolve() if options.data_root else None,
-            pick_device(gpus) if runs_here else ("cuda" if gpus else "cpu"),
+            pick_device(gpus, asked) if runs_here else ("cuda" if gpus else "cpu"),
             max(1, int(cpus)),
             options.download,
             self.store,
@@ -168,7 +169,7 @@ class Driver:
 
     def _work(self, left: Missing) -> Schedule:
         """Run what is left; returns the schedule at its end."""
-        schedule = Schedule(self.sweep, left, Recorded(self.sweep, self.dir, self.replica.pull))
+        schedule = Schedule(self.sweep, left, Recorded(self.sweep, self.dir, self.replica.pull_cell))
         if schedule.finished:
             print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
             return schedule

@@ -17,10 +17,12 @@ def export(sweep_dir: Path, target: Path | None = None) -> Path:
     """Write the archive (gzip-compressed tar) of the sweep in `sweep_dir`; returns its path.
 
     The records are compacted first, so that an unfinished sweep exports what is there. Raises InputError if there is no
-    sweep, no record, or the target exists.
+    sweep, no record, or the target exists or has no folder.
     """
     read_manifest(sweep_dir)
     path = target or sweep_dir.with_name(f"{sweep_dir.resolve().name}.tar.gz")
+    if not path.parent.is_dir():
+        raise InputError(f"--to {path} is in a folder that does not exist; make it, or name another file")
     if path.exists():
         raise InputError(f"--to {path} exists already; name another file")
     if compact(sweep_dir) is None:

@@ -42,13 +42,13 @@ def share_of(memory: Memory) -> float:
 
 
 def measured(sweep_dir: Folder, place: Place) -> Memory:
-    """What a cell of this sweep takes on the GPU of this process, which must be a fresh one. What does not even fit
-    on a whole GPU takes all of it."""
-    work = workbench(sweep_dir, place)
-    total = torch.cuda.get_device_properties(work.device).total_memory if work.device.type == "cuda" else 0
+    """What a cell of this sweep takes on the GPU of this process, which must be a fresh one; all of it where that
+    cannot be found out."""
+    total = torch.cuda.get_device_properties(0).total_memory if place.device == "cuda" else 0
     try:
-        try_out(work)
-    except torch.OutOfMemoryError:
+        try_out(workbench(sweep_dir, place))
+    except Exception as problem:  # whatever is wrong goes wrong in the cells, too, and is recorded there
+        log.warning("memory could not be measured, so every cell gets a whole GPU: %s", problem)
         return Memory(total, total)
     return Memory(torch.cuda.max_memory_reserved() + CONTEXT, total)
 

@@ -59,11 +59,11 @@ class Seen(NamedTuple):
 
 def this_process() -> Holder:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Holder(platform.node(), _machine(), os.getpid(), _born(os.getpid()), now, uuid.uuid4().hex)
+    return Holder(platform.node(), this_machine(), os.getpid(), _born(os.getpid()), now, uuid.uuid4().hex)
 
 
 @lru_cache(maxsize=1)
-def _machine() -> str:
+def this_machine() -> str:
     """The same for two processes that can see each other, and for no others."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -152,7 +152,7 @@ class Lease:
 
 def _is_free(path: Folder, seen: Seen) -> bool:
     holder = _parse(seen.data)
-    if holder is not None and holder.machine == _machine():
+    if holder is not None and holder.machine == this_machine():
         return not _lives(holder)
     return _age(path) > EXPIRY
 

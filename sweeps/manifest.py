@@ -20,11 +20,16 @@ NAME = "sweep.json"
 
 
 def read_manifest(sweep_dir: Folder) -> dict[str, Any]:
-    """Its content. Raises InputError if there is none."""
+    """Its content. Raises InputError if there is none, or it is damaged."""
     try:
-        return dict(json.loads((sweep_dir / NAME).read_text()))
+        content = dict(json.loads((sweep_dir / NAME).read_text()))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"there is no sweep in {sweep_dir}; name the folder with its {NAME}") from None
+    except (ValueError, TypeError):
+        content = {}
+    if "spec" not in content:
+        raise InputError(f"{sweep_dir / NAME} is damaged; delete it, and the sweep's own command writes it again")
+    return content
 
 
 def check_manifest(sweep: Sweep, replica: Replica) -> None:
@@ -66,7 +71,7 @@ def _begun(sweep: Sweep, place: Place, command: str) -> dict[str, Any]:
 def _difference(sweep: Sweep, sweep_dir: Path) -> str | None:
     """The first few settings in which the sweep in the folder differs from this one; None if it is the same."""
     manifest, here = read_manifest(sweep_dir), sweep.to_dict()
-    if manifest["identity"] == sweep.identity():
+    if manifest.get("identity") == sweep.identity():
         return None
     keys = [key for key in here if manifest["spec"].get(key) != here[key] and key not in ("name", "resources")]
     return "differs in " + ", ".join(keys[:4]) if keys else "made by other code or weights"

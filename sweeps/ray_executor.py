@@ -29,11 +29,13 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are the log
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep; Tune would call what is left finished
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_worker_niceness": "0",  # workers have the priority that the command was started with, not the lowest
 }
 PATIENCE = 5.0  # seconds for the head of a cluster to answer
 LOST_WORKERS = 10  # how often a cell is started again after a lost process or machine, before its progress is looked at
 MOST_CELLS = 2000  # in one fit: Tune keeps all of them in memory and writes all of them into every snapshot
-LEAST_AHEAD = 16
+ROUNDS = 50  # but at least so many cells for each place
+LEAST_AHEAD = 16  # cells that wait for a place on a cluster
 
 
 class RayExecutor:
@@ -59,6 +61,8 @@ class RayExecutor:
             )
         except (ConnectionError, ValueError) as problem:
             raise InputError(f"--address {address!r} leads to no Ray cluster: {problem}") from None
+        except Exception as problem:  # Ray has no class of its own for what goes wrong while it starts
+            raise ExecutorLostError(f"Ray did not start: {problem}") from None
         self._ray = ray
         self._share = {"cpu": cpus, "gpu": gpus}
         self._measures = share_gpus and gpus == 1
@@ -115,11 +119,12 @@ class RayExecutor:
         folder = local_copy(sweep_dir) / ".tune"
         shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
         watch = Watch(self._alive)
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST_CELLS)  # the searcher knows how many
+        most = max(MOST_CELLS, ROUNDS * self._places())  # at the end of a fit places stand empty: seldom, for many
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)  # the searcher knows how many
         tuner = tune.Tuner(
             tune.with_resources(trainable, share),
             tune_config=tune.TuneConfig(
-                search_alg=CellSearcher(queue, self._slots, most=MOST_CELLS), num_samples=-1, reuse_actors=True
+                search_alg=CellSearcher(queue, self._slots, most=most), num_samples=-1, reuse_actors=True
             ),
             run_config=tune.RunConfig(
                 name="cells",
@@ -143,11 +148,11 @@ class RayExecutor:
         here = self._ray.get_runtime_context().get_node_id()
         return any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == here)
 
-    def _slots(self) -> int:
-        """How many cells run or wait for a place at once. On a cluster that grows, those that wait are what it grows
-        for: by as much again as it is."""
+    def _slots(self) -> tuple[int, int]:
+        """How many cells run or wait for a place at once: as many again as there are places, so that none is ever
+        empty; and on a cluster that grows some more, which is what it grows for."""
         places = self._places()
-        return places + (places if self._local else max(LEAST_AHEAD, places))
+        return 2 * places, places + (places if self._local else max(LEAST_AHEAD, places))
 
     def _places(self) -> int:
         """How many cells the machines have room for now, or had a second ago."""

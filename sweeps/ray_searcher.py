@@ -15,31 +15,43 @@ from sweeps.worker import Result
 
 
 class CellSearcher(Searcher):
-    """Suggests the cells of a queue, at most `most` of them. slots: how many cells run and wait for a place at once."""
+    """Suggests the cells of a queue, at most `most` of them. slots: how many cells may be under way, the first number
+    without those that only make a cluster grow."""
 
-    def __init__(self, queue: Queue, slots: Callable[[], int], *, most: int) -> None:
+    def __init__(self, queue: Queue, slots: Callable[[], tuple[int, int]], *, most: int) -> None:
         super().__init__()
         self.queue, self.slots, self.left = queue, slots, most
         self.live: dict[str, Cell] = {}
+        self._ended: list[tuple[Cell, Result | None]] = []  # not told to the queue yet
 
     def suggest(self, trial_id: str) -> Any:
-        slots = self.slots()
-        if len(self.live) >= slots:
+        self._tell()
+        places, most = self.slots()
+        if len(self.live) >= most:
             return None
-        cell = self.queue.next(slots) if self.left else None
+        cell = self.queue.next(places) if self.left else None
         if cell is None:
-            return Searcher.FINISHED if not self.live else None
+            return Searcher.FINISHED if not self.live else None  # once all that ended has been told
         self.left -= 1
         self.live[trial_id] = cell
         return {"cell": asdict(cell)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Only takes note: Tune would take an error in here, say of the storage, for one of the cell."""
         cell = self.live.pop(trial_id)
         if error or result is None:
-            self.queue.lost(cell, "its worker was lost again and again, without any progress")
+            self._ended.append((cell, None))
         else:
             crowded = Cell(**json.loads(result["crowded"])) if result["crowded"] else None
-            self.queue.done(cell, Result(result["error"] or None, crowded))
+            self._ended.append((cell, Result(result["error"] or None, crowded)))
+
+    def _tell(self) -> None:
+        while self._ended:
+            cell, result = self._ended.pop(0)
+            if result is None:
+                self.queue.lost(cell, "its worker was lost again and again, without any progress")
+            else:
+                self.queue.done(cell, result)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune keeps a copy for restoring a fit, which is never done."""

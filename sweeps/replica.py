@@ -37,6 +37,12 @@ class Replica:
                 now = time.monotonic()
                 self._next = now + max(PAUSE, SHARE * (now - began))
 
+    def pull_cell(self, folder: str) -> None:
+        """Fetch what is new of one cell."""
+        if isinstance(self.home, Remote):
+            with self._lock, writing(self.dir):
+                self._fetch(self.home / "records" / folder, self.dir / "records" / folder, levels=1)
+
     def _pull(self, home: Remote) -> None:
         try:
             manifest = (home / "sweep.json").read_bytes()
@@ -51,16 +57,22 @@ class Replica:
             self._pull_records(home)
 
     def _pull_records(self, home: Remote) -> None:
-        there = {name: size for name, size in listing(home / "records", levels=2) if PART.fullmatch(name)}
-        here = dict(listing(self.dir / "records", levels=2))
-        for name in here.keys() - there.keys():
+        there = self._fetch(home / "records", self.dir / "records", levels=2)
+        for name in dict(listing(self.dir / "records", levels=2)).keys() - there:
             (self.dir / "records" / name).unlink()
+
+    def _fetch(self, folder: Remote, copy: Path, *, levels: int) -> set[str]:
+        """Get the records so many levels below a folder that the copy has not got; returns the names of all."""
+        cell = "" if levels == 2 else f"{copy.name}/"
+        there = {name: size for name, size in listing(folder, levels=levels) if PART.fullmatch(cell + name)}
+        here = dict(listing(copy, levels=levels))
         wanted = sorted(name for name, size in there.items() if here.get(name) != size)
         for start in range(0, len(wanted), AT_ONCE):
-            for name, data in contents(home / "records", wanted[start : start + AT_ONCE]):
-                path = self.dir / "records" / name
+            for name, data in contents(folder, wanted[start : start + AT_ONCE]):
+                path = copy / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)  # one that a crash cuts short has another size and is fetched again
+        return set(there)
 
     def push(self, *names: str) -> None:
         """Send files and folders that were made here; what does not exist is left out."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sweeps.attempts import Attempts
-from sweeps.cell import Cell, reference_trials, stage_of
+from sweeps.cell import Cell, await_references, reference_trials, stage_of
 from sweeps.ensemble import REFERENCES, measure_ensembles, train_members
 from sweeps.files import Folder
 from sweeps.guard import Guard, crowding
@@ -25,8 +25,10 @@ def run_cell(
     stopping: Callable[[], bool] = lambda: False,
     attempts: Attempts | None = None,
 ) -> int:
-    """Do what the cell's records say is missing; returns the number of new trials. Once `stopping`, a study begins no
-    further trial. Raises Crowded if there was not enough memory on a share of a GPU."""
+    """Do what the cell's records say is missing; returns the number of new trials. Once `stopping`, nothing more is
+    begun. Raises Crowded if there was not enough memory on a share of a GPU."""
+    if stopping():
+        return 0
     with crowding(work.place, cell):
         if cell.kind == "study":
             return run_study(work, sweep_dir, cell, stopping, attempts)
@@ -78,7 +80,7 @@ def run_study(
 ) -> int:
     """Propose and evaluate on the tuning scenarios, then confirm the choice on fresh ones; or one trial of that."""
     sweep, whole = work.sweep, cell.whole
-    references = {s: read_reference(t) for s, t in reference_trials(sweep, sweep_dir, whole).items()}
+    references = {s: read_reference(t) for s, t in await_references(sweep, sweep_dir, whole).items()}
     study, count = load_study(sweep, sweep_dir, whole), 0
     guard = Guard(work, cell, CellWriter(sweep_dir, cell.folder), attempts)
     proposals = proposal_count(sweep.search, study.methods)

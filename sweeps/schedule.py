@@ -2,7 +2,7 @@
 
 Cells form a graph: poison -> trained models -> references of a scenario -> studies of its attack (and ensembles between
 the two). Of those that can be begun, the one with the longest way to the end comes first. When fewer studies than slots
-are left, they are handed out trial by trial, so that none is left over alone at the end.
+are left, they are handed out trial by trial (unless trials take next to no time), so that none is left over alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from sweeps.cell import Cell, attack_took, ensemble_seeds, members, methods_of, trainings
+from sweeps.cell import Cell, attack_took, await_references, ensemble_seeds, members, methods_of, trainings
 from sweeps.costs import Costs, Kind, kind_of
 from sweeps.files import Folder
 from sweeps.plan import Missing
@@ -23,6 +23,8 @@ from sweeps.spec import Sweep
 from sweeps.store import read_cell
 from sweeps.study import load_study
 from sweeps.worker import Result
+
+BEGINNING = 0.05  # seconds that it takes to hand a cell to a worker; they are handed out one after the other
 
 Case = tuple[str, float]
 
@@ -51,24 +53,27 @@ class Records(Protocol):
 
 
 class Recorded:
-    """Of a sweep's folder. refresh: brings the folder up to date, where it is a copy."""
+    """Of a sweep's folder. refresh: brings a cell, of which it is told the folder, up to date where that is a copy."""
 
-    def __init__(self, sweep: Sweep, sweep_dir: Folder, refresh: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, sweep: Sweep, sweep_dir: Folder, refresh: Callable[[str], None] = lambda folder: None) -> None:
         self.sweep, self.dir, self.refresh = sweep, sweep_dir, refresh
 
     def ensembles(self, case: Case) -> list[Cell]:
-        self.refresh()
+        attack, rate = case
+        for seed in self.sweep.scenario_seeds:
+            self.refresh(Cell("reference", attack, rate, seed=seed).folder)
+        await_references(self.sweep, self.dir, Cell("study", attack, rate))
         seeds = ensemble_seeds(self.sweep, attack_took(self.sweep, self.dir, *case, unknown=False))
         cells = [Cell("ensemble", *case, seed=seed) for seed in seeds]
         return [cell for cell in cells if ensemble_missing(self.dir, cell)]
 
     def open(self, study: Cell) -> list[Cell]:
-        self.refresh()
+        self.refresh(study.folder)
         proposals = proposal_count(self.sweep.search, methods_of(self.sweep, study))
         return load_study(self.sweep, self.dir, study).open(proposals)
 
     def count(self, cell: Cell) -> int:
-        self.refresh()
+        self.refresh(cell.folder)
         return len(read_cell(self.dir, cell.folder))
 
 
@@ -126,6 +131,8 @@ class Schedule:
     def done(self, cell: Cell, result: Result) -> None:
         """A cell that was handed out has ended."""
         seconds = time.monotonic() - self._running.pop(cell)
+        if self.stopped and not result.error:  # it may have ended without being done
+            return
         if result.crowded:
             self._alone.append(replace(result.crowded, alone=True))
         elif result.error:
@@ -191,7 +198,11 @@ class Schedule:
         return self._ready[kind_of(first)].popleft()
 
     def _to_be_split(self, cell: Cell, slots: int) -> bool:
-        return cell in self._unbegun and len(self._unbegun) < slots and not self.whole_studies
+        """Not where trials are so short that one after the other is begun later than one worker would do them all."""
+        if self.whole_studies or cell not in self._unbegun or len(self._unbegun) >= slots:
+            return False
+        trial = replace(cell, proposal=0, stage="tuning")
+        return not self.costs.known or self.costs.expected(trial) >= BEGINNING * slots
 
     def _can_begin(self) -> bool:
         return any(self._ready.values()) or any(self._split.values())

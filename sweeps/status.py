@@ -58,7 +58,7 @@ def table(sweep: Sweep, replica: Replica) -> list[Line]:
     lines: dict[tuple[str, str], Line] = {}
     for trial in iter_trials(replica.dir):
         done[trial["study"]] += 1
-        key = trial["attack"], trial["study"].split("--")[1] if _studied(trial) else trial["stage"] + "s"
+        key = trial["attack"], searched(trial) if _studied(trial) else trial["stage"] + "s"
         lines.setdefault(key, Line(*key)).add(trial)
     left = missing(sweep, replica.dir)
     running = at_work_now(replica.home)
@@ -91,6 +91,11 @@ def trained_first(sweep: Sweep, left: Missing) -> dict[Cell, str]:
     needed = [trainings(sweep, cell) for cell in left.references]
     models = {model: "references" for poison, models in needed for model in (poison, *models)}
     return models | dict.fromkeys(members(sweep, left.studies), "ensembles")
+
+
+def searched(trial: Trial) -> str:
+    """The method of the study that a trial is of, or `best`."""
+    return str(trial["study"]).removeprefix(f"{trial['attack']}--").partition("--")[0]
 
 
 def _studied(trial: Trial) -> bool:

@@ -309,14 +309,14 @@ def _few(examples: Examples) -> Examples:
     return Examples(examples.inputs[:16], examples.targets[:16], examples.ids[:16])
 
 
-def pick_device(gpus: float) -> str:
+def pick_device(gpus: float, asked: str = "resources.gpus") -> str:
     """`cuda` if a share of a GPU is asked for and one is visible here."""
     if gpus <= 0:
         return "cpu"
     if not torch.cuda.is_available():
-        raise InputError(f"resources.gpus is {gpus:g}, but no GPU is visible on this machine; set resources.gpus=0")
+        raise InputError(f"{asked} is {gpus:g}, but no GPU is visible on this machine; set resources.gpus=0")
     if gpus > torch.cuda.device_count():
-        raise InputError(f"resources.gpus is {gpus:g}, but this machine has {torch.cuda.device_count()}; lower it")
+        raise InputError(f"{asked} is {gpus:g}, but this machine has {torch.cuda.device_count()}; lower it")
     return "cuda"
 
 

@@ -15,7 +15,7 @@ from sweeps import worker
 from sweeps.attempts import LOSSES, START, Attempts, Note, losses_after, noted
 from sweeps.cell import Cell, reference_cells
 from sweeps.files import Remote
-from sweeps.leases import Lease, this_process
+from sweeps.leases import Lease, this_machine, this_process
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.object_store import bucket, endpoint, keys
 from tests.sweeps.tiny import lines, tiny
@@ -32,6 +32,7 @@ from tests.sweeps.wild import (
     with_references,
 )
 
+HERE = this_machine()
 __all__ = ["_alone", "bucket", "endpoint", "undisturbed"]  # fixtures
 
 
@@ -135,12 +136,17 @@ def test_an_error_and_ctrl_c_are_no_losses(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "note, here, known",
     [
-        (Note("a", {}, "run 1", False), "run 1", {"a": 1}),
-        (Note("a", {"a": 1}, "run 1", False), "run 1", {"a": 2}),
-        (Note("a", {"a": 1}, "run 1", False), "run 2", {"a": 1}),  # stopped together with its command
-        (Note("a", {"a": 1}, "run 1", True), "run 2", {"a": 2}),  # it was the command, and may have been killed by a
-        (Note(START, {START: 1, "a": 1}, "run 1", False), "run 1", {START: 2, "a": 1}),
-        (Note(START, {START: 2, "a": 1}, "run 1", True), "run 2", {"a": 1}),
+        (Note("a", {}, "run 1", False, HERE), "run 1", {"a": 1}),
+        (Note("a", {"a": 1}, "run 1", False, HERE), "run 1", {"a": 2}),
+        (Note("a", {"a": 1}, "run 1", False, HERE), "run 2", {"a": 1}),  # stopped together with its command
+        (
+            Note("a", {"a": 1}, "run 1", True, HERE),
+            "run 2",
+            {"a": 2},
+        ),  # it was the command, and may have been killed by a
+        (Note(START, {START: 1, "a": 1}, "run 1", False, HERE), "run 1", {START: 2, "a": 1}),
+        (Note(START, {START: 2, "a": 1}, "run 1", True, HERE), "run 2", {"a": 1}),
+        (Note("a", {"a": 2}, "run 1", False, "a machine that was preempted"), "run 1", {"a": 2}),
     ],
 )
 def test_what_another_run_of_the_command_counts(note: Note, here: str, known: dict[str, int]) -> None:

@@ -13,9 +13,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sweeps.cell import reference_cells, study_cells
 from sweeps.interruption import two_stages
+from sweeps.plan import missing
+from sweeps.schedule import Recorded, Schedule
 from sweeps.store import read_trials
-from tests.sweeps.tiny import start, write_config
+from sweeps.workbench import Place
+from sweeps.worker import Result, work_cell
+from tests.sweeps.test_executors import prepare
+from tests.sweeps.tiny import start, tiny, write_config
 
 PLUGIN = Path(__file__).with_name("slow_method.py")
 EXECUTORS = pytest.mark.parametrize(
@@ -105,6 +111,22 @@ def test_a_run_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     trials = [trial for trial in read_trials(running.folder) if trial["method"] == "unhurried"]
     assert running.events().count("begin") == len(trials) == 8
     assert len({json.dumps([t["stage"], t["seed"]]) for t in trials}) == 8
+
+
+def test_nothing_is_begun_any_more(tmp_path: Path) -> None:
+    """Cells that were handed out, but not begun, are left as they are, whatever their kind."""
+    sweep = tiny()
+    folder = prepare(sweep, tmp_path)
+    (folder / ".stop").touch()
+    schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
+    while (cell := schedule.next(4)) is not None:
+        assert work_cell(folder, Place(tmp_path), cell) == Result()
+        schedule.stopped = True
+        schedule.done(cell, Result())
+    assert schedule.finished
+    for cell in (*reference_cells(sweep), *study_cells(sweep)):
+        assert work_cell(folder, Place(tmp_path), cell) == Result()
+    assert not (folder / "records").exists() and not (tmp_path / "store").exists()
 
 
 BACKGROUND = """

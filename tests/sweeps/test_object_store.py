@@ -288,12 +288,30 @@ def test_a_lease_of_another_machine_expires_by_the_clock_of_the_store(
     assert not path.exists()
 
 
+def test_one_cell_can_be_fetched_alone(
+    bucket: Remote, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    replica = Replica(bucket / "tiny")
+    studies = ("badnets--gd", "badnets--ssd")
+    for study in studies:
+        writer = CellWriter(replica.home, study)
+        for trial in (trial for trial in done.trials if trial["study"] == study):
+            writer.append(trial)
+    replica.pull_cell(studies[0])
+    assert {trial["study"] for trial in read_trials(replica.dir)} == {studies[0]}
+    assert read_cell(replica.dir, studies[0]) == read_cell(replica.home, studies[0]) != []
+    replica.pull_cell("nothing")
+    replica.pull()
+    assert {trial["study"] for trial in read_trials(replica.dir)} == set(studies)
+
+
 def test_a_beating_lease_does_not_expire(bucket: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps.leases, "BEAT", 0.3)
     monkeypatch.setattr(sweeps.leases, "EXPIRY", 3.5)
     lease = Lease(bucket / ".lock")
     assert lease.take() is None
-    monkeypatch.setattr(sweeps.leases, "_machine", lambda: "elsewhere")  # seen from another machine
+    monkeypatch.setattr(sweeps.leases, "this_machine", lambda: "elsewhere")  # seen from another machine
     time.sleep(5)
     assert Lease(bucket / ".lock").take() == lease.holder
     lease.release()

@@ -20,7 +20,7 @@ from sweeps.store import CellWriter, read_trials
 from sweeps.workbench import Place, Workbench
 from sweeps.worker import at_work
 from tests.sweeps.conftest import Done
-from tests.sweeps.tiny import record, tiny
+from tests.sweeps.tiny import record, run_fresh, tiny
 
 
 @pytest.fixture
@@ -98,6 +98,21 @@ def test_cells_that_train_or_try_one_thing_are_shown_where_they_belong(
             stack.enter_context(at_work(folder, cell))
         table = rows(ask(capsys, "status", folder))
     assert (table["references"][2], table[study.method][2], table["all"][2]) == ("2", "3", "5")
+
+
+def test_an_attack_may_have_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tiny(attacks=[{"name": "badnets", "label": "a--b", "fraction": 0.1, "size": 2}])
+    run_fresh(sweep, tmp_path)
+    (tmp_path / "tiny" / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
+    assert {"gd", "ssd"} <= rows(ask(capsys, "status", tmp_path / "tiny")).keys()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '"spec"'])
+def test_a_damaged_manifest_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (tmp_path / "sweep.json").write_text(content)
+    for question in ("status", "failures", "export"):
+        assert main([question, str(tmp_path)]) == 2
+        assert "sweep.json is damaged; delete it" in capsys.readouterr().err
 
 
 def test_a_dead_worker_is_not_shown_as_running(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

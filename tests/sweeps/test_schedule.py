@@ -22,6 +22,12 @@ ATTACKS = [{"name": "badnets", "label": label, "fraction": 0.1, "size": size} fo
 OK = Result()
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that are only imagined take no time: neither does it to begin them."""
+    monkeypatch.setattr("sweeps.schedule.BEGINNING", 0.0)
+
+
 def sweep_of(**changes: Any) -> Sweep:
     seeds = {"tuning": [0, 7], "confirmation": [1, 2]}
     return tiny(**({"attacks": ATTACKS, "seeds": seeds, "search": {"trials": 6, "startup": 2, "batch": 2}} | changes))
@@ -180,6 +186,21 @@ def test_few_studies_fill_many_slots_and_a_batch_waits_for_the_one_before() -> N
     schedule.done(last, OK)
     second = list(iter(lambda: schedule.next(8), None))
     assert {(c.proposal, c.seed) for c in second} == {(p, s) for p in (2, 3) for s in (0, 7)}
+
+
+@pytest.mark.parametrize(("seconds", "split"), [(0.39, False), (0.41, True)])
+def test_trials_that_take_no_time_are_left_to_one_worker(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, split: bool
+) -> None:
+    monkeypatch.setattr("sweeps.schedule.BEGINNING", 0.05)
+    schedule, _ = scheduled(sweep_of(attacks=ATTACKS[:1], methods=["gd"]))
+    while (cell := schedule.next(8)) is not None and cell.kind != "study":
+        schedule.done(cell, OK)
+        study = Cell("study", "a", 1.0, "gd")
+        schedule.costs._taken.clear()
+        schedule.costs.learn(study, seconds * trials_in(schedule.sweep, study))
+    assert cell is not None
+    assert (cell.proposal >= 0) == split
 
 
 def test_whole_studies_can_be_asked_for() -> None:

@@ -38,6 +38,12 @@ def test_work_is_that_of_all_cells_and_the_chain_runs_through_one_of_each(done: 
     assert found.makespan(1000) == found.chain
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it takes to begin a cell is the simulation's business."""
+    monkeypatch.setattr("sweeps.schedule.BEGINNING", 0.0)
+
+
 @pytest.mark.parametrize("kind", [None, InOrder])
 def test_one_worker_is_never_idle(done: Done, measured: Measured, kind: type[InOrder] | None) -> None:
     options = (kind,) if kind else ()
