@@ -7,12 +7,14 @@ tensors are called after their checksum and `meta.json` comes last: without it t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ from sweeps.files import Folder, Remote, StorageError, child, put, writing
 from sweeps.leases import held
 from sweeps.recent import GIB, Recent
 
+ABANDONED = 3600.0  # seconds without a sign of its writer, after which a half-written artifact is nobody's
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 KEPT, KEPT_BYTES = 16, GIB  # artifacts that a read-only store could not take, in memory
 
@@ -61,7 +64,10 @@ class ArtifactStore:
             return found
         _make_parent(folder)
         with held(_lease(folder), lambda: _sound(folder)) as made_by_another:
-            return made_by_another or self._keep(folder, recipe, make())
+            if made_by_another:
+                return made_by_another
+            _clear_away(folder)
+            return self._keep(folder, recipe, make())
 
     def tensors(self, recipe: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The features that `recipe` makes, likewise."""
@@ -87,6 +93,15 @@ class ArtifactStore:
 def _lease(folder: Folder) -> Folder:
     name = f".{folder.name}.lease"
     return folder.with_name(name) if isinstance(folder, Path) else Remote(f"{folder.url.rpartition('/')[0]}/{name}")
+
+
+def _clear_away(folder: Folder) -> None:
+    """What writers of this artifact left behind when they were killed. One that still writes has done so lately."""
+    if isinstance(folder, Path):
+        for left in folder.parent.glob(f".{folder.name}-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(left)
 
 
 def _make_parent(folder: Folder) -> None:

@@ -70,20 +70,20 @@ class Driver:
             self.replica.pull()
             check_manifest(self.sweep, self.replica)
             left = missing(self.sweep, self.dir)
-            if left.references or left.studies:
-                self._check_work()
-            write_manifest(self.sweep, self.replica, self.place, self.command)
+            data = self._check_work() if left.references or left.studies else None
+            write_manifest(self.sweep, self.replica, self.place, self.command, data)
             with self._mirror():
                 schedule = self._work(left)
                 reported = self._report()
             self._print_ui_command()
         return 1 if _print_failures(schedule) or reported else 0
 
-    def _check_work(self) -> None:
-        """Whether all of it can be done. Its data is let go of again: workers have their own."""
+    def _check_work(self) -> str:
+        """Whether all of it can be done. Its data is let go of again, as workers have their own; returns its digest."""
         work = self._workbench()
         check_scenarios(work)
         check_data(work, self.dir)
+        return work.dataset.digest
 
     def _workbench(self) -> Workbench:
         """For checks here: the head of a cluster need not have the GPUs that its workers have."""

@@ -43,11 +43,13 @@ def check_manifest(sweep: Sweep, replica: Replica) -> None:
         )
 
 
-def write_manifest(sweep: Sweep, replica: Replica, place: Place, command: str) -> None:
-    """Write it, or bring the settings in it up to date where they change no result."""
+def write_manifest(sweep: Sweep, replica: Replica, place: Place, command: str, data: str | None) -> None:
+    """Write it, or bring the settings in it up to date where they change no result. data: digest of the data set, if
+    there is anything to do on it."""
     same = (replica.dir / NAME).exists() and _difference(sweep, replica.dir) is None
     before = read_manifest(replica.dir) if same else _begun(sweep, place, command)
     now = before | {"spec": sweep.to_dict()}  # plug-ins may have moved, resources may be others
+    now |= {"data": data} if data else {}
     if not same or now != before:
         put(replica.dir / NAME, json.dumps(now, indent=1).encode())
         replica.push(NAME)

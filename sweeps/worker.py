@@ -37,7 +37,10 @@ def workbench(sweep_dir: Folder, place: Place) -> Workbench:
     sweep = Sweep.from_dict(manifest["spec"])
     if manifest.get("identity") not in (None, sweep.identity()):
         raise InputError(f"{sweep_dir} was begun with other pretrained weights or code than this machine has now")
-    return Workbench(sweep, place)
+    work = Workbench(sweep, place)
+    if manifest.get("data") not in (None, work.dataset.digest):
+        raise InputError(f"{sweep_dir} was begun on other data than {work.dataset.name!r} is on this machine now")
+    return work
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 import sweeps.leases
-from sweeps.artifacts import Artifact, ArtifactStore, digest, read, write
+from sweeps.artifacts import ABANDONED, Artifact, ArtifactStore, digest, read, write
 
 RECIPE = {"rows": [1, 2], "lr": 0.1}
 CONTENT = {"flops": 123456789, "seconds": 0.1}
@@ -44,6 +45,19 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 def folder_of(store: ArtifactStore) -> Path:
     return store.root / "model" / digest(RECIPE)
+
+
+def test_what_a_killed_writer_left_is_cleared_away_by_the_next(tmp_path: Path) -> None:
+    store, folder = ArtifactStore(tmp_path), tmp_path / "model" / digest({"seed": 1})
+    old, young, other = (folder.with_name(name) for name in (f".{folder.name}-1", f".{folder.name}-2", ".other-1"))
+    for left in (old, young, other):
+        left.mkdir(parents=True)
+        (left / "tensors.safetensors").write_bytes(b"half")
+    long_ago = time.time() - 2 * ABANDONED
+    for left in (old, other):
+        os.utime(left, (long_ago, long_ago))
+    store.get("model", {"seed": 1}, lambda: Artifact({}, {}))
+    assert [left.exists() for left in (old, young, other)] == [False, True, True]
 
 
 def test_made_once_and_read_back_exactly(store: ArtifactStore) -> None:

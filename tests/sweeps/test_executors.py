@@ -20,8 +20,8 @@ from sweeps.ray_executor import RayExecutor, check_address
 from sweeps.schedule import Recorded, Schedule
 from sweeps.spec import Sweep
 from sweeps.store import count_trials, read_trials
-from sweeps.workbench import Place
-from sweeps.worker import work_cell
+from sweeps.workbench import Place, Workbench
+from sweeps.worker import work_cell, workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, run_fresh, science, tiny
 from unlearn_core.checks import InputError
@@ -125,3 +125,16 @@ def test_what_no_machine_has_is_said(
 def test_addresses_that_ray_resolves_itself_are_left_to_it() -> None:
     for address in ("local", "auto", "ray://10.0.0.1:10001"):
         check_address(address)
+
+
+def test_a_machine_with_other_data_takes_no_part(tmp_path: Path) -> None:
+    sweep = tiny()
+    folder = prepare(sweep, tmp_path)
+    workbench.cache_clear()
+    data = Workbench(sweep, Place(tmp_path)).dataset.digest
+    for digest, problem in ((data, False), ("other files", True)):
+        (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict(), "data": digest}))
+        workbench.cache_clear()
+        error = work_cell(folder, Place(tmp_path), reference_cells(sweep)[0]).error
+        assert ("was begun on other data than 'digits' is on this machine now" in (error or "")) == problem
+    workbench.cache_clear()
