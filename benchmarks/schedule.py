@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import heapq
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from sweeps.cell import Cell, reference_cells, study_cells, trainings
 from sweeps.manifest import read_manifest
 from sweeps.plan import Missing
 from sweeps.proposals import known_to
+from sweeps.ray_executor import LEAST_AHEAD, MOST_CELLS, ROUNDS
 from sweeps.schedule import Schedule, case_of
 from sweeps.spec import Sweep
 from sweeps.store import read_trials
@@ -59,11 +61,12 @@ class InOrder(Schedule):
 @dataclasses.dataclass(frozen=True)
 class Cluster:
     """places: cells that run at once. ahead: further cells that are handed out early. driver: seconds that the driver
-    takes to start a cell, one after the other."""
+    takes to start a cell, one after the other. fit: cells after which it waits for the end of all before it goes on."""
 
     places: int
     ahead: int = 0
     driver: float = 0.0
+    fit: int = sys.maxsize
 
 
 class Clock:
@@ -84,15 +87,20 @@ def simulate(
     running: list[tuple[float, int, Cell]] = []
     with mock.patch.object(schedule.time, "monotonic", clock):
         queue = kind(sweep, Missing(reference_cells(sweep), study_cells(sweep)), records, whole_studies=whole_studies)
-        most, count, begun = cluster.places + cluster.ahead, 0, 0.0
+        most, slots, count, begun = cluster.places + cluster.ahead, 2 * cluster.places, 0, 0.0
+        left = cluster.fit
         while True:
-            while len(waiting) + len(running) < most and (cell := queue.next(most)) is not None:
+            while left and len(waiting) + len(running) < most and (cell := queue.next(slots)) is not None:
                 waiting.append(cell)
+                left -= 1
             while waiting and len(running) < cluster.places:
                 cell, count, begun = waiting.popleft(), count + 1, max(begun, clock.now) + cluster.driver
                 heapq.heappush(running, (begun + records.begin(cell), count, cell))
-            if not running:
+            if not running and queue.finished:
                 return clock.now
+            if not running:
+                left = cluster.fit
+                continue
             clock.now, _, cell = heapq.heappop(running)
             records.end(cell)
             queue.done(cell, Result())
@@ -151,7 +159,8 @@ def table(sweep: Sweep, measured: Measured, slots: Sequence[int], driver: float)
     """One row per number of places: ideal makespan in seconds, and the share of it that each way reaches."""
     best, rows = ideal(sweep, measured), []
     for places in slots:
-        cluster, least = Cluster(places, ahead=max(16, places), driver=driver), best.makespan(places)
+        fit = max(MOST_CELLS, ROUNDS * places)
+        cluster, least = Cluster(places, ahead=max(LEAST_AHEAD, places), driver=driver, fit=fit), best.makespan(places)
         rows.append(
             {
                 "places": places,

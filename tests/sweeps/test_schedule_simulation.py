@@ -85,3 +85,11 @@ def test_a_larger_sweep_has_copies_of_the_attacks(done: Done) -> None:
     assert len(study_cells(sweep)) == 3 * len(study_cells(done.sweep))
     assert sweep.search.trials == 7
     assert enlarged(done.sweep, attacks=1, trials=None) == done.sweep
+
+
+def test_between_two_fits_all_have_to_end(done: Done, measured: Measured) -> None:
+    whole = {"whole_studies": True}
+    without = simulate(Cluster(1000), done.sweep, measured, **whole)
+    after_each = simulate(Cluster(1000, fit=1), done.sweep, measured, **whole)
+    assert after_each == pytest.approx(ideal(done.sweep, measured).work)
+    assert without < simulate(Cluster(1000, fit=5), done.sweep, measured, **whole) < after_each
