@@ -1,7 +1,7 @@
 """The order of work: which cell can be begun now, given what is done. Knows nothing of where and how cells run.
 
 Cells form a graph: poison -> trained models -> references of a scenario -> studies of its attack (and ensembles between
-the two). Of those that can be begun, the one with the longest way to the end comes first. When fewer studies than slots
+the two). Of those that can be begun, what others wait for comes first, and of that what takes longest. When few studies
 are left, they are handed out trial by trial (unless trials take next to no time), so that none is left over alone.
 """
 
@@ -113,8 +113,11 @@ class Schedule:
         return sum(map(bool, self._needs.values())) + sum(map(len, self._studies.values()))
 
     def next(self, slots: int) -> Cell | None:
-        """The next cell to run, or None if there is none now; `slots` is how many run at once. The longest chain comes
-        first, what needs a whole GPU last: it waits for all that share one."""
+        """The next cell to run, or None if there is none now. slots: how many run or wait for a place, two to a place.
+
+        What others wait for comes first, and of that what takes longest; what needs a whole GPU comes last, as it has
+        to wait for all that share one.
+        """
         if self.stopped:
             return None
         while (cell := self._pop()) is not None:
@@ -202,7 +205,8 @@ class Schedule:
         if self.whole_studies or cell not in self._unbegun or len(self._unbegun) >= slots:
             return False
         trial = replace(cell, proposal=0, stage="tuning")
-        return not self.costs.known or self.costs.expected(trial) >= BEGINNING * slots
+        places = slots / 2  # the others wait for one
+        return not self.costs.known or self.costs.expected(trial) >= BEGINNING * places
 
     def _can_begin(self) -> bool:
         return any(self._ready.values()) or any(self._split.values())

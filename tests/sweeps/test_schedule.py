@@ -188,7 +188,7 @@ def test_few_studies_fill_many_slots_and_a_batch_waits_for_the_one_before() -> N
     assert {(c.proposal, c.seed) for c in second} == {(p, s) for p in (2, 3) for s in (0, 7)}
 
 
-@pytest.mark.parametrize(("seconds", "split"), [(0.39, False), (0.41, True)])
+@pytest.mark.parametrize(("seconds", "split"), [(0.19, False), (0.21, True)])
 def test_trials_that_take_no_time_are_left_to_one_worker(
     monkeypatch: pytest.MonkeyPatch, seconds: float, split: bool
 ) -> None:
