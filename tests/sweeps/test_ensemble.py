@@ -326,13 +326,8 @@ def test_members_are_trained_before_anything_is_studied(tmp_path: Path, monkeypa
     arguments = ["--config", str(config), "--out", str(tmp_path), "--inline", "--no-tracking"]
     assert main(arguments) == 0
     kinds = [kind for kind, _ in itertools.groupby(begun)]
-    assert kinds == [
-        ("training", False),
-        ("reference", False),
-        ("ensemble", True),
-        ("ensemble", False),
-        ("study", False),
-    ]
+    assert kinds[:3] == [("training", False), ("reference", False), ("ensemble", True)]
+    assert set(kinds[3:]) == {("ensemble", False), ("study", False)}
     assert begun.count(("ensemble", True)) == MEMBERS
     assert len(read_trials(tmp_path / "tiny")) == 3 + 2 * 4 + 1 + 2 + 1 + 2
     assert main(arguments) == 0
