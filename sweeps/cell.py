@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sweeps.ensemble import REFERENCES
@@ -132,12 +132,16 @@ def await_references(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> dict[int, l
     """Those of a study that is begun: they are recorded, but where machines share a folder, what one wrote can take a
     while to be seen by others. Raises StorageError if it does not come into sight."""
     end = time.monotonic() + IN_SIGHT
-    while not all((found := reference_trials(sweep, sweep_dir, cell)).values()):
+    while unseen := _unseen(sweep, found := reference_trials(sweep, sweep_dir, cell)):
         if time.monotonic() > end:
-            unseen = [seed for seed, trials in found.items() if not trials]
             raise StorageError(f"{sweep_dir} does not show the references of {cell.attack} with seeds {unseen}")
         time.sleep(1)
     return found
+
+
+def _unseen(sweep: Sweep, found: Mapping[int, Sequence[Trial]]) -> list[int]:
+    """The seeds without references, of those that get any."""
+    return [seed for seed in sweep.scenario_seeds if not found[seed]]
 
 
 def attack_took(sweep: Sweep, sweep_dir: Folder, attack: str, rate: float, *, unknown: bool) -> dict[int, bool]:

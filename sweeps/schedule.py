@@ -60,6 +60,8 @@ class Recorded:
 
     def ensembles(self, case: Case) -> list[Cell]:
         attack, rate = case
+        if not self.sweep.ensemble.members:
+            return []
         for seed in self.sweep.scenario_seeds:
             self.refresh(Cell("reference", attack, rate, seed=seed).folder)
         await_references(self.sweep, self.dir, Cell("study", attack, rate))
