@@ -40,10 +40,9 @@ class Costs:
             return float(MODELS_PER_MEMBER) if cell.member >= 0 else 1.0
         return climbs_in(self.sweep, cell) * max(self.sweep.budgets)
 
-    @property
-    def known(self) -> bool:
-        """Whether anything was learned, so that what is expected is in seconds."""
-        return bool(self._taken)
+    def knows(self, cell: Cell) -> bool:
+        """Whether cells of its kind have taught what they take."""
+        return kind_of(cell) in self._taken
 
     def learn(self, cell: Cell, seconds: float) -> None:
         """A cell was done from its beginning and took so long."""

@@ -208,7 +208,7 @@ class Schedule:
             return False
         trial = replace(cell, proposal=0, stage="tuning")
         places = slots / 2  # the others wait for one
-        return not self.costs.known or self.costs.expected(trial) >= BEGINNING * places
+        return not self.costs.knows(cell) or self.costs.expected(trial) >= BEGINNING * places
 
     def _can_begin(self) -> bool:
         return any(self._ready.values()) or any(self._split.values())
