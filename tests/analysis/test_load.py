@@ -19,7 +19,8 @@ from unlearn_core.checks import InputError
 def test_part_files_give_the_same_rows_as_the_table(tmp_path: Path, known_folder: Path) -> None:
     table = load_sweep(known_folder).rows
     parts = load_sweep(write_sweep(tmp_path / "parts", parts=True)).rows
-    pd.testing.assert_frame_equal(parts, table, check_dtype=False)
+    texts = dict.fromkeys(table.select_dtypes("category").columns, "str")  # repeated ones are kept once
+    pd.testing.assert_frame_equal(parts.astype(texts), table.astype(texts), check_dtype=False)
 
 
 def test_torn_lines_and_second_records_are_dropped(tmp_path: Path) -> None:
