@@ -390,7 +390,7 @@ def test_ctrl_c_leaves_a_sweep_that_can_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("run")
 def test_ctrl_c_on_ray_leaves_a_sweep_that_can_go_on(tmp_path: Path) -> None:
@@ -434,7 +434,7 @@ def test_from_command_to_report_on_ray(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("run")
 def test_a_driver_on_ray_killed_from_outside(tmp_path: Path) -> None:

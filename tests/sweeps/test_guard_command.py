@@ -61,6 +61,7 @@ def test_a_trial_that_crashes_the_command_again_and_again(tmp_path: Path) -> Non
 
 
 @pytest.mark.ray
+@pytest.mark.nightly  # tests/faults does both to the same command
 @pytest.mark.parametrize("way, why", [("sleeps", "TimeoutError"), ("crashes", "lost 3 times")])
 def test_on_ray_one_run_of_the_command_gets_over_it(tmp_path: Path, way: str, why: str) -> None:
     code, said = run(tmp_path, way, resources={"trial_timeout": 5})
