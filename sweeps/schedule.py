@@ -40,7 +40,8 @@ class Records(Protocol):
     """What the schedule has to know of the results so far."""
 
     def ensembles(self, case: Case) -> list[Cell]:
-        """Ensembles to be measured, once the references of an attack and discovery rate are there."""
+        """Ensembles to be measured, once the references of an attack and discovery rate are there. Asked once for each
+        of these, before anything else."""
         ...
 
     def open(self, study: Cell) -> list[Cell]:
@@ -60,8 +61,6 @@ class Recorded:
 
     def ensembles(self, case: Case) -> list[Cell]:
         attack, rate = case
-        if not self.sweep.ensemble.members:
-            return []
         for seed in self.sweep.scenario_seeds:
             self.refresh(Cell("reference", attack, rate, seed=seed).folder)
         await_references(self.sweep, self.dir, Cell("study", attack, rate))
