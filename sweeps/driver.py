@@ -76,7 +76,15 @@ class Driver:
                 schedule = self._work(left)
                 reported = self._report()
             self._print_ui_command()
-        return 1 if _print_failures(schedule) or reported else 0
+        return 1 if _print_failures(schedule) or self._print_left() or reported else 0
+
+    def _print_left(self) -> int:
+        """Says so if something is missing although nothing failed; returns how many cells that are."""
+        left = missing(self.sweep, self.dir)
+        cells = [cell.name for cell in (*left.references, *left.studies)]
+        if cells:
+            print(f"{len(cells)} cells are not complete, such as {cells[0]}; {AGAIN}", file=sys.stderr)
+        return len(cells)
 
     def _check_work(self) -> str:
         """Whether all of it can be done. Its data is let go of again, as workers have their own; returns its digest."""
