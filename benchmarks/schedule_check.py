@@ -6,31 +6,22 @@ the last, without start-up) beside what the simulation makes of the seconds of t
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import tempfile
 from pathlib import Path
 
 from benchmarks.schedule import DRIVER, Cluster, ideal, simulate
 from benchmarks.schedule_costs import Measured
-from benchmarks.worker_scaling import in_process
-from sweeps.overrides import apply
-from sweeps.spec import Sweep, read_preset
+from benchmarks.worker_scaling import asked, in_process
 from sweeps.store import read_trials
 
 WORKERS = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N")
-    options = parser.parse_args()
-    sweep = dataclasses.replace(Sweep.from_dict(apply(read_preset(options.preset), options.assignments)), name="check")
+    sweep, repeats = asked(__doc__ or "", "check")
     predicted = None
     print("| ideal, s | foretold, s | measured, s | off by |\n|---|---|---|---|")
-    for _ in range(options.repeats + 1):
+    for _ in range(repeats + 1):
         with tempfile.TemporaryDirectory() as out:
             times = in_process(sweep, Path(out), WORKERS)
             measured = Measured(list(read_trials(Path(out) / sweep.name)))

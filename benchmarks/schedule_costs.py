@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sweeps.cell import Cell
+from sweeps.cell import Case, Cell
 from sweeps.proposals import proposal_count
-from sweeps.schedule import Case
 from sweeps.spec import Sweep
 from sweeps.status import searched
 from sweeps.store import Trial

@@ -133,14 +133,19 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def asked(description: str, name: str) -> tuple[Sweep, int]:
+    """The sweep that the command line describes, under a name of its own, and how often it is to be run."""
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE")
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
     options = parser.parse_args()
     sweep = Sweep.from_dict(apply(read_preset(options.preset), options.assignments))
-    times = measure(dataclasses.replace(sweep, name="scaling"), options.repeats)
+    return dataclasses.replace(sweep, name=name), options.repeats
+
+
+def main() -> None:
+    times = measure(*asked(__doc__ or "", "scaling"))
     print("\n| workers | start of Ray, s | of workers, s | work, s | whole, s |\n|---|---|---|---|---|")
     for workers, runs in times.items():
         columns = ([run.ray for run in runs], [run.idle for run in runs], [run.work for run in runs])

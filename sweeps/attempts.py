@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.cell import Cell
-from sweeps.files import Folder, asked, child, s3
+from sweeps.files import Folder, asked, child, remove, s3
 from sweeps.leases import TAKEN, Holder, holder_of, this_machine
 
 LOSSES = 3  # lost processes at the same place, after which it is not tried again
@@ -57,7 +57,8 @@ class Attempts:
         return lost
 
     def end(self) -> None:
-        _remove(self._path)
+        with contextlib.suppress(OSError):
+            remove(self._path)
 
 
 def losses_after(note: Note | None, run: str) -> dict[str, int]:
@@ -117,11 +118,3 @@ def _write(path: Folder, data: bytes) -> None:
             path.write_bytes(data)
         else:
             s3().pipe_file(path.url, data)
-
-
-def _remove(path: Folder) -> None:
-    with contextlib.suppress(OSError), asked(path):
-        if isinstance(path, Path):
-            path.unlink(missing_ok=True)
-        else:
-            s3().rm_file(path.url)

@@ -13,6 +13,8 @@ from sweeps.references import reference_methods
 from sweeps.spec import SINGLE, Method, Sweep
 from sweeps.store import Trial, read_cell
 
+Case = tuple[str, float]
+
 IN_SIGHT = 90.0  # seconds: folders on NFS are looked at again after at most 60
 
 
@@ -57,6 +59,11 @@ class Cell:
         """The study that a single trial is of; any other cell as it was handed out first."""
         seed = -1 if self.kind == "study" else self.seed
         return replace(self, seed=seed, proposal=-1, stage="", alone=False)
+
+
+def case_of(cell: Cell) -> Case:
+    """What shares references: the studies and ensembles of an attack at a discovery rate wait for the same ones."""
+    return cell.attack, cell.discovery_rate
 
 
 def reference_cells(sweep: Sweep) -> list[Cell]:

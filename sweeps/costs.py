@@ -45,7 +45,7 @@ class Costs:
         return kind_of(cell) in self._taken
 
     def learn(self, cell: Cell, seconds: float) -> None:
-        """A cell was done from its beginning and took so long."""
+        """A cell took so long; one that was resumed counts as if it had been done from its beginning."""
         taken, counted = self._taken.get(kind_of(cell), (0.0, 0.0))
         self._taken[kind_of(cell)] = taken + seconds, counted + self.counted(cell)
 

@@ -76,7 +76,8 @@ class Driver:
                 schedule = self._work(left)
                 reported = self._report()
             self._print_ui_command()
-        return 1 if _print_failures(schedule) or self._print_left() or reported else 0
+        undone = _print_failures(schedule) or (any(left) and self._print_left())  # what was complete still is
+        return 1 if undone or reported else 0
 
     def _print_left(self) -> int:
         """Says so if something is missing although nothing failed; returns how many cells that are."""

@@ -159,8 +159,7 @@ def unwritable(folder: Folder) -> str | None:
     try:
         if isinstance(folder, Remote):
             put(folder / ".probe", b"")
-            with asked(folder):
-                s3().rm_file((folder / ".probe").url)
+            remove(folder / ".probe")
         else:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -208,10 +207,10 @@ def put(file: Folder, data: bytes) -> None:
 
 def remove(file: Folder) -> None:
     """Delete a file, if it is there."""
-    with writing(file):
+    with asked(file), contextlib.suppress(FileNotFoundError):
         if isinstance(file, Path):
-            file.unlink(missing_ok=True)
-        elif file.exists():
+            file.unlink()
+        else:
             s3().rm_file(file.url)
 
 

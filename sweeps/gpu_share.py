@@ -12,7 +12,7 @@ import torch
 
 from sweeps.files import Folder
 from sweeps.spec import Method
-from sweeps.workbench import Place, Workbench
+from sweeps.workbench import Place, Workbench, first_rows
 from sweeps.worker import workbench
 from unlearn_core.checks import InputError
 from unlearn_core.input_gradients import input_gradients
@@ -57,8 +57,7 @@ def try_out(work: Workbench) -> None:
     """A few steps of training and of every method, and one measurement, at the sizes that the sweep has."""
     train = work.dataset.train
     scenario = work.scenario(next(iter(work.sweep.attacks)), seed=0)
-    poisons = torch.arange(len(train), device=work.device) < max(1, round(scenario.attack.fraction * len(train)))
-    forget, retain = train.rows(poisons), train.rows(~poisons)
+    forget, retain = first_rows(train, max(1, round(scenario.attack.fraction * len(train))))
     model = scenario.fresh_model("memory")
     _advance(train_updates(model, train, work.sweep.recipe, scenario.streams("memory"), progress=lambda: 0.0))
     for method in work.sweep.methods.values():

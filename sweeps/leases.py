@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sweeps.files import Folder, Remote, asked, s3, writing
+from sweeps.files import Folder, Remote, asked, remove, s3, writing
 
 BEAT, EXPIRY = 10.0, 60.0  # seconds between signs of life, and without one until a lease is free for others
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between looks at the lease of another; the last one repeats
@@ -135,7 +135,7 @@ class Lease:
         with contextlib.suppress(OSError):  # the next one finds it expired
             seen = _look(self.path)
             if seen is not None and seen.data == self._data:
-                _remove(self.path)
+                remove(self.path)
 
     def _begin(self) -> None:
         TAKEN.add(self.holder.token)
@@ -268,7 +268,7 @@ def _clear(path: Folder, seen: Seen) -> None:
     if isinstance(path, Remote):
         with contextlib.suppress(FileExistsError, FileNotFoundError), _conditional():
             s3().pipe_file(path.url, b"", IfMatch=seen.tag)  # of several, one gets this far
-            _remove(path)
+            remove(path)
         return
     guard = path.with_name(f"{path.name}.clearing")  # whoever makes this is alone in taking the lease away
     if not _create(guard, b""):
@@ -296,11 +296,3 @@ def _touch(path: Folder, data: bytes) -> bool:
     else:
         os.utime(path)
     return True
-
-
-def _remove(path: Folder) -> None:
-    if isinstance(path, Remote):
-        with asked(path):
-            s3().rm_file(path.url)
-    else:
-        path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from sweeps.artifacts import digest
 from sweeps.cell import (
     Cell,
     attack_took,
+    case_of,
     ensemble_cells,
     members,
     reference_cells,
@@ -89,14 +90,14 @@ def check_data(work: Workbench, sweep_dir: Path) -> None:
 def missing(sweep: Sweep, sweep_dir: Path) -> Missing:
     """Cells whose records are incomplete; the longest first, so that none is left over alone at the end."""
     references = [cell for cell in reference_cells(sweep) if references_missing(sweep_dir, cell, sweep)]
-    waiting = _cases(references)
+    waiting = set(map(case_of, references))
     took = cache(lambda case: attack_took(sweep, sweep_dir, *case, unknown=False))  # read once for all methods
 
     def unfinished(cell: Cell) -> bool:
-        study = Study(sweep, cell, read_cell(sweep_dir, cell.folder), took(_case(cell)))
+        study = Study(sweep, cell, read_cell(sweep_dir, cell.folder), took(case_of(cell)))
         return not study.finished(proposal_count(sweep.search, study.methods))
 
-    studies = [cell for cell in study_cells(sweep) if _case(cell) in waiting or unfinished(cell)]
+    studies = [cell for cell in study_cells(sweep) if case_of(cell) in waiting or unfinished(cell)]
     ensembles = [cell for cell in ensemble_cells(sweep, sweep_dir) if ensemble_missing(sweep_dir, cell)]
     return Missing(references, [*ensembles, *sorted(studies, key=lambda cell: -trials_in(sweep, cell))])
 
@@ -105,14 +106,6 @@ def count_trainings(sweep: Sweep, references: Iterable[Cell]) -> int:
     """Trainings from scratch, as if none were in the store: corrupted model and oracle once per scenario, and the full
     retrainings, which only confirmation has."""
     return len({model for cell in references for model in trainings(sweep, cell)[1]})
-
-
-def _case(cell: Cell) -> tuple[str, float]:
-    return cell.attack, cell.discovery_rate
-
-
-def _cases(cells: Iterable[Cell]) -> set[tuple[str, float]]:
-    return set(map(_case, cells))
 
 
 def estimate(work: Workbench, left: Missing) -> Estimate:

@@ -73,7 +73,7 @@ class RayExecutor:
 
     def _check_room(self, address: str) -> None:
         """Without a machine that holds a cell, Tune would wait for one without a word."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        nodes = self._machines()
         if any(all(node.get(k.upper(), 0) >= share for k, share in self._share.items()) for node in nodes):
             return
         what = " and ".join(f"resources.{name}s={share:g}" for name, share in self._share.items() if share)
@@ -158,10 +158,14 @@ class RayExecutor:
         """How many cells the machines have room for now, or had a second ago."""
         if time.monotonic() >= self._look_again:
             asked = {name.upper(): share for name, share in self._share.items() if share}
-            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            room = sum(min(int(node.get(k, 0) / share + 1e-9) for k, share in asked.items()) for node in nodes)
+            rooms = [[int(node.get(k, 0) / share + 1e-9) for k, share in asked.items()] for node in self._machines()]
+            room = sum(map(min, rooms))
             self._room, self._look_again = max(1, room), time.monotonic() + 1
         return self._room
+
+    def _machines(self) -> list[dict[str, float]]:
+        """What each machine has that is there now."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def close(self) -> None:
         self._ray.shutdown()

@@ -22,7 +22,7 @@ from sweeps import cli
 from sweeps.artifacts import digest
 from sweeps.listing import print_list
 from sweeps.overrides import apply
-from sweeps.spec import Sweep, check_name, read_preset, read_yaml
+from sweeps.spec import Sweep, check_name, read_preset
 from sweeps.tracking_uri import without_secrets
 from unlearn_core.checks import InputError, one_of
 
@@ -77,7 +77,7 @@ def read_scan(options: argparse.Namespace) -> Scan:
     study = _study(options)
     _check_places(options)
     base = options.preset or (BASE + ("-cpu" if options.cpu else "") if options.study else "quick")
-    raw: dict[str, Any] = read_yaml(options.config) if options.config else read_preset(base)
+    raw = cli.read_raw(options, lambda: read_preset(base))
     raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
     stem = check_name("--name", options.name or _stem(options, study, options.config.stem if options.config else base))
     points = [_point(raw, stem, study, [*study.changes, *options.assignments], value) for value in study.values]
@@ -88,9 +88,7 @@ def read_scan(options: argparse.Namespace) -> Scan:
 
 
 def _check_places(options: argparse.Namespace) -> None:
-    """Whether it is clear what to run, and the results are where the analysis can read them."""
-    if options.preset and options.config:
-        raise InputError("--preset and --config both say what to run; give one of them")
+    """Whether the results are where the analysis can read them."""
     if not isinstance(options.out, Path):  # is not repeated: what it holds may be a password
         raise InputError("--out of a scan must be a folder of this machine, not s3:// or another URL")
 

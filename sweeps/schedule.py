@@ -13,7 +13,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from sweeps.cell import Cell, attack_took, await_references, ensemble_seeds, members, methods_of, trainings
+from sweeps.cell import (
+    Case,
+    Cell,
+    attack_took,
+    await_references,
+    case_of,
+    ensemble_seeds,
+    members,
+    methods_of,
+    trainings,
+)
 from sweeps.costs import Costs, Kind, kind_of
 from sweeps.files import Folder
 from sweeps.plan import Missing
@@ -25,8 +35,6 @@ from sweeps.study import load_study
 from sweeps.worker import Result
 
 BEGINNING = 0.05  # seconds that it takes to hand a cell to a worker; they are handed out one after the other
-
-Case = tuple[str, float]
 
 
 class Failed(NamedTuple):
@@ -247,10 +255,6 @@ class Schedule:
         self.failed.append(Failed(cell, error))
         self._given_up.add(cell.whole)
         self._split.pop(cell.whole, None)
-
-
-def case_of(cell: Cell) -> Case:
-    return cell.attack, cell.discovery_rate
 
 
 def level(cell: Cell) -> int:

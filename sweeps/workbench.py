@@ -104,7 +104,7 @@ class Workbench:
 
     def check_methods(self, scenario: Scenario) -> None:
         """Whether every method takes the model; each is only asked for its first update. Raises InputError."""
-        model, (forget, retain) = scenario.fresh_model("check"), _first_rows(self.dataset.train)
+        model, (forget, retain) = scenario.fresh_model("check"), first_rows(self.dataset.train, 4)
         for method in self.sweep.methods.values():
             task = Task(copy.deepcopy(model), retain, forget, self.sweep.recipe, scenario.streams("check"), lambda: 0.0)
             try:
@@ -129,20 +129,21 @@ class Workbench:
         `corrupted`, `oracle`, `retrain` (the second oracle) or `retrain_discovered`."""
         if role == "poison":
             self._crafted(attack, seed)
-        elif role in ("corrupted", "oracle"):
-            getattr(self, f"_{role}")(attack, seed)
+        elif role == "corrupted":
+            self._corrupted(attack, seed, self._poisoned(attack, seed))
+        elif role == "oracle":
+            self._oracle(attack, seed, self._poisoned(attack, seed), "train")
         else:
             self.retrained(attack, seed, 1.0 if role == "retrain" else discovery_rate)
 
-    def _corrupted(self, attack: str, seed: int) -> Trained:
-        full, _ = self._poisoned(attack, seed).apply(self.dataset.train)
+    def _corrupted(self, attack: str, seed: int, poisoned: Poisoned) -> Trained:
+        full, _ = poisoned.apply(self.dataset.train)
         poison = digest(self._poison_key(attack, seed))
         return self._trained(self.scenario(attack, seed), full, "train", {"poison": poison})
 
-    def _oracle(self, attack: str, seed: int) -> Trained:
-        poisoned = self._poisoned(attack, seed)
+    def _oracle(self, attack: str, seed: int, poisoned: Poisoned, label: str) -> Trained:
         clean = clean_rows(poisoned, self.dataset.train)
-        return self._trained(self.scenario(attack, seed), clean, "train", self.rows_key(poisoned))
+        return self._trained(self.scenario(attack, seed), clean, label, self.rows_key(poisoned))
 
     def bench(self, attack: str, seed: int, held_out: str) -> Bench:
         """A scenario, ready for trials; held_out: `validation` or `test`. The last few are remembered. Raises
@@ -161,15 +162,15 @@ class Workbench:
             raise InputError("the weights that the model starts from were changed while the sweep runs; restore them")
 
     def _bench(self, attack: str, seed: int, held_out: str) -> Bench:
-        scenario = self.scenario(attack, seed)
-        poisoned = self._poisoned(attack, seed)
-        corrupted, oracle = self._corrupted(attack, seed), self._oracle(attack, seed)
+        scenario, crafted = self.scenario(attack, seed), self._crafted(attack, seed)
+        poisoned = poisoned_of(crafted, self.device)
+        corrupted, oracle = self._corrupted(attack, seed, poisoned), self._oracle(attack, seed, poisoned, "train")
         references = {"corrupted": corrupted.model, "oracle": oracle.model}
         rows = self.dataset.validation if held_out == "validation" else self.dataset.test
         evaluator = build_evaluator(scenario, poisoned, rows, references, relearn=held_out == "test")
         batch = self.dataset.train.inputs[: self.sweep.recipe.batch_size]
-        sample_pass, crafting = sample_pass_flops(oracle.model, batch), self._crafted(attack, seed).meta.get("cost", {})
-        return Bench(scenario, poisoned, corrupted, oracle, evaluator, sample_pass, crafting)
+        sample_pass = sample_pass_flops(oracle.model, batch)
+        return Bench(scenario, poisoned, corrupted, oracle, evaluator, sample_pass, crafted.meta.get("cost", {}))
 
     def rows_key(self, poisoned: Poisoned) -> dict[str, Any]:
         """Identifies a clean training set by the rows left out, so that attacks which take the same rows share it."""
@@ -178,9 +179,7 @@ class Workbench:
 
     def second_oracle(self, attack: str, seed: int) -> Trained:
         """An oracle trained from another initialisation and order: what two oracles differ by is noise."""
-        scenario, poisoned = self.scenario(attack, seed), self._poisoned(attack, seed)
-        clean = clean_rows(poisoned, self.dataset.train)
-        return self._trained(scenario, clean, "retrain", self.rows_key(poisoned))
+        return self._oracle(attack, seed, self._poisoned(attack, seed), "retrain")
 
     def retrained(self, attack: str, seed: int, discovery_rate: float) -> Trained:
         """What training from scratch gives someone who knows of the discovered poisons only: they are left out, the
@@ -188,7 +187,7 @@ class Workbench:
         scenario, poisoned = self.scenario(attack, seed), self._poisoned(attack, seed)
         split = self._split(scenario, poisoned, discovery_rate)
         if len(split.forget) == len(poisoned.rows):
-            return self.second_oracle(attack, seed)
+            return self._oracle(attack, seed, poisoned, "retrain")
         poison = digest(self._poison_key(attack, seed))
         rows = {"poison": poison, "left_out": digest(sorted(split.forget.ids.tolist()))}
         return self._trained(scenario, split.retain, "retrain", rows)
@@ -298,10 +297,10 @@ def check_rates(attack: str, rates: Sequence[float], poisons: int) -> None:
             )
 
 
-def _first_rows(train: Examples) -> tuple[Examples, Examples]:
-    """The first four rows, and all others."""
+def first_rows(train: Examples, number: int) -> tuple[Examples, Examples]:
+    """The first rows, so many, and all others: sets to forget and to retain where any will do."""
     first = torch.zeros_like(train.targets, dtype=torch.bool)
-    first[:4] = True
+    first[:number] = True
     return train.rows(first), train.rows(~first)
 
 

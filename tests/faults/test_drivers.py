@@ -50,32 +50,22 @@ def kill_again_and_again(
         number += 1
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_driver_killed_at_a_random_moment(undisturbed: Undisturbed, tmp_path: Path, fault_seed: int) -> None:
-    kill_again_and_again(undisturbed, tmp_path, 1, fault_seed, "--inline", slots=1)
+SLOW, NIGHTLY = [pytest.mark.slow, pytest.mark.timeout(1800)], [pytest.mark.nightly, pytest.mark.timeout(7200)]
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_driver_on_ray_killed_at_a_random_moment(undisturbed: Undisturbed, tmp_path: Path, fault_seed: int) -> None:
-    kill_again_and_again(undisturbed, tmp_path, 1, fault_seed, slots=2)
-
-
-@pytest.mark.nightly
-@pytest.mark.timeout(7200)
-def test_drivers_killed_at_many_random_moments(undisturbed: Undisturbed, tmp_path: Path, fault_seed: int) -> None:
-    kill_again_and_again(undisturbed, tmp_path, 16, fault_seed, "--inline", slots=1)
-
-
-@pytest.mark.ray
-@pytest.mark.nightly
-@pytest.mark.timeout(7200)
-def test_drivers_on_ray_killed_at_many_random_moments(
-    undisturbed: Undisturbed, tmp_path: Path, fault_seed: int
+@pytest.mark.parametrize("kills", [pytest.param(1, marks=SLOW), pytest.param(16, marks=NIGHTLY)])
+def test_a_driver_killed_at_random_moments(
+    undisturbed: Undisturbed, tmp_path: Path, fault_seed: int, kills: int
 ) -> None:
-    kill_again_and_again(undisturbed, tmp_path, 6, fault_seed, slots=2)
+    kill_again_and_again(undisturbed, tmp_path, kills, fault_seed, "--inline", slots=1)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kills", [pytest.param(1, marks=SLOW), pytest.param(6, marks=NIGHTLY)])
+def test_a_driver_on_ray_killed_at_random_moments(
+    undisturbed: Undisturbed, tmp_path: Path, fault_seed: int, kills: int
+) -> None:
+    kill_again_and_again(undisturbed, tmp_path, kills, fault_seed, slots=2)
 
 
 @pytest.mark.slow
