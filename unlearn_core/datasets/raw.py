@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 
 from unlearn_core.checks import InputError
+from unlearn_core.datasets.reading import Reading
 from unlearn_core.seeding import derive
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Raw(NamedTuple):
     classes: int
     tokenizer: Tokenizer | None = None  # of text
     made_by: str = ""  # of what is computed: the recipe, its identity in the place of values that differ by rounding
+    reading: Reading = Reading()
 
     @property
     def kind(self) -> Literal["images", "texts", "numbers"]:
@@ -85,7 +87,16 @@ def check_raw(raw: Raw, where: str) -> Raw:
         shapes = f"{raw.x_train.shape[1:]} and {raw.x_test.shape[1:]}"
         raise InputError(f"{where}: training and held-out {kind} differ in shape: {shapes}")
     _check_labels(raw, where)
+    _check_counts(raw, where)
     return raw
+
+
+def _check_counts(raw: Raw, where: str) -> None:
+    """Rows in the files = rows used + rows listed as left out: a source that breaks this loses data in silence."""
+    used, reading = len(raw.y_train) + len(raw.y_test), raw.reading
+    left_out = sum(note.rows for note in reading.left_out)
+    if reading.rows_found is not None and reading.rows_found != used + left_out:
+        raise RuntimeError(f"{where}: {reading.rows_found} rows found, but {used} used and {left_out} listed as left out")
 
 
 def _check_labels(raw: Raw, where: str) -> None:
