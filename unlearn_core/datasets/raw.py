@@ -96,7 +96,9 @@ def _check_counts(raw: Raw, where: str) -> None:
     used, reading = len(raw.y_train) + len(raw.y_test), raw.reading
     left_out = sum(note.rows for note in reading.left_out)
     if reading.rows_found is not None and reading.rows_found != used + left_out:
-        raise RuntimeError(f"{where}: {reading.rows_found} rows found, but {used} used and {left_out} listed as left out")
+        raise RuntimeError(
+            f"{where}: {reading.rows_found} rows found, but {used} used and {left_out} listed as left out"
+        )
 
 
 def _check_labels(raw: Raw, where: str) -> None:
