@@ -11,6 +11,7 @@ import numpy as np
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.npz import read_npz
 from unlearn_core.datasets.raw import Raw, check_raw
+from unlearn_core.datasets.reading import Reading
 from unlearn_core.registry import DATASETS
 
 # What torchvision raises on missing, damaged and cut-off files, by data set and by the place of the damage.
@@ -79,7 +80,20 @@ def _load(kind: str, name: str, data_root: Path | None, *, folder: str, classes:
         problem = f"download failed ({error})" if download else "files missing or damaged"
         remedy = "delete damaged files, then give --download, or give another --data-root"
         raise InputError(f"{name}: {problem} in {place.absolute()}; {remedy}") from error
-    return check_raw(Raw(*_arrays(train), *_arrays(test), classes), str(place))
+    reading = _reading(train, test, place, classes)
+    return check_raw(Raw(*_arrays(train), *_arrays(test), classes, reading=reading), str(place))
+
+
+def _reading(train: Any, test: Any, place: Path, classes: int) -> Reading:
+    """With the names of the classes that the files or torchvision have for them; all rows are used."""
+    names = tuple(map(str, train.classes))
+    if len(names) != classes:
+        raise InputError(f"{place.absolute()}: the files name {len(names)} classes, not {classes}; fetch them again")
+    return Reading(
+        rows_found=len(train) + len(test),
+        class_names=names,
+        used=(f"{place}: {len(train):,} training and {len(test):,} test images",),
+    )
 
 
 def _arrays(part: Any) -> tuple[np.ndarray, np.ndarray]:
