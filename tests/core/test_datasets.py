@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets as torchvision_datasets
 
 from unlearn_core.checks import InputError
-from unlearn_core.datasets import Cifar10, Cifar100, Digits, FashionMnist, ImageFolder, Mnist, Npz, Raw, load_dataset
+from unlearn_core.datasets import Cifar10, Cifar100, Digits, FashionMnist, Mnist, Npz, Raw, load_dataset
 from unlearn_core.datasets.loading import channel_statistics
 from unlearn_core.datasets.raw import check_raw, stratified_order
 from unlearn_core.registry import DATASETS
@@ -363,7 +362,7 @@ def write_cifar(root, monkeypatch, kind):
         lists[attribute] = [write(name, batch) for name, batch in zip(names, batches, strict=True)]
         monkeypatch.setattr(loader, attribute, lists[attribute])
     meta = loader.meta | {
-        "md5": write(loader.meta["filename"], {loader.meta["key"]: [str(i) for i in range(classes)]})[1]
+        "md5": write(loader.meta["filename"], {loader.meta["key"]: [f"class {i}" for i in range(classes)]})[1]
     }
     monkeypatch.setattr(loader, "meta", meta)
     return root / loader.base_folder
@@ -386,6 +385,9 @@ def test_cifar_batches_are_read_by_torchvision(tmp_path, monkeypatch, source, ki
     raw = source.load(tmp_path)
     assert raw.x_train.shape == (rows, 32, 32, 3)
     assert raw.classes == len(set(raw.y_train)) == len(raw.y_test)
+    assert raw.reading.class_names == tuple(f"class {i}" for i in range(raw.classes))
+    assert raw.reading.rows_found == rows + raw.classes
+    assert f"{rows} training and {raw.classes} test images" in raw.reading.used[0]
     # Stored planes are red, green, blue, each row by row.
     first = pixels(raw.classes, 3072, seed=0)[0].reshape(3, 32, 32).transpose(1, 2, 0)
     assert np.array_equal(raw.x_train[0], first)
@@ -398,6 +400,8 @@ def test_mnist_files_are_read_by_torchvision(tmp_path, source, folder):
     raw = source.load(tmp_path)
     assert np.array_equal(raw.x_train[..., 0], pixels(20, 28, 28))
     assert raw.y_test.tolist() == list(range(10))
+    assert (raw.reading.rows_found, len(raw.reading.class_names)) == (30, 10)
+    assert raw.reading.class_names[3] in ("3 - three", "Dress")
     assert load_dataset(source, data_root=tmp_path).train.inputs.shape == (20, 1, 28, 28)
 
 
@@ -429,6 +433,13 @@ def test_damaged_cifar_files_are_an_error(tmp_path, monkeypatch, kind, share):
             SOURCES[kind.lower()].load(tmp_path)
         assert str(place) in str(caught.value)
         file.write_bytes(whole)
+
+
+def test_names_that_do_not_fit_the_classes_are_an_error(tmp_path, monkeypatch):
+    write_cifar(tmp_path, monkeypatch, "CIFAR10")
+    monkeypatch.setattr(torchvision_datasets.CIFAR10, "_load_meta", lambda self: setattr(self, "classes", ["one"]))
+    with pytest.raises(InputError, match="the files name 1 classes, not 10; fetch them again"):
+        Cifar10().load(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 2, 7, 12, 0.5, None])
@@ -473,109 +484,6 @@ def test_real_cifar10():
     # The published statistics of the whole training set, within the error of 4,000 images.
     assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.01)
     assert data.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=0.01)
-
-
-# Folders of images
-
-
-def write_images(root, counts, *, size=(6, 9), suffix=".png"):
-    """One folder per class with single-coloured images; the red value is 10 * class + number."""
-    for index, (name, count) in enumerate(counts.items()):
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            colour = (10 * index + number, 50, 200)
-            Image.new("RGB", size, colour).save(root / name / f"{number:03}{suffix}")
-    return root
-
-
-def test_a_plain_folder_is_split_with_balanced_classes(tmp_path):
-    write_images(tmp_path / "own", {"cat": 8, "dog": 8, "owl": 4})
-    (tmp_path / "own" / ".hidden").mkdir()
-    (tmp_path / "own" / "cat" / "notes.txt").write_text("not an image")
-    raw = ImageFolder(path="own", size=5, held_out=0.25).load(tmp_path)
-    assert raw.x_train.shape == (15, 5, 5, 3)
-    assert raw.x_test.shape == (5, 5, 5, 3)
-    assert np.bincount(raw.y_test).tolist() == [2, 2, 1]
-    assert np.array_equal(raw.x_train[:, 0, 0, 0] // 10, raw.y_train)
-    seen = np.concatenate([raw.x_train, raw.x_test])[:, 2, 2, 0]
-    assert sorted(seen) == [*range(8), *range(10, 18), *range(20, 24)]
-
-
-@pytest.mark.parametrize("held_out", ["test", "val"])
-def test_ready_made_parts_are_used(tmp_path, held_out):
-    write_images(tmp_path / "train", {"cat": 3, "dog": 4, "owl": 2}, suffix=".JPG")
-    write_images(tmp_path / held_out, {"dog": 2, "owl": 1})
-    raw = ImageFolder(path=str(tmp_path), size=4).load(None)
-    assert raw.y_train.tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2]
-    assert raw.y_test.tolist() == [1, 1, 2]
-    assert raw.classes == 3
-    assert load_dataset(ImageFolder(path=str(tmp_path), size=4), data_root=None).classes == 3
-
-
-def test_images_are_cut_to_their_central_square(tmp_path):
-    wide = np.zeros((8, 16, 3), np.uint8)
-    wide[:, 4:12] = 200
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for number in range(2):
-            Image.fromarray(wide).save(tmp_path / name / f"{number}.png")
-    raw = ImageFolder(path=str(tmp_path), size=8).load(None)
-    assert (raw.x_train == 200).all()
-
-
-def test_grey_and_transparent_images_become_rgb(tmp_path):
-    for name, mode in (("a", "L"), ("b", "RGBA"), ("c", "P")):
-        (tmp_path / name).mkdir()
-        for number in range(2):
-            Image.new(mode, (8, 8), 3).save(tmp_path / name / f"{number}.png")
-    assert ImageFolder(path=str(tmp_path), size=8).load(None).x_train.shape[1:] == (8, 8, 3)
-
-
-@pytest.mark.parametrize(
-    ("counts", "message"),
-    [
-        ({}, "but found no folders"),
-        ({"cat": 3}, "but found only the folder cat"),
-        ({"cat": 3, "dog": 0}, r"dog: no images \(\.bmp, .*\.png"),
-        ({"cat": 1, "dog": 1}, "one image per class leaves none to hold out"),
-        ({"train/cat": 2, "train/dog": 2, "test/cow": 1}, "classes cow do not occur in"),
-        ({"train/cat": 2, "train/dog": 2, "test": 0}, "test: no class folders with images"),
-        ({"train/cat": 2, "train/dog": 2, "valid/cat": 2, "valid/dog": 2}, "train: no images"),
-    ],
-)
-def test_folders_that_cannot_be_used_are_errors(tmp_path, counts, message):
-    root = write_images(tmp_path / "own", counts)
-    root.mkdir(exist_ok=True)
-    with pytest.raises(InputError, match=message):
-        ImageFolder(path="own").load(tmp_path)
-
-
-@pytest.mark.parametrize("keep", [0, 20, 45])
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_an_unreadable_image_is_named(tmp_path, keep, suffix):
-    write_images(tmp_path, {"cat": 2, "dog": 2}, suffix=suffix)
-    broken = tmp_path / "dog" / f"001{suffix}"
-    broken.write_bytes(broken.read_bytes()[:keep])
-    with pytest.raises(InputError, match=rf"dog/001\{suffix}: not a readable image"):
-        ImageFolder(path=str(tmp_path)).load(None)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"path": ""}, "path must name"),
-        ({"path": "x", "size": 3}, "size must lie in"),
-        ({"path": "x", "held_out": 1.0}, "held_out must lie in"),
-    ],
-)
-def test_image_folder_settings_are_checked(settings, message):
-    with pytest.raises(InputError, match=message):
-        ImageFolder(**settings)
-
-
-def test_a_missing_image_folder_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="no such folder"):
-        ImageFolder(path="nowhere").load(tmp_path)
 
 
 def test_every_source_is_registered_under_its_own_name():
