@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.files import Folder
+from sweeps.record_lines import to_line
 from sweeps.store import (
     CellWriter,
     Counted,
@@ -27,7 +28,6 @@ from sweeps.store import (
     read_parts,
     read_trials,
 )
-from sweeps.record_lines import to_line
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import bare_trial
 

@@ -10,9 +10,9 @@ import pytest
 
 from sweeps import tracking_records
 from sweeps import tracking_rows as rows
+from sweeps.record_lines import to_line
 from sweeps.store import read_trials
 from sweeps.tracking_records import Records
-from sweeps.record_lines import to_line
 from tests.sweeps.conftest import Done
 from tests.sweeps.mirrored import Sweep, trial
 
