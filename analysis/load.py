@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeps.record_lines import Damaged, Trial, from_line
+from sweeps.record_lines import DamagedError, Trial, from_line
 from sweeps.records import RUNG_COLUMNS, TRIAL_COLUMNS, flatten, wrong_in_manifest
 from unlearn_core.checks import InputError
 
@@ -115,7 +115,7 @@ def _read_parts(parts: Iterable[Path]) -> tuple[list[Trial], list[str]]:
         for number, line in enumerate(io.BytesIO(part.read_bytes()), start=1):
             try:
                 trial = from_line(line.rstrip()) if line.strip() else None
-            except Damaged as problem:
+            except DamagedError as problem:
                 damaged.append(f"{part.parent.name}/{part.name}, line {number}: {problem}")
                 continue
             if trial:

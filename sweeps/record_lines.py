@@ -1,7 +1,7 @@
 """A trial as a line of a file, and back: what was damaged, or never was a record, is no trial. Standard library only.
 
-A line ends with a checksum of what stands before it, so a flipped bit is seen. Values are checked as well: a line may be
-whole and come from elsewhere. Neither is a defence against somebody who means to change a result.
+A line ends with a checksum of what stands before it, so a flipped bit is seen. Values are checked as well: a line may
+be whole and come from elsewhere. Neither is a defence against somebody who means to change a result.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MARK, _END = b',"checksum":"', b'"}'
 _SEAL = len(_MARK) + 8 + len(_END)
 
 
-class Damaged(ValueError):
+class DamagedError(ValueError):
     """A line that is no record; the message says what is wrong with it."""
 
 
@@ -51,21 +51,21 @@ def to_line(trial: Mapping[str, Any]) -> bytes:
 
 
 def from_line(line: bytes, parse: Callable[[bytes], Any] = json.loads) -> Trial:
-    """The trial in a line without its end. parse: a faster `json.loads` for those who have one. Raises Damaged."""
+    """The trial in a line without its end. parse: a faster `json.loads` for those who have one. Raises DamagedError."""
     try:
         trial = parse(line)
     except (ValueError, RecursionError):
-        raise Damaged("it is not JSON") from None
+        raise DamagedError("it is not JSON") from None
     if not isinstance(trial, dict):
-        raise Damaged("it is not a JSON object")
+        raise DamagedError("it is not a JSON object")
     sealed = trial.pop("checksum", None) is not None
     if sealed and not _is_whole(line):
-        raise Damaged("its checksum is that of another content")
+        raise DamagedError("its checksum is that of another content")
     problem = problem_with(trial)
     if problem is None and not sealed and trial["schema"] != UNSEALED:
         problem = "its checksum is missing"
     if problem:
-        raise Damaged(problem)
+        raise DamagedError(problem)
     return trial
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from sweeps.files import Folder, Remote, append, child, contents, listing, writing
-from sweeps.record_lines import Damaged, Trial, from_line, to_line
+from sweeps.record_lines import DamagedError, Trial, from_line, to_line
 
 Parts = Sequence[tuple[str, int]]
 """Files with records, relative to some folder, and how many bytes of each are read."""
@@ -135,7 +135,7 @@ def parsed(line: bytes, where: str = "") -> Trial | None:
         return None
     try:
         return from_line(line.rstrip(b"\r\n"), _parse)
-    except Damaged as problem:
+    except DamagedError as problem:
         if whole and where and where not in _told:
             _told.add(where)
             print(f"damaged record: {where}: {problem}; it is left out, and its trial done again", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Records and `sweep.json` that were damaged or come from elsewhere: named, left out and made again, never a traceback."""
+"""Damaged or foreign records and `sweep.json`: named, left out and made again, never a traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from analysis.load import load_sweep
 from sweeps.__main__ import main as ask
 from sweeps.cli import main
 from sweeps.driver import Driver
-from sweeps.record_lines import Damaged, from_line, to_line
+from sweeps.record_lines import DamagedError, from_line, to_line
 from sweeps.records import MANIFEST_KINDS
 from sweeps.store import read_trials
 from tests.sweeps.conftest import Done
@@ -102,7 +102,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 
 def change_one(folder: Path, change: Change, *, seal: bool) -> Path:
-    """Change the last line of a file with records; seal: with a checksum that fits, as if another tool had written it."""
+    """Change the last line of a file with records; seal: with a checksum that fits, as another tool might write it."""
     part = max(folder.glob("records/*/*.jsonl"), key=lambda path: ("--" in path.parent.name, path.name))
     *others, last = part.read_bytes().splitlines(keepends=True)
     trial = copy.deepcopy(from_line(last.rstrip()))
@@ -174,12 +174,12 @@ def test_every_flipped_bit_is_seen(bit: int) -> None:
     place = bit % (8 * len(line))
     flipped = bytearray(line)
     flipped[place // 8] ^= 1 << place % 8
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedError):
         from_line(bytes(flipped))
 
 
 def test_lines_from_before_checksums_are_read(done: Done) -> None:
     old = done.trials[0] | {"schema": 1}
     assert from_line(json.dumps(old).encode()) == old
-    with pytest.raises(Damaged, match="checksum is missing"):
+    with pytest.raises(DamagedError, match="checksum is missing"):
         from_line(json.dumps(done.trials[0]).encode())
