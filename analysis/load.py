@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeps.records import RUNG_COLUMNS, TRIAL_COLUMNS, flatten
+from sweeps.record_lines import DamagedError, Trial, from_line
+from sweeps.records import RUNG_COLUMNS, TRIAL_COLUMNS, flatten, wrong_in_manifest
 from unlearn_core.checks import InputError
 
 REQUIRED = (
@@ -101,23 +103,23 @@ def read_rows(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     trials, damaged = _read_parts(parts)
     notes = [f"records.parquet is missing; the rows come from {len(parts)} part file(s) instead."] if parts else []
     if damaged:
-        notes.append(f"{damaged} torn or damaged line(s) in the part files were left out.")
+        notes.append(f"{len(damaged)} torn or damaged line(s) in the part files were left out, first {damaged[0]}.")
     return pd.DataFrame([row for trial in trials for row in flatten(trial)]), notes
 
 
-def _read_parts(parts: Iterable[Path]) -> tuple[list[dict[str, Any]], int]:
-    """The first record of each trial, and how many lines could not be read."""
-    trials: dict[Any, dict[str, Any]] = {}
-    damaged = 0
+def _read_parts(parts: Iterable[Path]) -> tuple[list[Trial], list[str]]:
+    """The first record of each trial, and the lines that are none, with their places and what is wrong with them."""
+    trials: dict[str, Trial] = {}
+    damaged = []
     for part in parts:
-        for line in part.read_text(encoding="utf-8", errors="replace").splitlines():
+        for number, line in enumerate(io.BytesIO(part.read_bytes()), start=1):
             try:
-                trial = json.loads(line) if line.strip() else None
-            except ValueError:
-                damaged += 1
+                trial = from_line(line.rstrip()) if line.strip() else None
+            except DamagedError as problem:
+                damaged.append(f"{part.parent.name}/{part.name}, line {number}: {problem}")
                 continue
-            if isinstance(trial, dict):
-                trials.setdefault(trial.get("trial_id"), trial)
+            if trial:
+                trials.setdefault(trial["trial_id"], trial)
     return list(trials.values()), damaged
 
 
@@ -128,10 +130,12 @@ def read_info(folder: Path) -> tuple[dict[str, Any], list[str]]:
         info = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, ["sweep.json is missing: command, versions and settings of the sweep are unknown."]
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         return {}, [f"sweep.json cannot be read ({problem}): command, versions and settings are unknown."]
-    missing = [key for key in ("command", "spec", "versions", "code_version", "machine") if not _mapping(info).get(key)]
-    return _mapping(info), [f"sweep.json does not tell: {', '.join(missing)}."] if missing else []
+    known = _mapping(info)
+    known = {key: value for key, value in known.items() if key not in wrong_in_manifest(known)}
+    missing = [key for key in ("command", "spec", "versions", "code_version", "machine") if not known.get(key)]
+    return known, [f"sweep.json does not tell: {', '.join(missing)}."] if missing else []
 
 
 def _mapping(value: object) -> dict[str, Any]:

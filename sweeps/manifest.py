@@ -9,6 +9,7 @@ from typing import Any
 
 from sweeps.files import Folder, put
 from sweeps.machine import code_version, describe_machine, versions
+from sweeps.records import wrong_in_manifest
 from sweeps.replica import Replica
 from sweeps.spec import Sweep
 from sweeps.workbench import Place
@@ -25,10 +26,13 @@ def read_manifest(sweep_dir: Folder) -> dict[str, Any]:
         content = dict(json.loads((sweep_dir / NAME).read_text()))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"there is no sweep in {sweep_dir}; name the folder with its {NAME}") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         content = {}
-    if "spec" not in content:
-        raise InputError(f"{sweep_dir / NAME} is damaged; delete it, and the sweep's own command writes it again")
+    wrong = wrong_in_manifest(content) if "spec" in content else ["spec"]
+    if wrong:
+        raise InputError(
+            f"{sweep_dir / NAME} is damaged ({wrong[0]}); delete it, and the sweep's own command writes it again"
+        )
     return content
 
 

@@ -17,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from sweeps.record_lines import RESERVED
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
 from unlearn_core.types import NEEDS
@@ -150,6 +151,12 @@ def _check(source: str, adds: Mapping[str, Sequence[str]]) -> None:
             if lacking or not dataclasses.is_dataclass(item):
                 what = " and ".join(lacking) or "the decorator @dataclass(frozen=True, kw_only=True)"
                 raise InputError(f"plug-in {source}: {kind} {name!r} lacks {what}")
+    for name in adds["metric"]:
+        taken = sorted(RESERVED & set(getattr(REGISTRIES["metric"].get(name), "columns", ())))
+        if taken:
+            raise InputError(
+                f"plug-in {source}: metric {name!r} has a column {taken[0]!r}, which records have; rename it"
+            )
     for name in adds["unlearner"]:
         strange = [need for need in REGISTRIES["unlearner"].get(name).needs if need not in NEEDS]
         if strange:

@@ -3,12 +3,15 @@
 `SWEEP/records/<cell>/<start>-<unique>.jsonl` holds one trial per line; `start` is the number of lines that the cell had
 when the file was begun, so lines have an order that no clock can upset. In an object store a trial is an object.
 Readers keep the first record of each trial and ignore a torn last line, so a crash, a second writer or a restarted
-worker can neither damage nor double anything.
+worker can neither damage nor double anything. A line that is damaged is named on stderr and left out: its trial counts
+as not done, and is done again.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +20,8 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from sweeps.files import Folder, Remote, append, child, contents, listing, writing
+from sweeps.record_lines import DamagedError, Trial, from_line, to_line
 
-Trial = dict[str, Any]
 Parts = Sequence[tuple[str, int]]
 """Files with records, relative to some folder, and how many bytes of each are read."""
 
@@ -33,7 +36,7 @@ class CellWriter:
 
     def append(self, trial: Trial) -> None:
         """Record one finished trial; it is on disk when this returns. Raises StorageError if it cannot be."""
-        line = json.dumps(trial, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        line = to_line(trial)
         file, self._file = self._file or self._begin(), None  # after a torn line the next one begins a file of its own
         append(file, line)
         if isinstance(file, Remote):
@@ -65,7 +68,7 @@ def _line_count(cell: Folder) -> int:
     names = [name for name, _ in listing(cell)]
     if isinstance(cell, Remote):  # objects hold a line each
         return max((_start(name) + 1 for name in names), default=0)
-    return max((_start(name) + len(data.splitlines()) for name, data in contents(cell, names)), default=0)
+    return max((_start(name) + len(list(io.BytesIO(data))) for name, data in contents(cell, names)), default=0)
 
 
 def read_cell(sweep: Folder, cell: str) -> list[Trial]:
@@ -101,7 +104,8 @@ def cell_parts(sweep: Folder) -> dict[str, Parts]:
 def read_parts(records: Folder, parts: Parts) -> list[Trial]:
     """The finished trials in files of one cell, in the order they were written, each once."""
     sizes, found = dict(parts), dict[str, Trial]()
-    lines = (line for name, data in contents(records, list(sizes)) for line in _lines(name, data[: sizes[name]]))
+    files = contents(records, list(sizes))
+    lines = (line for name, data in files for line in _lines(records, name, data[: sizes[name]]))
     for _, trial in sorted(lines, key=lambda line: line[0]):
         found.setdefault(trial["trial_id"], trial)
     return list(found.values())
@@ -110,29 +114,43 @@ def read_parts(records: Folder, parts: Parts) -> list[Trial]:
 def first_trial(file: Path) -> Trial | None:
     """The first trial in a file with records; the others are not read."""
     with open(file, "rb") as lines:
-        return next(filter(None, map(parsed, lines)), None)
+        return next(filter(None, (parsed(line) for line in lines)), None)
 
 
-def _lines(name: str, data: bytes) -> Iterator[tuple[tuple[int, int, str], Trial]]:
+def _lines(records: Folder, name: str, data: bytes) -> Iterator[tuple[tuple[int, int, str], Trial]]:
     """The trials in a file, each with its place in the order of its cell: of two writers' lines with the same number,
     that of the one who knew more lines when it began comes first."""
     start = _start(name)
-    for number, line in enumerate(data.splitlines(), start=start):
-        trial = parsed(line)
+    for number, line in enumerate(io.BytesIO(data)):  # splitlines would cut at a carriage return that damage left
+        trial = parsed(line, f"{records / name}, line {number + 1}")
         if trial is not None:
-            yield (number, -start, name), trial
+            yield (start + number, -start, name), trial
 
 
-def parsed(line: bytes) -> Trial | None:
-    """The trial in a line; None if it was torn by a crash while it was written and never counted as finished."""
+def parsed(line: bytes, where: str = "") -> Trial | None:
+    """The trial in a line; None if it was torn by a crash while it was written and never counted as finished, or
+    damaged since, which is told once. where: the line's file and number."""
+    whole = line.endswith(b"\n")
+    if not line.strip():
+        return None
     try:
-        trial = from_json(line)  # a third of the time of `json`, which takes texts that are no Unicode as well
+        return from_line(line.rstrip(b"\r\n"), _parse)
+    except DamagedError as problem:
+        if whole and where and where not in _told:
+            _told.add(where)
+            print(f"damaged record: {where}: {problem}; it is left out, and its trial done again", file=sys.stderr)
+        return None
+
+
+_told: set[str] = set()
+"""Places of damaged lines that this process has named."""
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return from_json(line)  # a third of the time of `json`, which takes texts that are no Unicode as well
     except ValueError:
-        try:
-            trial = json.loads(line)
-        except ValueError:
-            return None
-    return trial if isinstance(trial, dict) and "trial_id" in trial else None
+        return json.loads(line)
 
 
 FAILED = b',"error":"'  # in the line of a failed trial, and in no other: quotes inside values are escaped

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PURE = ("unlearn_core.metrics", "unlearn_core.registry", "unlearn_core.checks", "unlearn_core.types")
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
+SCHEMA = ("sweeps.records", "sweeps.record_lines")
 FILES = {
     "ray": {"ray_executor.py", "ray_searcher.py", "ray_watch.py"}, "optuna": {"search.py"}, "mlflow": {"mirror.py"}
 }  # fmt: skip
@@ -69,7 +70,7 @@ def test_sweeps_draws_and_analyses_nothing() -> None:
 
 
 def test_the_records_schema_needs_the_standard_library_only() -> None:
-    without_packages = [sys.executable, "-S", "-c", "import sweeps.records"]
+    without_packages = [sys.executable, "-S", "-c", f"import {', '.join(SCHEMA)}"]
     assert subprocess.run(without_packages, cwd=ROOT, check=False).returncode == 0
 
 
@@ -82,8 +83,8 @@ def test_analysis_reads_records_only() -> None:
     for path, name in uses("analysis"):
         package = name.partition(".")[0]
         assert package not in forbidden, path
-        assert package != "sweeps" or name.startswith("sweeps.records"), path
+        assert package != "sweeps" or name.startswith(SCHEMA), path
         assert package != "unlearn_core" or name.startswith(PURE), path
     seen = loaded_by(*modules_of("analysis"))
     assert not top(seen) & forbidden
-    assert {name for name in seen if name.startswith("sweeps")} <= {"sweeps", "sweeps.records"}
+    assert {name for name in seen if name.startswith("sweeps")} <= {"sweeps", *SCHEMA}

@@ -60,8 +60,9 @@ class Maker:
 
     def _trial(self, attack: str, seed: int, took: bool, **rest: Any) -> dict[str, Any]:
         known = dict.fromkeys(TRIAL_COLUMNS) | {
-            "schema": 1, "sweep": "known", "scenario_id": f"{attack}{seed}", "group_id": attack, "dataset": "digits",
-            "model": "mlp", "attack": attack, "attack_settings": "{}", "poison_fraction": 0.05, "discovery_rate": 1.0,
+            "schema": 1, "sweep": "known", "study": attack, "scenario_id": f"{attack}{seed}", "group_id": attack,
+            "dataset": "digits", "model": "mlp", "attack": attack, "attack_settings": "{}", "poison_fraction": 0.05,
+            "discovery_rate": 1.0,
             "settings": "{}", "chosen_for": "", "seed": seed, "unlearning_seed": seed, "primary_metric": "score",
             "attack_took": took, "corrupted_value": 0.8 if took else 0.1, "oracle_value": 0.1,
             "corrupted_test_accuracy": 0.95, "oracle_test_accuracy": 0.96, "oracle_flops": 1e12, "oracle_seconds": 4.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import pytest
 
 from sweeps import tracking
+from sweeps.record_lines import to_line
+from sweeps.records import SCHEMA_VERSION
 
 WRITES = ("create_", "log_", "set_terminated", "delete_")
 BUDGETS = (0.02, 0.1)
@@ -47,12 +48,20 @@ def trial(number: int, study: str = "patch x scrub", *, stage: str = "tuning", *
             "seconds": 1.5,
             "status": "ok",
             "score": number / 10 + budget,
-            "efficacy": 0.5 + number / 100,
+            "removal": 0.5 + number / 100,
+            "efficacy": 1 - abs(0.5 - number / 100),
         }
-        | {"utility_gap": None, "steps": 7, "metrics": {"accuracy": 0.9, "auc": math.nan}}
+        | {"utility_gap": None, "steps": 7, "metrics": {"accuracy": 0.9, "auc": None}}
         for budget in BUDGETS
     ]
-    base = {"trial_id": f"t{number:03d}", "study": study, "stage": stage, "scenario_id": "s1", "seed": 3}
+    base = {
+        "schema": SCHEMA_VERSION,
+        "trial_id": f"t{number:03d}",
+        "study": study,
+        "stage": stage,
+        "scenario_id": "s1",
+        "seed": 3,
+    }
     base |= {"attack": "patch", "method": "scrub", "settings": json.dumps({"lr": 0.1, "phases": [1, 2]})}
     base |= {"attack_settings": "{}", "proposal": number, "chosen_for": "[0.02]" if stage == "confirmation" else None}
     base |= {"finished_at": 1000.0 + number, "code_version": "abc", "corrupted_value": 1.0, "attack_took": True}
@@ -74,8 +83,8 @@ class Sweep:
             cell.mkdir(parents=True, exist_ok=True)
             known = sum(len(path.read_text().splitlines()) for path in cell.iterdir()) if start is None else start
             begun = list(cell.glob(f"*-{part}.jsonl"))
-            with open(begun[0] if begun else cell / f"{known:08d}-{part}.jsonl", "a") as file:
-                file.write(json.dumps(one) + "\n")
+            with open(begun[0] if begun else cell / f"{known:08d}-{part}.jsonl", "ab") as file:
+                file.write(to_line(one))
 
     def sync(self, **options: Any) -> tracking.SyncReport:
         return tracking.sync(self.folder, self.uri, **options)

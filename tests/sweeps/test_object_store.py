@@ -29,7 +29,7 @@ from sweeps.store import CellWriter, read_cell, read_trials
 from tests.faults.feeding import Feed, feed
 from tests.sweeps.conftest import Done
 from tests.sweeps.object_store import KEY_ID, SECRET, bucket, endpoint, keys, uploads
-from tests.sweeps.tiny import science, start, write_config
+from tests.sweeps.tiny import bare_trial, science, start, write_config
 from unlearn_core.checks import InputError
 
 __all__ = ["bucket", "endpoint", "feed"]  # fixtures
@@ -38,7 +38,7 @@ RECIPE = {"lr": 0.1}
 
 
 def trial(number: int, **changes: Any) -> dict[str, Any]:
-    return {"trial_id": f"t{number}", "finished_at": -float(number), "value": number} | changes
+    return bare_trial(number, **{"finished_at": -float(number), "value": number} | changes)
 
 
 @pytest.fixture(autouse=True)

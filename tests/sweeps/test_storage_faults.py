@@ -25,7 +25,7 @@ from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_artifacts import RECIPE, Maker, same
-from tests.sweeps.tiny import compacted, lines, record, science, write_config
+from tests.sweeps.tiny import bare_trial, compacted, lines, record, science, write_config
 
 MIB = 2**20
 
@@ -83,7 +83,7 @@ def fill(folder: Path, *, leave: int = 0) -> Path:
 
 
 def trial(number: int, **changes: Any) -> dict[str, Any]:
-    return {"trial_id": f"t{number}", "finished_at": 0.0, "value": number} | changes
+    return bare_trial(number, **{"finished_at": 0.0, "value": number} | changes)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.files import Folder
+from sweeps.record_lines import to_line
 from sweeps.store import (
     CellWriter,
     Counted,
@@ -28,10 +29,11 @@ from sweeps.store import (
     read_trials,
 )
 from tests.sweeps.conftest import Done
+from tests.sweeps.tiny import bare_trial
 
 
 def trial(number: int, **changes: Any) -> dict[str, Any]:
-    return {"trial_id": f"t{number}", "finished_at": 100.0 + number, "value": number} | changes
+    return bare_trial(number, **{"finished_at": 100.0 + number, "value": number} | changes)
 
 
 def parts(sweep: Path) -> list[Path]:
@@ -61,7 +63,7 @@ def test_a_later_writer_comes_after_all_lines_that_it_knew_torn_ones_included(tm
 def test_files_named_without_a_start_are_read_as_first_ones(tmp_path: Path) -> None:
     folder = tmp_path / "records" / "a"
     folder.mkdir(parents=True)
-    (folder / f"{'0' * 32}.jsonl").write_text(json.dumps(trial(0)) + "\n")
+    (folder / f"{'0' * 32}.jsonl").write_bytes(to_line(trial(0)))
     CellWriter(tmp_path, "a").append(trial(1, finished_at=0.0))
     assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 1]
 
@@ -225,13 +227,13 @@ def test_text_that_is_no_unicode_comes_back(tmp_path: Path) -> None:
     )
 )
 def test_a_line_is_read_as_the_json_that_it_is(value: Any) -> None:
-    line = json.dumps({"trial_id": "t0", "value": value}, allow_nan=False)
-    assert repr(parsed(line.encode())) == repr(json.loads(line))
+    made = trial(0, value=value)
+    assert repr(parsed(to_line(made))) == repr(json.loads(json.dumps(made)))
 
 
 def test_the_first_trial_of_a_file_is_found_behind_torn_lines(tmp_path: Path) -> None:
     path = tmp_path / "part.jsonl"
     path.write_bytes(b"")
     assert first_trial(path) is None
-    path.write_bytes(b'{"trial_id": "t7", "x\n7\n{"trial_id":"t1"}\n{"trial_id":"t2"}\n')
-    assert first_trial(path) == {"trial_id": "t1"}
+    path.write_bytes(b'{"trial_id": "t7", "x\n7\n' + to_line(trial(1)) + to_line(trial(2)))
+    assert first_trial(path) == trial(1)

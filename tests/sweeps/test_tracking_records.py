@@ -10,6 +10,7 @@ import pytest
 
 from sweeps import tracking_records
 from sweeps import tracking_rows as rows
+from sweeps.record_lines import to_line
 from sweeps.store import read_trials
 from sweeps.tracking_records import Records
 from tests.sweeps.conftest import Done
@@ -55,7 +56,8 @@ def test_only_what_changed_is_read_again(done: Done, tmp_path: Path, reads: list
     assert records.outlines() == before
     assert reads == []
     changed = next((tmp_path / "sweep" / "records").glob("*/*.jsonl"))
-    changed.write_text(changed.read_text().replace('"trial_id":"', '"trial_id":"x', 1) + changed.read_text())
+    with open(changed, "ab") as file:
+        file.write(to_line(done.trials[0] | {"trial_id": "another"}))
     assert len(records.outlines()) == len(before) + 1
     assert {name.partition("/")[0] for name in reads} == {changed.parent.name}
 

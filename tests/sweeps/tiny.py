@@ -14,6 +14,7 @@ import yaml
 
 from sweeps.cell import Cell, reference_cells, study_cells
 from sweeps.compaction import compact
+from sweeps.records import SCHEMA_VERSION
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.store import CellWriter, Trial, read_trials
@@ -61,6 +62,13 @@ def run_fresh(sweep: Sweep, out: Path) -> list[Trial]:
     """An undisturbed run."""
     run_all(Workbench(sweep, Place(out)), out / sweep.name)
     return read_trials(out / sweep.name)
+
+
+def bare_trial(number: int, **changes: Any) -> Trial:
+    """What every record has, and nothing else."""
+    names = {"trial_id": f"t{number}", "stage": "tuning", "study": "a--gd", "attack": "a", "method": "gd"}
+    empty = {"settings": "{}", "proposal": number, "error": None, "rungs": []}
+    return {"schema": SCHEMA_VERSION, "seed": 0} | names | empty | changes
 
 
 def record(sweep_dir: Path, trials: Sequence[Trial]) -> None:
