@@ -41,16 +41,16 @@ def read_csv(path: Path) -> Frame:
         raise InputError(f"{path}: there are no rows below the names of the columns")
     for cells, number in rows:
         _check_length(cells, len(names), f"{path}, line {number}")
-    cells = list(zip(*(line.cells for line in rows), strict=True))
-    unused = [i for i, name in enumerate(names) if i and not name and not any(cell.strip() for cell in cells[i])]
+    columns = list(zip(*(line.cells for line in rows), strict=True))
+    unused = [i for i, name in enumerate(names) if i and not name and not any(cell.strip() for cell in columns[i])]
     _check_names(names, unused, f"{path}, line {header.number}")
-    columns = {name: text_cells(cells[i]) for i, name in enumerate(names) if i not in unused}
+    named = {name: text_cells(columns[i]) for i, name in enumerate(names) if i not in unused}
     empty = note("columns without a name or a value", [f"column {i + 1}" for i in unused])
     return Frame(
         path=path,
-        columns=columns,
+        columns=named,
         names=RowNames(f"{path.name}:", np.array([line.number for line in rows])),
-        index=tuple(name for name in columns if not name or INDEX.fullmatch(name)),
+        index=tuple(name for name in named if not name or INDEX.fullmatch(name)),
         left_out=(empty,) if unused else (),
     )
 

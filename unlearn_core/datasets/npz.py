@@ -69,7 +69,7 @@ def _rounded(given: np.ndarray, pixels: np.ndarray, names: RowNames) -> Note | N
     tolerance = max(ROUNDING, 255 * float(np.finfo(given.dtype).eps))
     changed = [np.abs(x * 255 - kept.reshape(x.shape)).max() > tolerance for x, kept in zip(given, pixels, strict=True)]
     rows = np.flatnonzero(changed)
-    return rows_note("images of floats rounded to 256 levels", rows, (names[row] for row in rows))
+    return rows_note("images of floats rounded to 256 levels", rows, (names[int(row)] for row in rows))
 
 
 def _pixels(x: np.ndarray, where: str) -> np.ndarray:

@@ -55,9 +55,7 @@ def number_columns(
     return np.column_stack(made), present(*notes)
 
 
-def _changes(
-    text: str, rows: np.ndarray, column: Column, cells: np.ndarray, name: str, names: RowNames
-) -> Note | None:
+def _changes(text: str, rows: np.ndarray, column: Column, cells: np.ndarray, name: str, names: RowNames) -> Note | None:
     def examples() -> Iterable[str]:
         for row in rows:
             yield f"{cells[row]} as {column.values[row]:.17g} in {names[row]}"
@@ -127,5 +125,3 @@ def _check_finite(values: np.ndarray, cells: np.ndarray, names: RowNames, where:
     if len(bad):
         found = f"{cells[bad[0]]} in {names[bad[0]]}"
         raise InputError(f"{where} has {found}; fill missing values in, or leave the rows out")
-
-

@@ -20,54 +20,55 @@ def one_hot(values: np.ndarray) -> np.ndarray | None:
 
 def mates(columns: Mapping[str, np.ndarray], target: str) -> list[str]:
     """Columns that are one-hot together with `target`: of one name, or side by side; they give the label away."""
-    own = _hot(columns[target])
-    if own is None:
-        return []
     names = list(columns)
-    family = [name for name in names if name != target and stem(name) == stem(target)]
-    if family and _complete([columns[name] for name in family], own):
-        return family
-    return _neighbours(columns, names, target)
-
-
-def _neighbours(columns: Mapping[str, np.ndarray], names: Sequence[str], target: str) -> list[str]:
-    """The shortest run of columns around `target` that is one-hot with it."""
-    place = names.index(target)
-    hot = {place: _hot(columns[target])}
-    first = place
-    while first > 0 and (found := _hot(columns[names[first - 1]])) is not None:
-        first -= 1
-        hot[first] = found
-    for start in range(place, first - 1, -1):
-        total = np.sum([hot[i] for i in range(start, place + 1)], axis=0)
-        end = place
-        while total.max() <= 1:
-            if total.min() == 1:
-                return [name for name in names[start : end + 1] if name != target]
-            end += 1
-            following = _hot(columns[names[end]]) if end < len(names) else None
-            if following is None:
-                break
-            total = total + following
-    return []
+    family = [name for name in names if stem(name) == stem(target)]
+    if _complete([columns[name] for name in family]):
+        return [name for name in family if name != target]
+    return [name for name in _neighbours(columns, names, names.index(target)) if name != target]
 
 
 def parts(columns: Mapping[str, np.ndarray], name: str) -> list[str]:
     """Columns called `name` and something more that are one-hot together, if there are any."""
     family = [column for column in columns if column != name and stem(column) == name]
-    hot = [_hot(columns[column]) for column in family]
-    complete = len(hot) > 1 and all(h is not None for h in hot) and (np.sum(hot, axis=0) == 1).all()
-    return family if complete else []
+    return family if _complete([columns[column] for column in family]) else []
 
 
 def stem(name: str) -> str:
+    """The name without a last part such as .0, _a or [1]."""
     matched = STEM.fullmatch(name)
     return matched[1] if matched else name
 
 
-def _complete(others: Sequence[np.ndarray], own: np.ndarray) -> bool:
-    hot = [_hot(cells) for cells in others]
-    return all(h is not None for h in hot) and bool((np.sum([own, *hot], axis=0) == 1).all())
+def _neighbours(columns: Mapping[str, np.ndarray], names: Sequence[str], place: int) -> list[str]:
+    """The shortest run of columns around `place` that is one-hot."""
+    start, total = place, _hot(columns[names[place]])
+    while total is not None and total.max() <= 1:
+        run = _run_to_the_right(columns, names, place, total)
+        if run:
+            return list(names[start:run])
+        start -= 1
+        before = _hot(columns[names[start]]) if start >= 0 else None
+        total = None if before is None else total + before
+    return []
+
+
+def _run_to_the_right(columns: Mapping[str, np.ndarray], names: Sequence[str], place: int, total: np.ndarray) -> int:
+    """Where a one-hot run ends that begins at or before `place`; total: (n,) ones up to there. 0 if there is none."""
+    end = place + 1
+    while total.max() <= 1:
+        if total.min() == 1:
+            return end
+        following = _hot(columns[names[end]]) if end < len(names) else None
+        if following is None:
+            break
+        total, end = total + following, end + 1
+    return 0
+
+
+def _complete(columns: Sequence[np.ndarray]) -> bool:
+    """Whether these are several columns of which one is hot in each row."""
+    hot = [found for found in map(_hot, columns) if found is not None]
+    return 1 < len(hot) == len(columns) and bool((np.sum(hot, axis=0) == 1).all())
 
 
 def _hot(cells: np.ndarray) -> np.ndarray | None:

@@ -89,22 +89,22 @@ def with_each_class(y: np.ndarray, train: np.ndarray, test: np.ndarray) -> tuple
     In exchange the first held-out row of the largest class goes to training, so that the parts keep their sizes, as
     long as that class keeps a row there. Parts that hold every class stay as they are.
     """
-    train, test = list(train), list(test)
+    learned, kept = train.tolist(), test.tolist()
     counts = np.bincount(y[test], minlength=int(y.max()) + 1)
     for label in np.flatnonzero(counts == 0):
-        own = [row for row in train if y[row] == label]
-        largest = int(counts.argmax())
+        own = [row for row in learned if y[row] == label]
         if len(own) < 2:
             continue
-        train.remove(own[-1])
-        test.append(own[-1])
+        largest = int(counts.argmax())
+        learned.remove(own[-1])
+        kept.append(own[-1])
         counts[label] += 1
         if counts[largest] > 1:
-            back = next(row for row in test if y[row] == largest)
-            test.remove(back)
-            train.append(back)
+            back = next(row for row in kept if y[row] == largest)
+            kept.remove(back)
+            learned.append(back)
             counts[largest] -= 1
-    return np.sort(np.array(train)), np.sort(np.array(test))
+    return np.sort(np.array(learned)), np.sort(np.array(kept))
 
 
 def with_one_target(frame: Frame, target: str) -> tuple[Frame, tuple[Note, ...]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +15,10 @@ import torch
 from unlearn_core import checks
 from unlearn_core.datasets.keeping import Keep, Tensors, at_once
 from unlearn_core.datasets.raw import Raw, check_raw
+from unlearn_core.datasets.reading import Note, Reading
+from unlearn_core.datasets.row_names import present, rows_note
 from unlearn_core.datasets.tokens import BYTES, Tokenizer, learn_rules, library_version, read_rules
+from unlearn_core.types import PADDING
 
 
 class Texts(NamedTuple):
@@ -26,6 +29,7 @@ class Texts(NamedTuple):
     held_out: Sequence[str]
     y_held_out: np.ndarray
     where: str
+    reading: Reading = Reading()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,22 @@ class TextSource:
         tokenizer = Tokenizer(made["rules"].numpy().tobytes().decode(), self.length)
         x_train, x_test = (made[part].long().numpy() for part in ("train", "held_out"))
         classes = int(texts.y_train.max(initial=0)) + 1
-        return check_raw(Raw(x_train, texts.y_train, x_test, texts.y_held_out, classes, tokenizer), texts.where)
+        cut = self._cut(texts.reading, x_train, x_test)
+        reading = replace(texts.reading, coerced=(*texts.reading.coerced, *present(cut)))
+        y_train, y_test = texts.y_train, texts.y_held_out
+        return check_raw(Raw(x_train, y_train, x_test, y_test, classes, tokenizer, reading=reading), texts.where)
+
+    def _cut(self, reading: Reading, x_train: np.ndarray, x_test: np.ndarray) -> Note | None:
+        """A note on the texts that fill all their tokens, of which nearly all are longer."""
+        full = np.flatnonzero(np.concatenate([x_train[:, -1:], x_test[:, -1:]])[:, 0] != PADDING)
+
+        def examples() -> Iterator[str]:
+            for row in full.tolist() if reading.train_names else ():
+                yield (reading.train_names[row] if row < len(x_train) else reading.test_names[row - len(x_train)])
+
+        return rows_note(
+            f"texts that fill all {self.length} tokens; what comes after them is cut off", full, examples()
+        )
 
     def _made_by(self, texts: Texts, pretrained: str) -> dict[str, Any]:
         """What identifies the token ids: texts, settings, and the rules of a pretrained tokenizer or else the library
