@@ -125,5 +125,5 @@ def _check(row: Line, where: str) -> None:
 
 
 def _looks_quoted(text: str) -> bool:
-    """Whether quotes stand around it, and those inside are doubled."""
-    return re.fullmatch(r'"[^"]*(?:""[^"]*)+"', text.strip()) is not None
+    """Whether quotes stand around it, and those inside are doubled or come after a backslash."""
+    return re.fullmatch(r'"[^"]*(?:(?:""|(?<=\\)")[^"]*)+"', text.strip()) is not None
