@@ -29,7 +29,7 @@ SINGLE = 0.0  # discovery rate: the least there is, one poison of however many t
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
 TAKEN = ("store", "mlflow.db", "mlartifacts")  # what lies beside the sweeps in an output folder
 MOST_SEED = 2**63 - 1
-MOST_SEEDS = 10_000  # each is a scenario that is checked before anything starts
+MOST_SEEDS = 1000  # each is a scenario that is checked before anything starts
 MOST_PROPOSALS = 100_000
 MOST_SECONDS = 30 * 24 * 3600.0
 LEAST_MEMBERS, MOST_MEMBERS = 8, 10_000  # of an ensemble: U-LiRA fits Gaussians to three pairs of shadows at least

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.reading import Note
+from unlearn_core.datasets.reading import Note, note
 from unlearn_core.datasets.row_names import RowNames, present, rows_note
 
 MOST_CLASSES = 1000
@@ -20,6 +21,8 @@ MISSING = frozenset({"", "nan", "-nan", "null", "na", "n/a", "<na>", "#n/a", "#n
 WORD = "none"  # written so it is often a class ("none", "mild", "severe"); as None and NONE it is Python's and SQL's
 WHOLE = re.compile(r"-?[1-9][0-9]{0,99}|0")
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{0,99})?|\.[0-9]{1,99})(?:[eE][+-]?[0-9]{1,2})?")
+LOOSE = re.compile(r"[+-]?[0-9]{1,99}(?:\.[0-9]{0,99})?")
+INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,9 @@ def _written(value: Any, where: str) -> str:
 
 def _plain_numbers(words: list[str], where: str) -> Mapping[str, str]:
     """The plain form of each word if all are numbers; nothing if some are words, such as 007."""
+    infinite = [word for word in words if INFINITE.fullmatch(word)]
+    if infinite and any(NUMBER.fullmatch(word) for word in words):
+        raise InputError(f"{where} has the label {infinite[0]}; labels must be whole numbers or words")
     if not all(NUMBER.fullmatch(word) for word in words):
         return {}
     plain = {}
@@ -136,16 +142,18 @@ def _check_count(labels: set[str], where: str, missing: int) -> None:
 
 def _doubts(classes: list[str]) -> tuple[Note, ...]:
     """What may be no class, or the same class twice."""
-    numbers = [label for label in classes if NUMBER.fullmatch(label)]
-    words = [label for label in classes if label not in numbers and not re.fullmatch(r"[0-9]+", label)]
-    folded = [label.casefold() for label in classes]
-    alike = [label for label in classes if folded.count(label.casefold()) > 1]
-    return tuple(
-        Note(text=text, count=len(found), examples=tuple(map(repr, found[:3])))
-        for text, found in (
-            ("classes that are words, beside classes that are numbers", words if numbers else []),
-            ("classes that differ by upper and lower case alone", alike),
-            ("classes whose name often stands for a missing label", [label for label in classes if label == WORD]),
-        )
-        if found
-    )
+    numbers = [label for label in classes if NUMBER.fullmatch(label) or LOOSE.fullmatch(label)]
+    words = [label for label in classes if label not in numbers]
+    found = {
+        "classes that are words, beside classes that are numbers": words if numbers else [],
+        "classes that differ by upper and lower case alone": _alike(classes, str.casefold),
+        "classes that are equal as numbers": _alike([label for label in classes if LOOSE.fullmatch(label)], Decimal),
+        "classes whose name often stands for a missing label": [label for label in classes if label == WORD],
+    }
+    return tuple(note(text, map(repr, labels)) for text, labels in found.items() if labels)
+
+
+def _alike(labels: list[str], form: Callable[[str], object]) -> list[str]:
+    """The labels that share their form with another."""
+    forms = Counter(map(form, labels))
+    return [label for label in labels if forms[form(label)] > 1]
