@@ -63,9 +63,7 @@ def test_an_array_that_declares_a_terabyte_is_refused(tmp_path, version):
         for key in KEYS:
             archive.writestr(f"{key}.npy", header((10**6, 1000, 1000), version=version))
     for source in sources(tmp_path / "own.npz"):
-        refused(
-            source, r"own\.npz: holds 3,725\.3 GiB, more than the .* GiB that fit into memory here; make it smaller"
-        )
+        refused(source, r"own\.npz: holds 3,725\.3 GiB, more than the .* GiB that fit into memory here")
 
 
 def test_an_archive_that_is_packed_too_tightly_is_refused(tmp_path):
@@ -148,7 +146,7 @@ def test_marks_and_line_ends_of_other_systems_change_nothing(tmp_path, change):
         ("a,target\n1,0\n# half\n2,1\n", "line 3: must have 2 values, .* has 1: '# half'; delete the comment"),
         (
             "a;target\n1,5;0\n",
-            "line 1: has semicolons between columns, as in 'a;target'; write commas, and numbers with a",
+            "line 1: has semicolons between columns, as in 'a;target'; write commas, and numbers",
         ),
         ("a;target\n1;0\n", "line 1: has semicolons between columns, as in 'a;target'; write commas$"),
         ("a\ttarget\n1\t0\n", "line 1: has tabs between columns"),
@@ -182,7 +180,8 @@ def test_a_file_of_arrays_that_are_none_is_refused(tmp_path):
     refused(Table(path=str(tmp_path / "own.npz")), r"'notes\.txt' is no array; take it out of the file")
     np.savez(tmp_path / "own.npz", target=np.array(["a", None], dtype=object))
     refused(Table(path=str(tmp_path / "own.npz")), r"cannot be read, target holds Python objects; store it as numbers")
-    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        for _ in range(2):
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        archive.writestr("target.npy", header((2,)) + b"\0\1")
+        with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("target.npy", header((2,)) + b"\0\1")
     refused(Table(path=str(tmp_path / "own.npz")), "'target' comes twice; each array must have a name of its own")
