@@ -29,7 +29,8 @@ SINGLE = 0.0  # discovery rate: the least there is, one poison of however many t
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
 TAKEN = ("store", "mlflow.db", "mlartifacts")  # what lies beside the sweeps in an output folder
 MOST_SEED = 2**63 - 1
-MOST_SEEDS = 1000  # each is a scenario that is checked before anything starts
+MOST_SEEDS = 1000  # of a list
+MOST_SCENARIOS = 5000  # each is checked before anything starts
 MOST_PROPOSALS = 100_000
 MOST_SECONDS = 30 * 24 * 3600.0
 LEAST_MEMBERS, MOST_MEMBERS = 8, 10_000  # of an ensemble: U-LiRA fits Gaussians to three pairs of shadows at least
@@ -217,6 +218,11 @@ class Sweep:
             plugins=plugins,
         )
         made.ensemble.check_room(len(made.seeds.confirmation))
+        scenarios = len(made.attacks) * len(made.scenario_seeds)
+        if scenarios > MOST_SCENARIOS:
+            raise InputError(
+                f"attacks and seeds make {scenarios:,} scenarios, more than {MOST_SCENARIOS:,}; list fewer of them"
+            )
         return made
 
     def to_dict(self) -> dict[str, Any]:

@@ -173,6 +173,10 @@ def test_more_seeds_than_can_be_checked_are_refused() -> None:
     assert "confirmation lists 1,001 seeds; list at most 1,000" in refusal(
         raw(seeds={"tuning": [0], "confirmation": list(range(1, 1_002))})
     )
+    many = [{"name": "label_flip", "fraction": 0.01 + i / 1000, "label": f"a{i}"} for i in range(6)]
+    assert "attacks and seeds make 6,000 scenarios, more than 5,000; list fewer of them" in refusal(
+        raw(attacks=many, seeds={"tuning": [0], "confirmation": list(range(1, 1000))})
+    )
 
 
 NUMBERS = st.one_of(

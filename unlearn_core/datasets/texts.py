@@ -66,22 +66,10 @@ class TextSource:
         tokenizer = Tokenizer(made["rules"].numpy().tobytes().decode(), self.length)
         x_train, x_test = (made[part].long().numpy() for part in ("train", "held_out"))
         classes = int(texts.y_train.max(initial=0)) + 1
-        cut = self._cut(texts.reading, x_train, x_test)
+        cut = _cut_off(texts, tokenizer, np.concatenate([x_train, x_test]))
         reading = replace(texts.reading, coerced=(*texts.reading.coerced, *present(cut)))
         y_train, y_test = texts.y_train, texts.y_held_out
         return check_raw(Raw(x_train, y_train, x_test, y_test, classes, tokenizer, reading=reading), texts.where)
-
-    def _cut(self, reading: Reading, x_train: np.ndarray, x_test: np.ndarray) -> Note | None:
-        """A note on the texts that fill all their tokens, of which nearly all are longer."""
-        full = np.flatnonzero(np.concatenate([x_train[:, -1:], x_test[:, -1:]])[:, 0] != PADDING)
-
-        def examples() -> Iterator[str]:
-            for row in full.tolist() if reading.train_names else ():
-                yield (reading.train_names[row] if row < len(x_train) else reading.test_names[row - len(x_train)])
-
-        return rows_note(
-            f"texts that fill all {self.length} tokens; what comes after them is cut off", full, examples()
-        )
 
     def _made_by(self, texts: Texts, pretrained: str) -> dict[str, Any]:
         """What identifies the token ids: texts, settings, and the rules of a pretrained tokenizer or else the library
@@ -99,6 +87,21 @@ class TextSource:
         parts = {"train": texts.train, "held_out": texts.held_out}
         ids = {part: torch.from_numpy(tokenizer.encode(lines)).int() for part, lines in parts.items()}
         return ids | {"rules": torch.frombuffer(bytearray(tokenizer.rules.encode()), dtype=torch.uint8)}
+
+
+def _cut_off(texts: Texts, tokenizer: Tokenizer, ids: np.ndarray) -> Note | None:
+    """A note on the texts, training ones first, of which the token ids (n, length) hold only the beginning."""
+    full = np.flatnonzero(ids[:, -1] != PADDING)
+    kept = tokenizer.decode_all(ids[full])
+    lines = [*texts.train, *texts.held_out]
+    cut = full[[beginning != lines[row] for row, beginning in zip(full.tolist(), kept, strict=True)]]
+    names, others = texts.reading.train_names, texts.reading.test_names
+
+    def examples() -> Iterator[str]:
+        for row in cut.tolist() if names else ():
+            yield names[row] if row < len(names) else others[row - len(names)]
+
+    return rows_note(f"texts of more than {tokenizer.length} tokens, cut off at the end", cut, examples())
 
 
 def digest(texts: Sequence[str]) -> str:

@@ -159,9 +159,8 @@ def test_texts_that_are_cut_are_told(tmp_path):
     for name in ("train", "test"):
         raw_file(tmp_path / f"{name}.tsv", *[f"{'long ' * (i == 7) * 900}film {i}\t{i % 2}" for i in range(20)])
     (told, *_) = Tsv(path=str(tmp_path)).load(None).reading.coerced
-    assert str(told) == (
-        "2 texts that fill all 64 tokens; what comes after them is cut off (such as train.tsv:9, test.tsv:9)"
-    )
+    assert str(told) == ("2 texts of more than 64 tokens, cut off at the end (such as train.tsv:9, test.tsv:9)")
+    assert not Opinions(rows=400).load(None).reading.coerced, "some fill all their tokens, and none is cut"
 
 
 def test_sources_of_texts_say_what_they_used(tmp_path):
