@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import read_text
+from unlearn_core.datasets.files import CELLS, read_text
 from unlearn_core.datasets.frame import Frame, text_cells
 from unlearn_core.datasets.numbers import COMMA, NUMBER
 from unlearn_core.datasets.reading import note
@@ -49,6 +49,7 @@ def read_csv(path: Path) -> Frame:
     return Frame(
         path=path,
         columns=named,
+        typed=False,
         names=RowNames(f"{path.name}:", np.array([line.number for line in rows])),
         index=tuple(name for name in named if not name or INDEX.fullmatch(name)),
         left_out=(empty,) if unused else (),
@@ -56,7 +57,7 @@ def read_csv(path: Path) -> Frame:
 
 
 def _lines(path: Path) -> list[Line]:
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path, growth=CELLS), newline=""), strict=True)
     found, start = [], 1
     try:
         for cells in reader:

@@ -12,7 +12,8 @@ MOST_SHARE = 0.5  # of the memory that is available, for what a file holds
 UNKNOWN_MEMORY = 8 * GIB  # taken as available where the system does not say
 PACKED = 200  # times its size on disk: no real data is packed so tightly
 MOST_PACKED = GIB // 2  # bytes that a file packed so tightly may hold
-GROWTH = 20  # bytes of memory per byte of text, once it is taken apart into cells
+LINES = 4  # bytes of memory per byte of a file, once its text is taken apart into lines
+CELLS = 20  # and into the cells of a table
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -57,16 +58,25 @@ def available_memory() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")] or found
-        group = Path("/sys/fs/cgroup")
-        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # another system, or a group without a limit, which says `max`
+        found.append(_left_in_container(Path("/sys/fs/cgroup")))
+    except (OSError, ValueError):  # another system, or no limit, for which there is no file, or `max` in it
         pass
     return max(min(found), 0)
 
 
-def read_text(path: Path, hint: str = "") -> str:
-    """The UTF-8 text of a file without a byte order mark, line breaks as they are; InputError names line and byte."""
-    check_size(regular_file(path, hint), GROWTH * path.stat().st_size)
+def _left_in_container(group: Path) -> int:
+    limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+    held = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    cached = sum(int(held.get(name, 0)) for name in ("active_file", "inactive_file"))  # given up when needed
+    return limit - used + cached
+
+
+def read_text(path: Path, hint: str = "", *, growth: int = LINES) -> str:
+    """The UTF-8 text of a file without a byte order mark, line breaks as they are; InputError names line and byte.
+
+    growth: bytes of memory that each byte becomes.
+    """
+    check_size(regular_file(path, hint), growth * path.stat().st_size)
     try:
         content = path.read_bytes()
     except OSError as problem:

@@ -16,7 +16,8 @@ class Frame:
     """All rows of a file.
 
     columns: (n,) cells by name: numbers, truth values, or objects: text, None where a cell is empty.
-    names: what to call each row. index: names of columns that number the rows and were written by pandas.
+    names: what to call each row. typed: whether the file tells numbers from text.
+    index: names of columns that number the rows and were written by pandas.
     blocks: arrays (n, k) of an .npz file by name, with the names of their k columns.
     left_out: columns that hold nothing.
     """
@@ -24,6 +25,7 @@ class Frame:
     path: Path
     columns: dict[str, np.ndarray]
     names: RowNames
+    typed: bool = True
     index: tuple[str, ...] = ()
     blocks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: tuple[Note, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
+from unlearn_core.datasets.frame import Frame
 from unlearn_core.datasets.labels import is_missing
 from unlearn_core.datasets.raw import LARGEST
 from unlearn_core.datasets.reading import Note
@@ -36,19 +37,18 @@ class Column:
 NOWHERE = np.array([], dtype=np.int64)
 
 
-def number_columns(
-    columns: Mapping[str, np.ndarray], names: RowNames, where: str
-) -> tuple[np.ndarray, tuple[Note, ...]]:
+def number_columns(frame: Frame) -> tuple[np.ndarray, tuple[Note, ...]]:
     """(n, columns) float64, and notes on what was changed.
 
     Raises InputError for text, and for values that are missing or not finite, with the row.
     """
-    if not columns:
-        raise InputError(f"{where}: there is no column besides the target")
-    made, notes = [], []
-    for name, cells in columns.items():
-        column = _column(cells, names, f"{where}: column {name}")
-        _check_finite(column.values, cells, names, f"{where}: column {name}")
+    if not frame.columns:
+        raise InputError(f"{frame.path}: there is no column besides the target")
+    made, notes, names = [], [], frame.names
+    for name, cells in frame.columns.items():
+        where = f"{frame.path}: column {name}"
+        column = _column(cells, names, where, typed=frame.typed)
+        _check_finite(column.values, cells, names, where)
         made.append(column.values)
         notes += [_changes("values that lost the zeros in front", column.zeros, column, cells, name, names)]
         notes += [_changes("values rounded to double precision", column.rounded, column, cells, name, names)]
@@ -63,7 +63,7 @@ def _changes(text: str, rows: np.ndarray, column: Column, cells: np.ndarray, nam
     return rows_note(f"{text} in column {name}", rows, examples())
 
 
-def _column(cells: np.ndarray, names: RowNames, where: str) -> Column:
+def _column(cells: np.ndarray, names: RowNames, where: str, *, typed: bool) -> Column:
     kind = cells.dtype.kind
     if kind in "biu":
         return Column(cells.astype(np.float64), NOWHERE, _rounded(cells))
@@ -72,7 +72,7 @@ def _column(cells: np.ndarray, names: RowNames, where: str) -> Column:
         changed = (values.astype(cells.dtype) != cells) & ~np.isnan(values)
         return Column(values, NOWHERE, np.flatnonzero(changed))
     if kind == "O":
-        return _parsed(cells, names, where)
+        return _parsed(cells, names, where, typed=typed)
     raise InputError(f"{where} holds {cells.dtype}, not numbers; write it as numbers, or leave it out")
 
 
@@ -84,16 +84,17 @@ def _rounded(cells: np.ndarray) -> np.ndarray:
     return large[[int(float(int(cells[row]))) != int(cells[row]) for row in large]] if len(large) else large
 
 
-def _parsed(cells: np.ndarray, names: RowNames, where: str) -> Column:
-    """Cells of text, or of objects of a Parquet file."""
+def _parsed(cells: np.ndarray, names: RowNames, where: str, *, typed: bool) -> Column:
+    """Cells of text, or of objects of a typed file, where text is never a number."""
     values = np.empty(len(cells))
     zeros, rounded = [], []
     for row, cell in enumerate(cells):
         text = cell.strip() if isinstance(cell, str) else "" if cell is None else str(cell)
-        if PLAIN.fullmatch(text):
+        number = not (typed and isinstance(cell, str))
+        if number and PLAIN.fullmatch(text):
             values[row] = float(text)
             continue
-        if not NUMBER.fullmatch(text):
+        if not (number and NUMBER.fullmatch(text)):
             raise InputError(_no_number(text, cell, names[row], where))
         values[row] = float(text)
         if ZEROS.match(text):

@@ -57,7 +57,7 @@ class Table:
         mixed = _check_leak(frame, self.target)
         index = [name for name in frame.index if name != self.target]
         frame = frame.without(self.target, *index)
-        x, changed = number_columns(frame.columns, frame.names, str(path))
+        x, changed = number_columns(frame)
         numbering = note("columns that number the rows, as pandas writes its index", (n or "no name" for n in index))
         reading = Reading(
             rows_found=found,

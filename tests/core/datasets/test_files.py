@@ -110,6 +110,12 @@ def test_available_memory_is_some():
     assert 2**26 < files.available_memory() < 2**50
 
 
+def test_the_limit_of_a_container_counts_without_what_is_only_cached(tmp_path):
+    for name, text in (("max", "1000"), ("current", "900"), ("stat", "anon 500\nactive_file 100\ninactive_file 250\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert files._left_in_container(tmp_path) == 450
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -167,12 +167,14 @@ def test_columns_of_other_kinds_are_refused(tmp_path):
         pd.Categorical(["x", "y"] * 20),
         [[1, 2]] * ROWS,
         [b"\xff"] * ROWS,
+        ["01234"] * ROWS,
+        [{"x": "y"}] * ROWS,
         pd.array([True, None] * 20, dtype="boolean"),
     ):
         frame(odd=values).to_parquet(tmp_path / "own.parquet")
         with pytest.raises(InputError, match=r"own\.parquet: column odd (is|has) "):
             load(tmp_path / "own.parquet")
-    for values in (np.arange(ROWS).astype("M8[D]"), np.ones(ROWS, complex), np.array(["x"] * ROWS)):
+    for values in (np.arange(ROWS).astype("M8[D]"), np.ones(ROWS, complex), np.array(["7"] * ROWS)):
         with pytest.raises(InputError, match=r"own\.npz: column odd (is|holds) "):
             load(npz(tmp_path, odd=values, target=np.arange(ROWS) % 2))
     frame(flag=np.arange(ROWS) % 2 == 0, kind=pd.Categorical(np.arange(ROWS) % 7)).to_parquet(tmp_path / "own.parquet")
