@@ -74,8 +74,9 @@ def _check_header(names: list[str], line: int, first: list[Line], path: Path) ->
     where, written = f"{path}, line {line}", shown(",".join(names), 60)
     if not any(names):
         raise InputError(f"{where}: the first line must name each column once, but is {written}")
-    if names[0].startswith("#") and first and len(first[0].cells) != len(names):
-        raise InputError(f"{where}: is the comment {written}; delete what stands above the names of the columns")
+    comment = names[0].startswith("#") and first and len(first[0].cells) != len(names)
+    if comment or names[0].lower().startswith("sep="):
+        raise InputError(f"{where}: is {written}, not the names of the columns; delete what stands above them")
     separator = next((mark for mark in SEPARATORS if mark in names[0]), "") if len(names) == 1 else ""
     if separator:
         row = ",".join(first[0].cells) if first else ""

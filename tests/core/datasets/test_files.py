@@ -148,7 +148,8 @@ def test_marks_and_line_ends_of_other_systems_change_nothing(tmp_path, change):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# made by a tool\na,target\n1,0\n", "line 1: is the comment '# made by a tool'; delete what stands above"),
+        ("# made by a tool\na,target\n1,0\n", "line 1: is '# made by a tool', not the names of the columns; delete"),
+        ("sep=,\na,target\n1,0\n", "line 1: is 'sep=,', not the names of the columns; delete what stands above them"),
         ("a,target\n1,0\n# half\n2,1\n", "line 3: must have 2 values, .* has 1: '# half'; delete the comment"),
         (
             "a;target\n1,5;0\n",
