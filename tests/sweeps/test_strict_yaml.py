@@ -96,9 +96,9 @@ def test_whatever_yaml_writes_is_read_back(value: Any) -> None:
 
 @pytest.mark.parametrize("text", [LAUGHS, "seeds: [" + "1, " * 200_000 + "1]", "[" * 150_000, "- a\n" * 49_000])
 def test_bombs_are_refused_within_seconds(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     refusal(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_files_that_are_no_configuration_are_refused(tmp_path: Path) -> None:

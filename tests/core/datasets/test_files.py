@@ -18,11 +18,11 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def refused(source, message, root=None):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError, match=message) as problem:
         source.load(root)
     assert "\n" not in str(problem.value)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     return str(problem.value)
 
 
