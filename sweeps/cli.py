@@ -16,7 +16,8 @@ from sweeps.executors import ExecutorLostError
 from sweeps.files import StorageError, place
 from sweeps.listing import print_list
 from sweeps.overrides import apply
-from sweeps.spec import Sweep, check_name, read_preset, read_yaml
+from sweeps.spec import Sweep, check_name, read_preset
+from sweeps.strict_yaml import read_mapping
 from sweeps.tracking_uri import without_secrets
 from unlearn_core.checks import InputError
 
@@ -88,7 +89,7 @@ def read_raw(options: argparse.Namespace, preset: Callable[[], dict[str, Any]]) 
     """The settings in the file of --config, named after it, else those that `preset` reads."""
     if options.preset and options.config:
         raise InputError("--preset and --config both say what to run; give one of them")
-    return {"name": options.config.stem} | read_yaml(options.config) if options.config else preset()
+    return {"name": options.config.stem} | read_mapping(options.config) if options.config else preset()
 
 
 def read_sweep(options: argparse.Namespace) -> Sweep:

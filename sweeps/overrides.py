@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from sweeps.strict_yaml import parse
 from unlearn_core.checks import InputError, close_names, shown
 
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
@@ -29,10 +28,7 @@ def apply(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str, assignment: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date such as 2024-13-01
-        raise InputError(f"--set value is not readable (YAML) in {shown(assignment)}") from None
+    value = parse(text, f"--set value is not readable (YAML) in {shown(assignment)}")
     if isinstance(value, str) and SCIENTIFIC.fullmatch(value):  # YAML reads 1e-3 as text
         return float(value)
     return value

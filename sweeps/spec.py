@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models
@@ -18,6 +16,7 @@ import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.artifacts import digest
 from sweeps.plugins import Plugin, digests, load_plugins
 from sweeps.settings import as_dict, build, check_keys, choose, key_text, plain
+from sweeps.strict_yaml import read_mapping
 from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
@@ -30,6 +29,8 @@ SINGLE = 0.0  # discovery rate: the least there is, one poison of however many t
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
 TAKEN = ("store", "mlflow.db", "mlartifacts")  # what lies beside the sweeps in an output folder
 MOST_SEED = 2**63 - 1
+MOST_SEEDS = 1000  # of a list
+MOST_SCENARIOS = 5000  # each is checked before anything starts
 MOST_PROPOSALS = 100_000
 MOST_SECONDS = 30 * 24 * 3600.0
 LEAST_MEMBERS, MOST_MEMBERS = 8, 10_000  # of an ensemble: U-LiRA fits Gaussians to three pairs of shadows at least
@@ -62,6 +63,8 @@ class Seeds:
 
     def __post_init__(self) -> None:
         for name, seeds in dataclasses.asdict(self).items():
+            if len(seeds) > MOST_SEEDS:
+                raise InputError(f"{name} lists {len(seeds):,} seeds; list at most {MOST_SEEDS:,}")
             if not seeds or len(set(seeds)) < len(seeds):
                 raise InputError(f"{name} must list distinct seeds and not be empty, but got {shown(list(seeds))}")
             checks.in_range(name, min(seeds), 0, MOST_SEED)
@@ -215,6 +218,11 @@ class Sweep:
             plugins=plugins,
         )
         made.ensemble.check_room(len(made.seeds.confirmation))
+        scenarios = len(made.attacks) * len(made.scenario_seeds)
+        if scenarios > MOST_SCENARIOS:
+            raise InputError(
+                f"attacks and seeds make {scenarios:,} scenarios, more than {MOST_SCENARIOS:,}; list fewer of them"
+            )
         return made
 
     def to_dict(self) -> dict[str, Any]:
@@ -378,19 +386,6 @@ def _methods(raw: list[Any]) -> dict[str, Method]:
     return methods
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A configuration file; raises InputError naming the file if it is missing or not a mapping."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"configuration {path} cannot be read: {problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: a date such as 2024-13-01
-        raise InputError(f"configuration {path} is not YAML: {str(problem).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"configuration {path} must be a mapping of settings, but holds {type(content).__name__}")
-    return content
-
-
 def preset_names(folder: Path = PRESETS) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
@@ -399,4 +394,4 @@ def read_preset(name: str, folder: Path = PRESETS) -> dict[str, Any]:
     """The settings of a preset; an unknown name raises InputError with the nearest ones."""
     if name not in preset_names(folder):
         raise InputError(f"preset {name!r} is unknown; {close_names(name, preset_names(folder))}")
-    return {"name": name} | read_yaml(folder / f"{name}.yaml")
+    return {"name": name} | read_mapping(folder / f"{name}.yaml")

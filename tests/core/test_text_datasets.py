@@ -13,8 +13,8 @@ from unlearn_core.augment import augment
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import Imdb, Opinions, Sst2, Tokenizer, Tsv, load_dataset
 from unlearn_core.datasets.opinions import BAD, GOOD, JOINTS, opinions
+from unlearn_core.datasets.text_file import read_tsv
 from unlearn_core.datasets.tokens import learn_rules
-from unlearn_core.datasets.tsv import read_tsv
 from unlearn_core.input_gradients import input_gradients
 from unlearn_core.models import Gpt2, Mlp
 from unlearn_core.registry import ATTACKS
@@ -164,7 +164,7 @@ def test_files_become_token_ids(tmp_path, source, folder, held_out):
 
 def test_blanks_around_texts_are_no_part_of_them(tmp_path):
     write(tmp_path / "train.tsv", [("kids , spirit ", 1), ("  ( a film ) ", 0)])
-    assert read_tsv(tmp_path / "train.tsv")[0] == ["kids , spirit", "( a film )"]
+    assert read_tsv(tmp_path / "train.tsv").texts == ["kids , spirit", "( a film )"]
 
 
 def parquet(file, rows, column):
@@ -238,7 +238,7 @@ def test_damaged_files_are_refused_with_the_line(tmp_path, text, message):
 
 @pytest.mark.parametrize("source", [Tsv(path="mine"), Sst2(), Imdb()])
 def test_missing_files_are_refused(tmp_path, source):
-    with pytest.raises(InputError, match=r"train\.tsv cannot be read .*; it is not downloaded"):
+    with pytest.raises(InputError, match=r"train\.tsv: there is no such file; it is not downloaded"):
         source.load(tmp_path, download=True)
     if not isinstance(source, Tsv):
         with pytest.raises(InputError, match="give --data-root"):

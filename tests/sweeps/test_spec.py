@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sweeps.overrides import apply
-from sweeps.spec import REFERENCES, Sweep, read_preset, read_yaml
+from sweeps.spec import REFERENCES, Sweep, read_preset
 from tests.sweeps.tiny import raw, tiny
 from unlearn_core.checks import InputError
 from unlearn_core.models.dense import Mlp
@@ -164,33 +162,21 @@ def test_missing_sections_and_other_things_than_mappings() -> None:
         assert refusal(junk).startswith("a sweep must be a mapping of settings")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a: [1", "is not YAML"),
-        ("a: 2024-13-01", "is not YAML"),
-        ("[" * 5000, "is not YAML"),
-        ("- a\n- b", "must be a mapping of settings, but holds list"),
-        ("", "must be a mapping of settings, but holds NoneType"),
-        ("\x00", "is not YAML"),
-    ],
-)
-def test_damaged_configuration_files(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "a.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=f"^configuration {re.escape(str(path))} {message}"):
-        read_yaml(path)
-
-
-def test_configuration_files_that_are_none(tmp_path: Path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\xfa")
-    for name in ("missing", ".", "binary"):
-        with pytest.raises(InputError, match="cannot be read"):
-            read_yaml(tmp_path / name)
+def test_presets_are_found_by_their_names() -> None:
     with pytest.raises(InputError, match=r"^preset 'quik' is unknown; did you mean 'quick'\?$"):
         read_preset("quik")
     with pytest.raises(InputError, match="is unknown"):
         read_preset("../quick")
+
+
+def test_more_seeds_than_can_be_checked_are_refused() -> None:
+    assert "confirmation lists 1,001 seeds; list at most 1,000" in refusal(
+        raw(seeds={"tuning": [0], "confirmation": list(range(1, 1_002))})
+    )
+    many = [{"name": "label_flip", "fraction": 0.01 + i / 1000, "label": f"a{i}"} for i in range(6)]
+    assert "attacks and seeds make 6,000 scenarios, more than 5,000; list fewer of them" in refusal(
+        raw(attacks=many, seeds={"tuning": [0], "confirmation": list(range(1, 1000))})
+    )
 
 
 NUMBERS = st.one_of(

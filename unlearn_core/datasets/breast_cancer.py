@@ -9,6 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from unlearn_core.datasets.raw import Raw, stratified_order
+from unlearn_core.datasets.reading import Reading
+from unlearn_core.datasets.row_names import RowNames
 from unlearn_core.registry import DATASETS
 
 TRAIN_ROWS = 400  # of 569; the library has no split of its own
@@ -30,8 +32,17 @@ class BreastCancer:
         # Imported here because it takes a second and only this source and the digits need it.
         from sklearn.datasets import load_breast_cancer
 
-        x, y = load_breast_cancer(return_X_y=True)
+        table = load_breast_cancer()
+        x, y = table.data, table.target
         order = stratified_order(y, seed=SPLIT_SEED)
         train, test = np.sort(order[:TRAIN_ROWS]), np.sort(order[TRAIN_ROWS:])
         labels = y.astype(np.int64)
-        return Raw(x[train], labels[train], x[test], labels[test], classes=2)
+        reading = Reading(
+            rows_found=len(x),
+            class_names=tuple(map(str, table.target_names)),
+            used=("scikit-learn's breast cancer table",),
+            columns=tuple(map(str, table.feature_names)),
+            train_names=RowNames("row ", train),
+            test_names=RowNames("row ", test),
+        )
+        return Raw(x[train], labels[train], x[test], labels[test], classes=2, reading=reading)

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from unlearn_core import checks
 from unlearn_core.datasets.raw import Raw, stratified_order
+from unlearn_core.datasets.reading import Reading
+from unlearn_core.datasets.row_names import RowNames
 from unlearn_core.registry import DATASETS
 
 TRAIN_ROWS = 1200  # of 1,797; the library has no split of its own
@@ -41,7 +43,14 @@ class Digits:
         pixels, labels = self._enlarge(images.reshape(-1, 8, 8)), labels.astype(np.int64)
         order = stratified_order(labels, seed=SPLIT_SEED)
         train, test = np.sort(order[:TRAIN_ROWS]), np.sort(order[TRAIN_ROWS:])
-        return Raw(pixels[train], labels[train], pixels[test], labels[test], classes=10)
+        reading = Reading(
+            rows_found=len(pixels),
+            class_names=tuple(map(str, range(10))),
+            used=("scikit-learn's digits",),
+            train_names=RowNames("digit ", train),
+            test_names=RowNames("digit ", test),
+        )
+        return Raw(pixels[train], labels[train], pixels[test], labels[test], classes=10, reading=reading)
 
     def _enlarge(self, images: np.ndarray) -> np.ndarray:
         """(n, 8, 8) ink in 0 .. 16 to (n, size, size, 1) uint8."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,12 +17,30 @@ from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.keeping import Keep, Tensors, at_once, keeping
 from unlearn_core.datasets.loading import load_dataset
-from unlearn_core.datasets.raw import Raw
+from unlearn_core.datasets.raw import Raw, Source
+from unlearn_core.datasets.reading import Note, Reading
 from unlearn_core.frozen import Extractor, fit_extractor, keep_apart, restored, train_body, without_head
 from unlearn_core.models import build_model
 from unlearn_core.registry import DATASETS, MODELS, Registry
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset, Examples
+
+
+class Read:
+    """A source that remembers how it read its files; a Source."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.reading = Reading()
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def load(self, data_root: Path | None, *, download: bool = False) -> Raw:
+        raw = self.source.load(data_root, download=download)
+        self.reading = raw.reading
+        return raw
 
 
 @DATASETS.register("features")
@@ -64,7 +82,8 @@ class Features:
 
     def load_kept(self, data_root: Path | None, *, download: bool, keep: Keep) -> Raw:
         """The same, with the features kept under what they are made by."""
-        apart, rest = self.split(data_root, download=download, keep=keep)
+        base = self._base(keep)
+        apart, rest = self._split(base, data_root, download=download)
         held_out = _joined(rest.validation, rest.test)
         recipe = self._made_by(rest, "features")
 
@@ -75,14 +94,22 @@ class Features:
         found = keep(recipe, make)
         x_train, x_test = (found[part].double().numpy() for part in ("train", "held_out"))
         y_train, y_test = rest.train.targets.numpy(), held_out.targets.numpy()
-        return Raw(x_train, y_train, x_test, y_test, rest.classes, made_by=json.dumps(recipe, sort_keys=True))
+        reading = _reading(base.reading, len(apart), rest.train.ids.tolist(), held_out.ids.tolist())
+        made_by = json.dumps(recipe, sort_keys=True)
+        return Raw(x_train, y_train, x_test, y_test, rest.classes, made_by=made_by, reading=reading)
 
     def split(
         self, data_root: Path | None, *, download: bool = False, keep: Keep = at_once
     ) -> tuple[Examples, Dataset]:
         """The base's rows that are kept apart, and the rest of the base."""
+        return self._split(self._base(keep), data_root, download=download)
+
+    def _base(self, keep: Keep) -> Read:
+        return Read(keeping(named(DATASETS, self.base, "base"), keep))
+
+    def _split(self, source: Read, data_root: Path | None, *, download: bool) -> tuple[Examples, Dataset]:
         base = load_dataset(
-            keeping(named(DATASETS, self.base, "base"), keep),
+            source,
             data_root=data_root,
             train_rows=self.train_rows,
             held_out_rows=self.held_out_rows,
@@ -121,6 +148,22 @@ class Features:
         if self.weights:
             settings["weights"] = hashlib.sha256(_file(self.weights).read_bytes()).hexdigest()
         return {what: settings, "data": rest.digest, "science_version": SCIENCE_VERSION}
+
+
+def _reading(base: Reading, apart: int, train: Sequence[int], held_out: Sequence[int]) -> Reading:
+    """How the base was read, for the rows that are left of it; columns of the base are none of the features."""
+    left = replace(base, columns=(), train_names=_names(base.train_names, train))
+    left = replace(left, test_names=_names(base.test_names, held_out))
+    if base.rows_found is None:
+        return left
+    unasked = base.rows_found - sum(note.rows for note in base.left_out) - apart - len(train) - len(held_out)
+    kept_apart = Note(text="rows kept apart for the extractor", count=apart, rows=apart)
+    not_asked = Note(text="rows beyond train_rows and held_out_rows", count=unasked, rows=unasked)
+    return replace(left, left_out=(*base.left_out, kept_apart, *((not_asked,) if unasked else ())))
+
+
+def _names(names: Sequence[str], rows: Sequence[int]) -> tuple[str, ...]:
+    return tuple(names[row] for row in rows) if names else ()
 
 
 def named(registry: Registry[Any], raw: Mapping[str, Any], where: str) -> Any:

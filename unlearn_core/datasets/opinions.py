@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from unlearn_core import checks
+from unlearn_core.datasets.reading import Reading
 from unlearn_core.datasets.texts import Texts, TextSource
 from unlearn_core.registry import DATASETS
 from unlearn_core.seeding import derive
@@ -50,7 +51,8 @@ class Opinions(TextSource):
         """Generated; `data_root` is not needed."""
         texts, labels = opinions(self.rows + self.rows // 4, seed=self.seed)
         cut = self.rows
-        return Texts(texts[:cut], labels[:cut], texts[cut:], labels[cut:], self.name)
+        reading = Reading(class_names=("negative", "positive"))
+        return Texts(texts[:cut], labels[:cut], texts[cut:], labels[cut:], self.name, reading)
 
 
 def opinions(count: int, *, seed: int) -> tuple[list[str], np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 EXAMPLES = 3
@@ -51,8 +51,8 @@ class Reading:
     class_names: tuple[str, ...] = ()
     used: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-    train_names: tuple[str, ...] = ()
-    test_names: tuple[str, ...] = ()
+    train_names: Sequence[str] = ()
+    test_names: Sequence[str] = ()
     left_out: tuple[Note, ...] = ()
     coerced: tuple[Note, ...] = ()
     warnings: tuple[Note, ...] = ()

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from unlearn_core import checks
 from unlearn_core.checks import InputError, close_names, shown
-from unlearn_core.datasets.npz import open_npz
-from unlearn_core.datasets.raw import LARGEST, Raw, check_raw, stratified_order
+from unlearn_core.datasets.csv_file import read_csv
+from unlearn_core.datasets.frame import Frame
+from unlearn_core.datasets.labels import Classes, classes_of
+from unlearn_core.datasets.npz_file import read_npz_table
+from unlearn_core.datasets.numbers import number_columns
+from unlearn_core.datasets.one_hot import mates, one_hot, parts
+from unlearn_core.datasets.parquet_file import read_parquet
+from unlearn_core.datasets.raw import Raw, check_raw, stratified_order
+from unlearn_core.datasets.reading import Note, Reading, note
 from unlearn_core.registry import DATASETS
 
 SPLIT_SEED = 0
-MOST_CLASSES = 1000
-Columns = dict[str, np.ndarray]  # name to (n,) values: numbers, or text
+READERS: dict[str, Callable[[Path], Frame]] = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz_table}
 
 
 @DATASETS.register("table")
@@ -27,8 +32,10 @@ class Table:
     """Own table: one .csv, .parquet or .npz file with numbers in every column, and labels in the column `target`.
 
     CSV: UTF-8, commas, the first line names the columns. Parquet: needs pyarrow. Npz: each array is a column (n,) or
-    several (n, k). Labels are whole numbers or words; classes count up in their sorted order. Rows with missing values
-    and columns of text are refused: leave them out, or write them as numbers.
+    several (n, k); one-hot labels (n, k) are understood. Labels are whole numbers or words; classes count up in the
+    order of the numbers, or in the sorted order of the words. Rows without a label are left out, as is the index that
+    pandas writes along. Rows with other missing values and columns of text are refused: leave them out, or write them
+    as numbers.
     """
 
     name: ClassVar[str] = "table"
@@ -43,136 +50,100 @@ class Table:
     def load(self, data_root: Path | None, *, download: bool = False) -> Raw:
         """Read the file; it is never downloaded."""
         path = (data_root or Path()) / Path(self.path).expanduser()
-        if not path.is_file():
-            raise InputError(f"{path.absolute()}: there is no such file")
-        columns = READERS[path.suffix.lower()](path)
-        if self.target not in columns:
-            hint = close_names(self.target, columns)
-            raise InputError(f"{path}: target must be a column, but none is called {self.target!r}; {hint}")
-        y, classes = class_indices(columns.pop(self.target), f"{path}: column {self.target}")
-        return split(number_columns(columns, path), y, classes, held_out=self.held_out, where=str(path))
+        frame, decoded = with_one_target(READERS[path.suffix.lower()](path), self.target)
+        found = len(frame.names)
+        classes = classes_of(frame.columns[self.target], frame.names, f"{path}: column {self.target}")
+        frame = frame.rows(classes.kept)
+        mixed = _check_leak(frame, self.target)
+        index = [name for name in frame.index if name != self.target]
+        frame = frame.without(self.target, *index)
+        x, changed = number_columns(frame)
+        numbering = note("columns that number the rows, as pandas writes its index", (n or "no name" for n in index))
+        reading = Reading(
+            rows_found=found,
+            class_names=classes.names,
+            used=(f"{path.name}: {len(frame.columns)} columns as inputs, {self.target} as the label",),
+            columns=tuple(frame.columns),
+            left_out=(*classes.left_out, *((numbering,) if index else ()), *frame.left_out),
+            coerced=(*decoded, *classes.coerced, *changed),
+            warnings=(*classes.warnings, *mixed),
+        )
+        return split(x, classes, frame, reading, held_out=self.held_out)
 
 
-def split(x: np.ndarray, y: np.ndarray, classes: int, *, held_out: float, where: str) -> Raw:
-    """Both parts of the rows x (n, columns), y (n,); the same rows whatever the machine."""
-    if len(x) < 2 * classes:
-        raise InputError(f"{where}: {len(x)} rows are too few for {classes} classes")
+def split(x: np.ndarray, classes: Classes, frame: Frame, reading: Reading, *, held_out: float) -> Raw:
+    """Both parts of the rows x (n, columns); the same rows whatever the machine."""
+    y, count, where = classes.indices, len(classes.names), str(frame.path)
+    if len(x) < 2 * count:
+        raise InputError(f"{where}: {len(x)} rows are too few for {count} classes")
     order = stratified_order(y, seed=SPLIT_SEED)
-    cut = len(x) - min(max(round(held_out * len(x)), 1), len(x) - classes)
-    train, test = np.sort(order[:cut]), np.sort(order[cut:])
-    return check_raw(Raw(x[train], y[train], x[test], y[test], classes), where)
+    cut = len(x) - min(max(round(held_out * len(x)), 1), len(x) - count)
+    train, test = with_each_class(y, order[:cut], order[cut:])
+    named = replace(reading, train_names=frame.names.at(train), test_names=frame.names.at(test))
+    return check_raw(Raw(x[train], y[train], x[test], y[test], count, reading=named), where)
 
 
-def number_columns(columns: Mapping[str, np.ndarray], path: Path) -> np.ndarray:
-    """(n, columns) float64. Raises InputError for text, and for values that are missing or not finite."""
-    if not columns:
-        raise InputError(f"{path}: there is no column besides the target")
-    for name, values in columns.items():
-        if values.dtype.kind not in "biuf":
-            example = shown(next((str(v) for v in values if not _is_number(v)), str(values[0])), 30)
-            raise InputError(f"{path}: column {name} is text, such as {example}; write it as numbers, or leave it out")
-        bad = np.flatnonzero(~(np.abs(values.astype(np.float64)) < LARGEST))
-        if len(bad):
-            what = f"{values[bad[0]]} in row {bad[0] + 1}"
-            raise InputError(f"{path}: column {name} has {what}; fill missing values in, or leave the rows out")
-    return np.column_stack([values.astype(np.float64) for values in columns.values()])
+def with_each_class(y: np.ndarray, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both parts, sorted, with a row of each class held out where the class has two: the last of its training rows.
+
+    In exchange the first held-out row of the largest class goes to training, so that the parts keep their sizes, as
+    long as that class keeps a row there. Parts that hold every class stay as they are.
+    """
+    learned, kept = train.tolist(), test.tolist()
+    counts = np.bincount(y[test], minlength=int(y.max()) + 1)
+    for label in np.flatnonzero(counts == 0):
+        own = [row for row in learned if y[row] == label]
+        if len(own) < 2:
+            continue
+        largest = int(counts.argmax())
+        learned.remove(own[-1])
+        kept.append(own[-1])
+        counts[label] += 1
+        if counts[largest] > 1:
+            back = next(row for row in kept if y[row] == largest)
+            kept.remove(back)
+            learned.append(back)
+            counts[largest] -= 1
+    return np.sort(np.array(learned)), np.sort(np.array(kept))
 
 
-def class_indices(values: np.ndarray, where: str) -> tuple[np.ndarray, int]:
-    """(n,) int64 classes in the sorted order of the labels, and how many there are."""
-    if values.dtype.kind == "f":
-        bad = values[~((values == np.rint(values)) & np.isfinite(values))]
-        if len(bad):
-            raise InputError(f"{where} has the label {bad[0]}; labels must be whole numbers or words, none missing")
-        values = values.astype(np.int64)
-    elif values.dtype.kind not in "biu":
-        values = np.array([str(v).strip() for v in values])
-        if (values == "").any():
-            raise InputError(f"{where} has no label in row {np.flatnonzero(values == '')[0] + 1}")
-    labels, indices = np.unique(values, return_inverse=True)
-    if not 2 <= len(labels) <= MOST_CLASSES:
-        found = f"only {labels[0]}" if len(labels) == 1 else f"{len(labels)} different labels"
-        raise InputError(f"{where} has {found}; it must hold 2 to {MOST_CLASSES} classes")
-    return indices.astype(np.int64), len(labels)
+def with_one_target(frame: Frame, target: str) -> tuple[Frame, tuple[Note, ...]]:
+    """The table with the labels in one column, and a note if they were one-hot; InputError if there are none."""
+    if target in frame.columns:
+        return frame, ()
+    names = frame.blocks.get(target, ())
+    if names:
+        rest = frame.without(*names)
+        values = np.column_stack([frame.columns[name] for name in names])
+        labels = values[:, 0] if len(names) == 1 else one_hot(values)
+        if labels is None:
+            raise InputError(
+                f"{frame.path}: {target} has shape {values.shape} and is not one-hot, with one 1 in each row and 0 "
+                "elsewhere; give it one label per row, shape (n,)"
+            )
+        decoded = Note(text=f"one-hot rows of {target} read as the number of their column", count=len(labels))
+        return replace(rest, columns={**rest.columns, target: labels}), (decoded,) if len(names) > 1 else ()
+    family = parts(frame.columns, target)
+    problem = f"{frame.path}: target must be a column, but none is called {target!r}"
+    if family:
+        raise InputError(
+            f"{problem}; {shown(family)} are its one-hot form: put the class of each row into one column in their place"
+        )
+    blocks = [name for name in frame.blocks if len(frame.blocks[name]) > 1]
+    parted = {part for name in blocks for part in frame.blocks[name]}
+    hint = close_names(target, [*(name for name in frame.columns if name not in parted), *blocks])
+    raise InputError(f"{problem}; {hint}")
 
 
-def read_csv(path: Path) -> Columns:
-    """Columns by name; those of numbers alone as float64, others as text. An empty cell is a missing number, NaN."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            names = next(lines, [])
-            rows = [_cells(row, names, f"{path}, line {lines.line_num}") for row in lines if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise InputError(f"{path}: cannot be read ({problem})") from None
-    if not names or len(set(names)) < len(names) or not all(names):
-        raise InputError(f"{path}: the first line must name each column once, but is {shown(','.join(names))}")
-    if not rows:
-        raise InputError(f"{path}: there are no rows below the names of the columns")
-    return {name: _numbers(cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)}
-
-
-def _cells(row: list[str], names: list[str], where: str) -> list[str]:
-    if len(row) != len(names):
-        raise InputError(f"{where}: must have {len(names)} values, as the first line, but has {len(row)}")
-    return [cell.strip() for cell in row]
-
-
-def _numbers(cells: tuple[str, ...]) -> np.ndarray:
-    try:
-        return np.array([float(cell or "nan") for cell in cells])
-    except ValueError:
-        return np.array(cells)
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def read_parquet(path: Path) -> Columns:
-    """Columns by name; a missing number becomes NaN, other missing values empty text."""
-    try:
-        import pyarrow as arrow  # imported here because only this format needs it
-        from pyarrow import parquet
-    except ImportError:
-        raise InputError(f"{path}: Parquet files need pyarrow; install it, or save the table as .csv") from None
-    try:
-        table = parquet.ParquetFile(path).read()
-    except (OSError, arrow.ArrowException) as problem:
-        raise InputError(f"{path}: cannot be read ({problem})") from None
-    if not len(table):
-        raise InputError(f"{path}: there are no rows")
-    return {name: _arrow_values(table.column(name)) for name in table.column_names}
-
-
-def _arrow_values(column: Any) -> np.ndarray:
-    from pyarrow import types
-
-    kind = column.type
-    if types.is_integer(kind) or types.is_floating(kind):
-        return np.asarray(column.to_numpy())
-    values = column.to_pylist()
-    if types.is_boolean(kind) and not column.null_count:
-        return np.array(values)
-    return np.array(["" if value is None else str(value) for value in values])
-
-
-def read_npz(path: Path) -> Columns:
-    """Columns by name; array `x` with several columns gives x.0, x.1, ..."""
-    columns: Columns = {}
-    for name, values in open_npz(path).items():
-        if values.ndim not in (1, 2) or not len(values):
-            raise InputError(f"{path}: {name} must have shape (n,) or (n, columns), but has {values.shape}")
-        parts = {name: values} if values.ndim == 1 else {f"{name}.{i}": column for i, column in enumerate(values.T)}
-        columns |= parts
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise InputError(f"{path}: columns must be of equal length, but have {shown(lengths)}")
-    return columns
-
-
-READERS: dict[str, Callable[[Path], Columns]] = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz}
+def _check_leak(frame: Frame, target: str) -> tuple[Note, ...]:
+    """InputError if the target is one of several one-hot columns; a warning if it is cut out of a wider array."""
+    others = mates(frame.without(*(name for name in frame.index if name != target)).columns, target)
+    if others:
+        block = next((name for name, columns in frame.blocks.items() if target in columns), "")
+        fix = f"choose target {block!r}" if block else "put the class of each row into one column in their place"
+        raise InputError(
+            f"{frame.path}: column {target} is one-hot together with {shown(others)}, which would give the label away; "
+            f"{fix}"
+        )
+    siblings = [name for block in frame.blocks.values() if target in block for name in block if name != target]
+    return (note("columns of the array that holds the target, used as inputs", siblings),) if siblings else ()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +15,10 @@ import torch
 from unlearn_core import checks
 from unlearn_core.datasets.keeping import Keep, Tensors, at_once
 from unlearn_core.datasets.raw import Raw, check_raw
+from unlearn_core.datasets.reading import Note, Reading
+from unlearn_core.datasets.row_names import present, rows_note
 from unlearn_core.datasets.tokens import BYTES, Tokenizer, learn_rules, library_version, read_rules
+from unlearn_core.types import PADDING
 
 
 class Texts(NamedTuple):
@@ -26,6 +29,7 @@ class Texts(NamedTuple):
     held_out: Sequence[str]
     y_held_out: np.ndarray
     where: str
+    reading: Reading = Reading()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,10 @@ class TextSource:
         tokenizer = Tokenizer(made["rules"].numpy().tobytes().decode(), self.length)
         x_train, x_test = (made[part].long().numpy() for part in ("train", "held_out"))
         classes = int(texts.y_train.max(initial=0)) + 1
-        return check_raw(Raw(x_train, texts.y_train, x_test, texts.y_held_out, classes, tokenizer), texts.where)
+        cut = _cut_off(texts, tokenizer, np.concatenate([x_train, x_test]))
+        reading = replace(texts.reading, coerced=(*texts.reading.coerced, *present(cut)))
+        y_train, y_test = texts.y_train, texts.y_held_out
+        return check_raw(Raw(x_train, y_train, x_test, y_test, classes, tokenizer, reading=reading), texts.where)
 
     def _made_by(self, texts: Texts, pretrained: str) -> dict[str, Any]:
         """What identifies the token ids: texts, settings, and the rules of a pretrained tokenizer or else the library
@@ -80,6 +87,21 @@ class TextSource:
         parts = {"train": texts.train, "held_out": texts.held_out}
         ids = {part: torch.from_numpy(tokenizer.encode(lines)).int() for part, lines in parts.items()}
         return ids | {"rules": torch.frombuffer(bytearray(tokenizer.rules.encode()), dtype=torch.uint8)}
+
+
+def _cut_off(texts: Texts, tokenizer: Tokenizer, ids: np.ndarray) -> Note | None:
+    """A note on the texts, training ones first, of which the token ids (n, length) hold only the beginning."""
+    full = np.flatnonzero(ids[:, -1] != PADDING)
+    kept = tokenizer.decode_all(ids[full])
+    lines = [*texts.train, *texts.held_out]
+    cut = full[[beginning != lines[row] for row, beginning in zip(full.tolist(), kept, strict=True)]]
+    names, others = texts.reading.train_names, texts.reading.test_names
+
+    def examples() -> Iterator[str]:
+        for row in cut.tolist() if names else ():
+            yield names[row] if row < len(names) else others[row - len(names)]
+
+    return rows_note(f"texts of more than {tokenizer.length} tokens, cut off at the end", cut, examples())
 
 
 def digest(texts: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,10 +12,12 @@ import numpy as np
 from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.hub import read_hub
+from unlearn_core.datasets.reading import Reading, note
+from unlearn_core.datasets.text_file import read_tsv
 from unlearn_core.datasets.texts import Texts, TextSource
 from unlearn_core.registry import DATASETS
 
-HEADER = "sentence\tlabel"
+SENTIMENTS = ("negative", "positive")  # classes of film reviews
 
 
 @DATASETS.register("tsv")
@@ -22,7 +25,8 @@ HEADER = "sentence\tlabel"
 class Tsv(TextSource):
     """Own texts: a folder with train.tsv and test.tsv.
 
-    UTF-8 with the header `sentence<TAB>label`, then one text per line, without quoting; labels 0 .. classes - 1.
+    UTF-8 with the header `sentence<TAB>label`, then one text per line, without quoting or quoted as pandas does it;
+    labels 0 .. classes - 1. Rows without a label are left out.
     """
 
     name: ClassVar[str] = "tsv"
@@ -61,11 +65,9 @@ class Sst2(TextSource):
 
     def texts(self, data_root: Path | None) -> Texts:
         if self.hub:
-            return Texts(
-                *read_hub(self.hub, "train", "sentence"), *read_hub(self.hub, "validation", "sentence"), self.hub
-            )
+            return _from_hub(self.hub, "validation", "sentence")
         folder = _folder(data_root, self.name)
-        return read_parts(folder / "train.tsv", folder / f"{self.held_out}.tsv")
+        return read_parts(folder / "train.tsv", folder / f"{self.held_out}.tsv", SENTIMENTS)
 
 
 @DATASETS.register("imdb")
@@ -83,9 +85,9 @@ class Imdb(TextSource):
 
     def texts(self, data_root: Path | None) -> Texts:
         if self.hub:
-            return Texts(*read_hub(self.hub, "train", "text"), *read_hub(self.hub, "test", "text"), self.hub)
+            return _from_hub(self.hub, "test", "text")
         folder = _folder(data_root, self.name)
-        return read_parts(folder / "train.tsv", folder / "test.tsv")
+        return read_parts(folder / "train.tsv", folder / "test.tsv", SENTIMENTS)
 
 
 def _folder(data_root: Path | None, name: str) -> Path:
@@ -94,27 +96,42 @@ def _folder(data_root: Path | None, name: str) -> Path:
     return data_root / name
 
 
-def read_parts(train: Path, held_out: Path) -> Texts:
-    """The texts of both files."""
-    return Texts(*read_tsv(train), *read_tsv(held_out), where=str(train.parent))
+def read_parts(train: Path, held_out: Path, classes: tuple[str, ...] = ()) -> Texts:
+    """The texts of both files; classes: names of the classes, numbers by default."""
+    parts = [read_tsv(train), read_tsv(held_out)]
+    labels = parts[0].labels
+    reading = Reading(
+        rows_found=sum(part.rows_found for part in parts),
+        class_names=classes or tuple(map(str, np.unique(labels))),
+        used=(train.name, held_out.name),
+        train_names=parts[0].names,
+        test_names=parts[1].names,
+        left_out=tuple(chain.from_iterable(part.left_out for part in parts)),
+        coerced=tuple(chain.from_iterable(part.coerced for part in parts)),
+        warnings=tuple(chain.from_iterable(part.warnings for part in parts)),
+    )
+    _check_gaps(labels, train)
+    return Texts(parts[0].texts, labels, parts[1].texts, parts[1].labels, str(train.parent), reading)
 
 
-def read_tsv(file: Path) -> tuple[list[str], np.ndarray]:
-    """Texts, without the blanks around them, and (n,) int64 labels; every defect raises InputError with the file and
-    the line. GLUE's SST-2 has a blank after every text, by which one with something added at the end would stand out.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")  # not splitlines, which also cuts at rarer characters
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"{file.absolute()} cannot be read ({problem}); it is not downloaded") from None
-    if lines[0].strip("\ufeff") != HEADER:
-        raise InputError(f"{file}: the first line must be {HEADER!r}, but is {checks.shown(lines[0])}")
-    texts, labels = [], []
-    for number, line in enumerate(lines[1:], start=2):
-        if line:
-            text, _, label = line.rpartition("\t")
-            if not text.strip() or "\t" in text or not label.isdecimal():
-                raise InputError(f"{file}, line {number}: must be text, a tab and a label, but is {checks.shown(line)}")
-            texts.append(text.strip())
-            labels.append(int(label))
-    return texts, np.array(labels, dtype=np.int64)
+def _check_gaps(labels: np.ndarray, file: Path) -> None:
+    """Labels from 1 on are the gap that people have most often, and the one with a plain remedy."""
+    present = np.unique(labels)
+    if len(present) > 1 and np.array_equal(present, np.arange(1, len(present) + 1)):
+        raise InputError(f"{file}: labels must count the classes from 0, but are 1 .. {present[-1]}; subtract 1")
+
+
+def _from_hub(hub: str, held_out: str, column: str) -> Texts:
+    """Both parts of a data set of two classes in a hub cache."""
+    train, test = read_hub(hub, "train", column), read_hub(hub, held_out, column)
+    folder = train.files[0].parent
+    unused = sorted(file.name for file in folder.glob("*.parquet") if file not in (*train.files, *test.files))
+    reading = Reading(
+        rows_found=len(train.texts) + len(test.texts),
+        class_names=SENTIMENTS,
+        used=tuple(file.name for file in (*train.files, *test.files)),
+        train_names=train.names,
+        test_names=test.names,
+        left_out=(note("files of other parts", unused),) if unused else (),
+    )
+    return Texts(train.texts, train.labels, test.texts, test.labels, hub, reading)

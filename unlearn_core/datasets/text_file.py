@@ -1,0 +1,129 @@
+"""Texts with labels in one tab-separated file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unlearn_core.checks import InputError, shown
+from unlearn_core.datasets.files import read_text
+from unlearn_core.datasets.labels import is_missing
+from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.row_names import RowNames
+
+HEADER = "sentence\tlabel"
+MOST_LABEL = 10**6
+NO_DOWNLOAD = "; it is not downloaded"
+# A row as pandas and the csv module write it: quotes stand around a text, and inside it each is doubled.
+ROW = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^"\t\n]*))\t("?)([^"\t\n]*)\3(?:\n|\Z)|(\n)')
+
+
+class Line(NamedTuple):
+    """A row of the file, the number of the line in which it begins, and whether its text was in quotes."""
+
+    text: str
+    label: str
+    number: int
+    quoted: bool
+
+
+class TextFile(NamedTuple):
+    """The texts of a file and their (n,) int64 labels; see Reading for the others. rows_found: with those left out."""
+
+    texts: list[str]
+    labels: np.ndarray
+    names: RowNames
+    rows_found: int
+    left_out: tuple[Note, ...]
+    coerced: tuple[Note, ...]
+    warnings: tuple[Note, ...]
+
+
+def read_tsv(file: Path) -> TextFile:
+    """Texts, without the blanks around them, and labels; every defect raises InputError with the file and the line.
+
+    GLUE's SST-2 has a blank after every text, by which one with something added at the end would stand out. If all
+    quotes of the file are such as pandas writes, those around texts are taken away; a file in which others occur was
+    written without quoting, and all of them are part of its texts. Rows without a label are left out.
+    """
+    content = read_text(file, NO_DOWNLOAD).replace("\r\n", "\n").replace("\r", "\n")
+    lines = content.split("\n")  # not splitlines, which also cuts at rarer characters
+    _check_header(lines, file)
+    quoted = _quoted_rows(content)
+    rows = list(_plain_rows(lines, file) if quoted is None else quoted)
+    labelled = [row for row in rows if not is_missing(row.label.strip())]
+    for row in labelled:
+        _check(row, f"{file}, line {row.number}")
+    name = f"{file.name}:"
+    lost = [f"{name}{row.number}" for row in rows if is_missing(row.label.strip())]
+    unquoted = [f"{name}{row.number}" for row in labelled if row.quoted]
+    odd = [f"{name}{row.number}" for row in labelled if quoted is None and _looks_quoted(row.text)]
+    return TextFile(
+        texts=[row.text.strip() for row in labelled],
+        labels=np.array([int(row.label) for row in labelled], dtype=np.int64),
+        names=RowNames(name, np.array([row.number for row in labelled], dtype=np.int64)),
+        rows_found=len(rows),
+        left_out=(note("rows without a label", lost, are_rows=True),) if lost else (),
+        coerced=(note("texts whose quotes around them were taken away", unquoted),) if unquoted else (),
+        warnings=(note("texts in quotes, kept as they are because other quotes in the file are no such", odd),)
+        if odd
+        else (),
+    )
+
+
+def _check_header(lines: list[str], file: Path) -> None:
+    if lines[0].replace('"', "") == HEADER:
+        return
+    index = lines[0].replace('"', "") in (f"\t{HEADER}", f"Unnamed: 0\t{HEADER}")
+    later = [number for number, line in enumerate(lines[:100], start=1) if line == HEADER]
+    fix = "leave the index out, in pandas with index=False" if index else "add it"
+    fix = f"delete the lines before line {later[0]}" if later else fix
+    raise InputError(f"{file}, line 1: the first line must be {HEADER!r}, but is {shown(lines[0])}; {fix}")
+
+
+def _quoted_rows(content: str) -> list[Line] | None:
+    """The rows if quotes stand around texts wherever they stand, as pandas writes them; else None."""
+    if '\n"' not in content and not content.startswith('"'):
+        return None
+    rows, place, number = [], 0, 1
+    while place < len(content):
+        matched = ROW.match(content, place)
+        if matched is None:
+            return None
+        quoted, plain, _, label, empty = matched.groups()
+        if empty is None and number > 1:
+            text = plain if quoted is None else quoted.replace('""', '"')
+            rows.append(Line(text, label, number, quoted is not None))
+        number += matched[0].count("\n")
+        place = matched.end()
+    return rows
+
+
+def _plain_rows(lines: list[str], file: Path) -> Iterator[Line]:
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        text, tab, label = line.rpartition("\t")
+        if not tab or "\t" in text:
+            fix = "delete the comment" if line.startswith("#") else "write no tab in a text"
+            raise InputError(f"{file}, line {number}: must be text, a tab and a label, but is {shown(line)}; {fix}")
+        yield Line(text, label, number, quoted=False)
+
+
+def _check(row: Line, where: str) -> None:
+    if not row.text.strip():
+        raise InputError(f"{where}: must be text, a tab and a label, but the text is empty")
+    plain = re.fullmatch(r"0|[1-9][0-9]*", row.label)
+    if not plain or len(row.label) > len(str(MOST_LABEL)) or int(row.label) >= MOST_LABEL:
+        raise InputError(
+            f"{where}: the label must be a whole number 0 .. classes - 1, written plainly, but is {shown(row.label)}"
+        )
+
+
+def _looks_quoted(text: str) -> bool:
+    """Whether quotes stand around it, and those inside are doubled or come after a backslash."""
+    return re.fullmatch(r'"[^"]*(?:(?:""|(?<=\\)")[^"]*)+"', text.strip()) is not None
