@@ -66,7 +66,7 @@ def test_what_does_not_fit_takes_the_whole(tmp_path: Path, monkeypatch: pytest.M
     assert measured(folder, Place(tmp_path)).needed >= gpu_share.CONTEXT
     monkeypatch.setattr(gpu_share, "try_out", full)
     memory = measured(folder, Place(tmp_path))
-    assert memory.needed == memory.total
+    assert memory.needed == memory.room
 
 
 @pytest.mark.parametrize("bad", ["0", "1.5", "-1", "nan", "half"])
