@@ -185,6 +185,8 @@ def crowding(place: Place, unit: Cell) -> Iterator[None]:
     """Where a GPU is shared, running out of its memory is Crowded."""
     try:
         yield
+    except Crowded:
+        raise
     except Exception as problem:
         if not (shares_gpu(place) and is_memory(problem)):
             raise

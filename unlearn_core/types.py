@@ -178,7 +178,8 @@ class Attack(Protocol):
     def regularity(self) -> Regularity: ...
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained."""
+        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained. One
+        that asks for `context.clean_model` here is checked no further than that."""
         ...
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned: ...

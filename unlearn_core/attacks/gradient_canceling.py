@@ -80,21 +80,20 @@ class GradientCanceling:
             checks.in_range("reach", self.reach, 1e-6, 1)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """Clean rows that the search starts from, classes in turn. Where nothing shrinks the target weights (`reach`
-        None, or scope `all`) a model trained on clean data is asked here already whether they can be reached."""
+        """Clean rows that the search starts from, classes in turn."""
         check_numeric("gradient_canceling", train, context.dataset)
         if self.box:
             check_bounded("box", train, context.dataset)
         order, count = base_order(train, context), poison_count(self.fraction, len(train))
-        rows = order[_turns(train.targets[order], context.dataset.classes)][:count]
-        if self.reach is None or self.scope == "all":
-            self._warn(self._aim(train, context, count / len(train), _random(context)).tau, count / len(train))
-        return rows
+        return order[_turns(train.targets[order], context.dataset.classes)][:count]
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:
+        """Warns of weights that cannot be reached, where nothing shrinks them (`reach` None, or scope `all`)."""
         rows, random = self.choose_rows(train, context), _random(context)
         epsilon = len(rows) / len(train)
         aim, search = self._aim(train, context, epsilon, random), self._search(train, rows, context)
+        if self.reach is None or self.scope == "all":
+            self._warn(aim.tau, epsilon)
         if self.scope == "all":
             made = cancel_all(aim.model, train, self.weight_decay, search)
         elif not self.box and not list(aim.extractor.parameters()):

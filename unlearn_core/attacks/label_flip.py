@@ -69,7 +69,7 @@ class LabelFlip:
         return "low" if self.mode in ("uniform_other", "permute") else "medium"
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """Mode hard needs the model trained on clean data here already: which rows it takes depends on it."""
+        """Mode hard asks for the model trained on clean data here already: which rows it takes depends on it."""
         order, count = base_order(train, context), poison_count(self.fraction, len(train))
         if self.mode == "hard":
             margins = margin(predict(context.clean_model(), train.inputs), train.targets)[order]
