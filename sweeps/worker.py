@@ -93,8 +93,7 @@ def _worked(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
         check_room(sweep_dir)
         with at_work(sweep_dir, cell), noted(sweep_dir, cell) as attempts, leaving_broken_devices(cell):
             with crowding(place, cell):  # reading the data is enough
-                work = workbench(sweep_dir, place)
-            run_cell(work, sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)
+                run_cell(workbench(sweep_dir, place), sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)
     except Crowded as found:
         return Result(crowded=found.unit)
     except Exception:

@@ -19,7 +19,6 @@ from unlearn_core.attacks.reachability import Head, pull, threshold
 from unlearn_core.attacks.rows import base_order, check_bounded, check_fraction, check_numeric, poison_count
 from unlearn_core.checks import InputError
 from unlearn_core.registry import ATTACKS
-from unlearn_core.seeding import Streams
 from unlearn_core.training import predict
 from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
 
@@ -114,7 +113,7 @@ class GradientCanceling:
         model = context.clean_model()
         if self.scope == "all":
             model = copy.deepcopy(model)
-            model = corrupt_parameters(model, train, radius=self.radius, random=context.rng("gradpc"))
+            model = corrupt_parameters(model, train, radius=self.radius, random=context.rng.on_cpu("gradpc"))
         extractor, linear = split_head(model)
         features, targets = predict(extractor, train.inputs).double().cpu(), train.targets.cpu()
         head = Head(linear.weight.detach().double().cpu(), linear.bias.detach().double().cpu())
@@ -166,4 +165,4 @@ def _turns(targets: Tensor, classes: int) -> Tensor:
 
 def _random(context: CraftContext) -> torch.Generator:
     """The attack's stream on the CPU, from its beginning, so that every device sees the same poison."""
-    return Streams(context.rng.seed, torch.device("cpu"))("canceling")
+    return context.rng.on_cpu("canceling")
