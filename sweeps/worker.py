@@ -91,9 +91,9 @@ def work_cell(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
 def _worked(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
     try:
         check_room(sweep_dir)
-        with at_work(sweep_dir, cell), noted(sweep_dir, cell) as attempts, leaving_broken_devices(cell):
-            with crowding(place, cell):  # reading the data is enough
-                run_cell(workbench(sweep_dir, place), sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)
+        shown, device = at_work(sweep_dir, cell), leaving_broken_devices(cell)
+        with shown, noted(sweep_dir, cell) as attempts, device, crowding(place, cell):  # reading data may crowd already
+            run_cell(workbench(sweep_dir, place), sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)
     except Crowded as found:
         return Result(crowded=found.unit)
     except Exception:
