@@ -76,6 +76,7 @@ def telling(attack: str) -> Iterator[None]:
     """Says in one line, and only once, what an attack warns of inside."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")  # torch's, of CUDA
         yield
     for warned in [w for w in caught if w.category is UserWarning][:1]:
         print(f"warning: attack {attack!r}: {warned.message}", file=sys.stderr)

@@ -25,6 +25,7 @@ from unlearn_core.datasets import load_dataset
 from unlearn_core.datasets.keeping import keeping
 from unlearn_core.ensemble import in_half, without
 from unlearn_core.evaluation import Evaluator
+from unlearn_core.repeatable import make_repeatable
 from unlearn_core.scenario import (
     Scenario,
     Split,
@@ -77,6 +78,8 @@ class Workbench:
         torch.set_num_threads(place.threads)  # sums depend on it: one number for all, so records are reproducible
         self.sweep, self.place = sweep, place
         self.device = torch.device(place.device)
+        if self.device.type == "cuda":
+            make_repeatable()
         self.store = ArtifactStore(place.store or place.out / "store")
         self.start = sweep.start()
         self.benches: Recent[Bench] = Recent(KEPT, KEPT_BYTES)

@@ -1,17 +1,22 @@
 """What a run leaves alive, and what must be the same on every device, told without one."""
 
 import gc
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import unlearn_core.attacks  # noqa: F401  (registers them)
+from sweeps.workbench import Place, Workbench
 from tests.contracts import tiny
 from tests.contracts.test_attacks import CASES, build, data_of
 from tests.contracts.test_unlearners import TINY
 from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA
+from tests.sweeps.tiny import tiny as tiny_sweep
 from unlearn_core import scenario, seeding
 from unlearn_core.convex import Squared
 from unlearn_core.registry import UNLEARNERS
@@ -40,10 +45,8 @@ def test_nothing_is_alive_after_a_run_without_a_collection(name, settings):
     method = UNLEARNERS.get(name)(**TINY[name] | settings)
 
     def run():
-        budgets = [2e6]
-        unlearn(
-            method, corrupted, data, recipe=tiny.RECIPE, rng=Streams(0, CPU), budgets=budgets, evaluator=lambda m: {}
-        )
+        how = {"recipe": tiny.RECIPE, "rng": Streams(0, CPU), "budgets": [2e6]}
+        unlearn(method, corrupted, data, evaluator=lambda m: {}, **how)
 
     run()  # what is made once, such as constants
     gc.collect()
@@ -61,10 +64,6 @@ class OnAnother(Streams):
 
     def __call__(self, *labels):
         return seeding.generator(self.seed, "on another device", *labels)
-
-
-def whole(value):
-    return value.targets if hasattr(value, "targets") else value
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
@@ -111,3 +110,27 @@ def test_a_channels_constants_are_made_once_for_each_device_and_type():
 def test_a_ridge_solution_stays_on_its_device():
     x, y = torch.empty(7, 3, dtype=torch.float64, device="meta"), torch.zeros(7, dtype=torch.long, device="meta")
     assert Squared(decay=0.1).fit(x, y, 4).theta.device.type == "meta"
+
+
+def test_torch_is_asked_for_all_that_repeats():
+    ask = """
+import os, torch
+from unlearn_core.repeatable import make_repeatable
+make_repeatable()
+cudnn = torch.backends.cudnn
+print(os.environ["CUBLAS_WORKSPACE_CONFIG"], torch.are_deterministic_algorithms_enabled(),
+      torch.is_deterministic_algorithms_warn_only_enabled(), cudnn.deterministic, cudnn.benchmark)
+"""
+    clean = {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"}
+    for given, said in ({}, ":4096:8"), ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, ":16:8"):
+        run = subprocess.run([sys.executable, "-c", ask], env=clean | given, capture_output=True, text=True, check=True)
+        assert run.stdout.split() == [said, "True", "True", "True", "False"]
+
+
+def test_only_a_worker_on_cuda_asks_for_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("sweeps.workbench.make_repeatable", lambda: asked.append(1))
+    Workbench(tiny_sweep(), Place(tmp_path))
+    assert asked == []
+    Workbench(tiny_sweep(), Place(tmp_path, device="cuda", gpus=1))
+    assert asked == [1]
