@@ -95,7 +95,7 @@ class RayExecutor:
         try:
             memory = self._memory(sweep_dir, place)
         except self._ray.exceptions.RayError as problem:
-            reason = str(problem).strip().splitlines()[-1]
+            reason = (str(problem).strip() or type(problem).__name__).splitlines()[-1]
             print(f"warning: memory could not be measured, a trial gets a whole GPU: {reason}", file=sys.stderr)
             return place
         self._share["gpu"] = share = share_of(memory)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import unlearn_core.attacks  # noqa: F401 - registers them
-from sweeps.cli import main
+from sweeps.cli import main, parser
+from sweeps.driver import Driver
 from sweeps.feasible import NeedsModel, check_scenario
+from sweeps.manifest import read_manifest, write_manifest
 from sweeps.workbench import Place, Workbench
 from tests.contracts.test_attacks import ROWS
 from tests.sweeps.test_bad_attacks import TEXT
@@ -121,3 +123,19 @@ def test_probes_may_ask_for_the_model_too(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(type(scenario.attack), "probes", probes)
     check_scenario(scenario, "badnets", [1.0])
     assert asked == [1]
+
+
+def test_the_command_takes_no_context_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep its memory there until the end of the sweep."""
+
+    def refuse() -> None:
+        raise AssertionError("CUDA was about to start")
+
+    monkeypatch.setattr("sweeps.driver.pick_device", lambda *_: "cuda")
+    monkeypatch.setattr("torch.cuda._lazy_init", refuse)
+    options = parser().parse_args(["--out", str(tmp_path), "--no-tracking"])
+    driver = Driver(tiny(resources={"gpus": 1}), options, "command")
+    assert driver.place.device == "cuda"
+    driver._prepare_folder()
+    write_manifest(driver.sweep, driver.replica, driver.place, "command", driver._check_work())
+    assert read_manifest(driver.dir)["machine"]["device"]
