@@ -207,11 +207,6 @@ def limit_memory(place: Place) -> None:
 def free(work: Workbench) -> None:
     """Give back the memory of what is only remembered; it is read again when it is needed."""
     work.benches.clear()
-    give_back()
-
-
-def give_back() -> None:
-    """Return what nothing holds on to any more."""
     oracle_outputs.cache_clear()
     gc.collect()
     if torch.cuda.is_initialized():

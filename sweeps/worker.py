@@ -13,7 +13,7 @@ from sweeps.attempts import noted
 from sweeps.cell import Cell
 from sweeps.ensemble import oracle_outputs
 from sweeps.files import Folder, check_room, child
-from sweeps.guard import Crowded, crowding, give_back, leaving_broken_devices, limit_memory
+from sweeps.guard import Crowded, crowding, free, leaving_broken_devices, limit_memory
 from sweeps.leases import Lease
 from sweeps.manifest import read_manifest
 from sweeps.run import run_cell
@@ -83,8 +83,8 @@ def work_cell(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
     place = place._replace(gpus=max(1.0, place.gpus)) if cell.alone else place
     result = _worked(sweep_dir, place, cell)
     if result.crowded:
-        workbench.cache_clear()
-        give_back()  # here, where no frame is left that holds tensors
+        with contextlib.suppress(RuntimeError):  # there may have been no room for it
+            free(workbench(sweep_dir, place))  # here, where no frame is left that holds tensors
     return result
 
 
