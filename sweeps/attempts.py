@@ -2,7 +2,7 @@
 
 A worker writes down what it is at, and takes the note away when its cell ends, in whatever way. A note that is still
 there when the cell is started again says at what the process before was lost. Why it was cannot be told: a crash in
-native code, a machine out of memory, or one that was preempted or switched off.
+native code, a GPU that failed, a machine out of memory, or one that was preempted or switched off.
 
 A note is a courtesy, as a lease is: where it cannot be written a loss is not counted, and nothing else happens.
 """
@@ -95,7 +95,8 @@ def noted(sweep_dir: Folder, cell: Cell) -> Iterator[Attempts]:
 
 def lost_text(times: int) -> str:
     """What is known about lost processes."""
-    return f"the worker process was lost {times} times (it crashed, the machine ran out of memory or went away)"
+    why = "it crashed, its GPU failed, the machine ran out of memory or went away"
+    return f"the worker process was lost {times} times ({why})"
 
 
 def _driver(sweep_dir: Folder) -> Holder | None:

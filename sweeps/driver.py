@@ -95,9 +95,9 @@ class Driver:
         return work.dataset.digest
 
     def _workbench(self) -> Workbench:
-        """For checks here: the head of a cluster need not have the GPUs that its workers have."""
-        here = self.local and not self.options.dry_run
-        return Workbench(self.sweep, self.place if here else self.place._replace(device="cpu"))
+        """For checks here, on the CPU: the head of a cluster need not have the GPUs that its workers have, and a GPU of
+        this machine would keep the memory of this process's context until the end."""
+        return Workbench(self.sweep, self.place._replace(device="cpu"))
 
     def print_plan(self) -> None:
         """What would be done, and what it would cost on this machine."""

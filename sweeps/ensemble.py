@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweeps.device_errors import is_devices
 from sweeps.store import Trial
 from sweeps.trial import Reference, Request, Stopwatch, make_record
 from sweeps.workbench import KEPT, Bench, Workbench
@@ -32,15 +33,15 @@ def train_members(work: Workbench, attack: str, seed: int, number: int) -> None:
 
 def run_ensemble_trial(work: Workbench, request: Request, reference: Reference) -> Trial:
     """Unlearn every member and compare. A method that raises gives a record of status `failed` with its traceback; but
-    for torch.OutOfMemoryError, which may have been another process's doing."""
+    for an error of the device, which may have been another process's doing."""
     start = time.perf_counter()
     bench = work.bench(request.attack, request.seed, request.held_out)
     looking = Stopwatch(partial(look, evaluator=bench.evaluator))
     try:
         measured, error = Retrainings(work, bench, request).climb(looking), None
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:
+    except Exception as problem:
+        if is_devices(problem):
+            raise
         measured, error = [], traceback.format_exc()
     trial = make_record(work, bench, request, reference, measured)
     seconds = {"trial_seconds": time.perf_counter() - start, "evaluation_seconds": looking.seconds}

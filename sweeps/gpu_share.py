@@ -10,17 +10,19 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sweeps.device_errors import ends_process, is_devices, is_memory
 from sweeps.files import Folder
+from sweeps.guard import CONTEXT
 from sweeps.spec import Method
 from sweeps.workbench import Place, Workbench, first_rows
 from sweeps.worker import workbench
+from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError
 from unlearn_core.input_gradients import input_gradients
 from unlearn_core.scenario import Scenario, begin
 from unlearn_core.training import predict, train_updates
 from unlearn_core.types import Examples, Task
 
-CONTEXT = 700 * 2**20  # bytes that a process takes on a GPU besides its tensors: CUDA, cuDNN and their kernels
 MARGIN = 1.5  # for what differs between scenarios; a trial that needs more all the same is done again on a whole GPU
 MOST = 8  # cells on a GPU: more only wait for each other
 STEPS = 3  # of each kind of work
@@ -29,28 +31,30 @@ log = logging.getLogger(__name__)
 
 
 class Memory(NamedTuple):
-    """needed: bytes that one process takes. total: bytes that a GPU has."""
+    """needed: bytes that one process takes. room: bytes of a GPU that nobody else had taken."""
 
     needed: int
-    total: int
+    room: int
 
 
 def share_of(memory: Memory) -> float:
     """The share of a GPU that a cell is given: one divided by the number of cells that fit, rounded down."""
-    fit = int(memory.total / (memory.needed * MARGIN)) if memory.needed else MOST
+    fit = int(memory.room / (memory.needed * MARGIN)) if memory.needed else MOST
     return int(1e4 / min(MOST, max(1, fit))) / 1e4
 
 
 def measured(sweep_dir: Folder, place: Place) -> Memory:
     """What a cell of this sweep takes on the GPU of this process, which must be a fresh one; all of it where that
-    cannot be found out."""
-    total = torch.cuda.get_device_properties(0).total_memory if place.device == "cuda" else 0
+    cannot be found out. An error of the device is raised: another one may do."""
+    room = torch.cuda.mem_get_info(0)[0] + CONTEXT if place.device == "cuda" else 0  # asking takes a context
     try:
         try_out(workbench(sweep_dir, place))
     except Exception as problem:  # whatever is wrong goes wrong in the cells, too, and is recorded there
+        if ends_process(problem) and not is_memory(problem):
+            raise
         log.warning("memory could not be measured, so every cell gets a whole GPU: %s", problem)
-        return Memory(total, total)
-    return Memory(torch.cuda.max_memory_reserved() + CONTEXT, total)
+        return Memory(room, room)
+    return Memory(torch.cuda.max_memory_reserved() + CONTEXT, room)
 
 
 def try_out(work: Workbench) -> None:
@@ -59,7 +63,7 @@ def try_out(work: Workbench) -> None:
     scenario = work.scenario(next(iter(work.sweep.attacks)), seed=0)
     forget, retain = first_rows(train, max(1, round(scenario.attack.fraction * len(train))))
     model = scenario.fresh_model("memory")
-    _advance(train_updates(model, train, work.sweep.recipe, scenario.streams("memory"), progress=lambda: 0.0))
+    _advance(train_updates(model, train, work.sweep.recipe, scenario.streams("memory"), progress=lambda: 0.0), work)
     for method in work.sweep.methods.values():
         _try_method(work, scenario, method, forget, retain)
     for examples in (work.dataset.test, forget):
@@ -73,13 +77,15 @@ def _try_method(work: Workbench, scenario: Scenario, method: Method, forget: Exa
     model, streams = scenario.fresh_model("memory"), scenario.streams("memory")
     task = Task(model, retain, forget, work.sweep.recipe, streams, lambda: 0.0)
     try:
-        _advance(begin(method.build({}), task))
-    except torch.OutOfMemoryError:
-        raise
+        _advance(begin(method.build({}), task), work)
     except Exception as problem:
+        if is_devices(problem):
+            raise
         log.info("%s failed when its memory was measured: %s", method.name, problem)
 
 
-def _advance(updates: Iterable[Any]) -> None:
-    for _ in itertools.islice(updates, STEPS + 1):
-        pass
+def _advance(updates: Iterable[Any], work: Workbench) -> None:
+    """The first updates, in the precision of runs."""
+    with Meter(work.device, work.sweep.recipe.bf16).context():
+        for _ in itertools.islice(updates, STEPS + 1):
+            pass

@@ -2,7 +2,8 @@
 
 One that does not end is recorded as failed when its time is up, and its process with it is given up: nothing else
 stops native code. One over which processes are lost again and again is recorded as failed without another try. One
-that runs out of the memory of its share of a GPU is handed out again for a whole one.
+that runs out of the memory of its share of a GPU is handed out again for a whole one. An error of the device itself
+ends the process without a record, because its trial, and every later one, would fail for no reason of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 
 from sweeps.attempts import LOSSES, Attempts, ProcessLostError, lost_text
 from sweeps.cell import Cell
+from sweeps.device_errors import ends_process, is_memory
 from sweeps.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.spec import Sweep
 from sweeps.store import CellWriter, Trial
@@ -30,6 +32,7 @@ from sweeps.workbench import Bench, Place, Workbench
 
 LEAST_SECONDS, ORACLES = 600.0, 20.0  # of the limit of a trial: seconds, and trainings of its oracle
 GRACE = 120.0  # seconds that recording a trial may take once its time is up
+CONTEXT = 700 * 2**20  # bytes that a process takes on a GPU besides its tensors: CUDA, cuDNN and their kernels
 STDERR = 2  # written to past Python's own file, whose lock the hanging thread may hold
 
 
@@ -83,8 +86,8 @@ class Guard:
         with deadline(limit, give_up):
             try:
                 return run(self.work, request, reference)
-            except torch.OutOfMemoryError:
-                if shares_gpu(self.work.place):
+            except Exception as problem:
+                if shares_gpu(self.work.place) or ends_process(problem) or not is_memory(problem):
                     raise
                 error = traceback.format_exc()
         free(self.work)  # here, where no frame of the trial is left that holds its tensors
@@ -152,6 +155,24 @@ def say(text: str) -> None:
         os.write(STDERR, f"\n{text}; its process ends, run the same command again to go on\n".encode())
 
 
+# devices
+
+
+@contextlib.contextmanager
+def leaving_broken_devices(cell: Cell) -> Iterator[None]:
+    """Ends this process after an error of its device, without any clean-up: the note of what it was at stays, so that
+    it is counted as lost there, and what is next is done by a fresh process."""
+    try:
+        yield
+    except Crowded:
+        raise
+    except Exception as problem:
+        if not ends_process(problem):
+            raise
+        say(f"{cell.name} met an error of the device: {type(problem).__name__}: {str(problem).partition(chr(10))[0]}")
+        os._exit(os.EX_TEMPFAIL)
+
+
 # memory
 
 
@@ -164,16 +185,23 @@ def crowding(place: Place, unit: Cell) -> Iterator[None]:
     """Where a GPU is shared, running out of its memory is Crowded."""
     try:
         yield
-    except torch.OutOfMemoryError as problem:
-        if not shares_gpu(place):
+    except Crowded:
+        raise
+    except Exception as problem:
+        if not (shares_gpu(place) and is_memory(problem)):
             raise
         raise Crowded(replace(unit, alone=True)) from problem
 
 
 def limit_memory(place: Place) -> None:
-    """Keep this process to its share of the GPU's memory, so that it cannot take that of the others there."""
-    if place.device == "cuda":
-        torch.cuda.set_per_process_memory_fraction(place.gpus if shares_gpu(place) else 1.0)
+    """Keep this process to its share of the GPU's memory, so that it cannot take that of the others there. The limit is
+    the allocator's, which knows nothing of the context: that is taken off."""
+    if place.device != "cuda":
+        return
+    fraction = 1.0
+    if shares_gpu(place):
+        fraction = max(0.0, place.gpus - CONTEXT / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(fraction)
 
 
 def free(work: Workbench) -> None:

@@ -35,6 +35,19 @@ def describe_machine(device: str, threads: int) -> dict[str, str | int]:
     return {"host": platform.node(), "device": accelerator, "threads": threads, "torch": torch.__version__}
 
 
+def describe_driver(device: str, threads: int) -> dict[str, str | int]:
+    """The same of the driver's machine, which need not have the GPU, and is to take no context on one that it has."""
+    found = describe_machine("cpu", threads)
+    if device != "cuda":
+        return found
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        said = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        said = ""
+    return found | {"device": said.partition("\n")[0] or "GPU"}
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that shape a run."""
     return {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.files import Folder, put
-from sweeps.machine import code_version, describe_machine, versions
+from sweeps.machine import code_version, describe_driver, versions
 from sweeps.records import wrong_in_manifest
 from sweeps.replica import Replica
 from sweeps.spec import Sweep
@@ -68,7 +68,7 @@ def _begun(sweep: Sweep, place: Place, command: str) -> dict[str, Any]:
         "versions": versions(),
         "code_version": code_version(),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(place.device, place.threads),
+        "machine": describe_driver(place.device, place.threads),
         "metrics": columns(),
         "methods": {name: {"summary": UNLEARNERS.summary(name)} for name in UNLEARNERS.names()},
     }

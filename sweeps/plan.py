@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import warnings
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -24,6 +22,7 @@ from sweeps.cell import (
 )
 from sweeps.costs import climbs_in
 from sweeps.ensemble import MODELS_PER_MEMBER
+from sweeps.feasible import telling
 from sweeps.files import listing
 from sweeps.proposals import proposal_count
 from sweeps.run import ensemble_missing, references_missing
@@ -64,13 +63,10 @@ def check_scenarios(work: Workbench) -> None:
     seeds = work.sweep.scenario_seeds
     work.check_methods(work.scenario(next(iter(work.sweep.attacks)), seeds[0]))
     for attack in work.sweep.attacks:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with telling(attack):
             warn_of_views(work.scenario(attack, seeds[0]).attack, work.sweep.recipe.augmentation)
             for seed in seeds:
                 work.check(attack, seed)
-        for warned in [w for w in caught if w.category is UserWarning][:1]:
-            print(f"warning: attack {attack!r}: {warned.message}", file=sys.stderr)
 
 
 def check_data(work: Workbench, sweep_dir: Path) -> None:

@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_worker_niceness": "0",  # workers have the priority that the command was started with, not the lowest
 }
+PROBES = 3  # further tries at measuring memory
 PATIENCE = 5.0  # seconds for the head of a cluster to answer
 LOST_WORKERS = 10  # how often a cell is started again after a lost process or machine, before its progress is looked at
 MOST_CELLS = 2000  # in one fit: Tune keeps all of them in memory and writes all of them into every snapshot
@@ -85,19 +86,28 @@ class RayExecutor:
     def run(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
         """Everything in the queue, by one fit after the other: what a fit costs grows with the number of its cells."""
         if self._measures and not queue.finished:
-            memory = self._memory(sweep_dir, place)
-            self._share["gpu"] = share = share_of(memory)
-            place, self._measures = place._replace(gpus=share), False
-            print(
-                f"a trial takes {memory.needed / 2**30:.1f} of {memory.total / 2**30:.1f} GiB: {share:g} GPUs each",
-                file=sys.stderr,
-            )
+            place, self._measures = self._shared(sweep_dir, place), False
         while not queue.finished:
             self._fit(sweep_dir, place, queue)
 
+    def _shared(self, sweep_dir: Folder, place: Place) -> Place:
+        """The place with the share of a GPU that a cell needs: a whole one where no GPU could tell."""
+        try:
+            memory = self._memory(sweep_dir, place)
+        except self._ray.exceptions.RayError as problem:
+            reason = (str(problem).strip() or type(problem).__name__).splitlines()[-1]
+            print(f"warning: memory could not be measured, a trial gets a whole GPU: {reason}", file=sys.stderr)
+            return place
+        self._share["gpu"] = share = share_of(memory)
+        said = f"a trial takes {memory.needed / 2**30:.1f} of {memory.room / 2**30:.1f} GiB: {share:g} GPUs each"
+        print(said, file=sys.stderr)
+        return place._replace(gpus=share)
+
     def _memory(self, sweep_dir: Folder, place: Place) -> Memory:
-        """Measured by a process that ends with it, on a GPU of its own."""
-        probe = self._ray.remote(num_cpus=self._share["cpu"], num_gpus=1, max_calls=1)(measured)
+        """Measured by a process that ends with it, on a GPU of its own; again by another one after an error of the
+        device."""
+        options = {"max_calls": 1, "max_retries": PROBES, "retry_exceptions": True}
+        probe = self._ray.remote(num_cpus=self._share["cpu"], num_gpus=1, **options)(measured)
         memory: Memory = self._ray.get(probe.remote(sweep_dir, place))
         return memory
 

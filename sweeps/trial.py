@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from sweeps.artifacts import digest
+from sweeps.device_errors import is_devices
 from sweeps.machine import code_version, describe_machine
 from sweeps.records import SCHEMA_VERSION
 from sweeps.settings import as_dict
@@ -113,15 +112,15 @@ class Stopwatch:
 
 def run_trial(work: Workbench, request: Request, reference: Reference) -> Trial:
     """Unlearn and measure. A method that raises gives a record of status `failed` with its traceback; but for
-    torch.OutOfMemoryError, which may have been another process's doing."""
+    an error of the device, which may have been another process's doing."""
     start = time.perf_counter()
     bench = work.bench(request.attack, request.seed, request.held_out)
     evaluate = Stopwatch(bench.evaluator)
     try:
         measured, error = run_ladder(work, bench, request, evaluate), None
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:
+    except Exception as problem:
+        if is_devices(problem):
+            raise
         measured, error = [], traceback.format_exc()
     trial = make_record(work, bench, request, reference, measured)
     return trial | {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sweeps.artifacts import Artifact, ArtifactStore, digest
+from sweeps.feasible import check_rates, check_scenario, telling
 from sweeps.files import Folder
 from sweeps.recent import GIB, Recent
 from sweeps.settings import as_dict, plain
@@ -24,6 +25,7 @@ from unlearn_core.datasets import load_dataset
 from unlearn_core.datasets.keeping import keeping
 from unlearn_core.ensemble import in_half, without
 from unlearn_core.evaluation import Evaluator
+from unlearn_core.repeatable import make_repeatable
 from unlearn_core.scenario import (
     Scenario,
     Split,
@@ -32,7 +34,6 @@ from unlearn_core.scenario import (
     build_evaluator,
     check_classes,
     clean_rows,
-    discovered_count,
     poison_rows,
     split_poisoned,
 )
@@ -77,6 +78,8 @@ class Workbench:
         torch.set_num_threads(place.threads)  # sums depend on it: one number for all, so records are reproducible
         self.sweep, self.place = sweep, place
         self.device = torch.device(place.device)
+        if self.device.type == "cuda":
+            make_repeatable()
         self.store = ArtifactStore(place.store or place.out / "store")
         self.start = sweep.start()
         self.benches: Recent[Bench] = Recent(KEPT, KEPT_BYTES)
@@ -113,16 +116,8 @@ class Workbench:
                 raise InputError(f"methods.{method.name} cannot be used here: {problem}") from None
 
     def check(self, attack: str, seed: int) -> None:
-        """Whether the scenario can be built at all; cheap. Raises InputError."""
-        scenario = self.scenario(attack, seed)
-        # An attack may rank rows by a model, which is kept: it is trained once.
-        context = scenario.context(lambda: self._clean(scenario).model)
-        rows = scenario.attack.choose_rows(self.dataset.train, context)
-        check_rates(attack, self.sweep.discovery_rates, len(rows))
-        kept = torch.ones(len(self.dataset.train), dtype=torch.bool, device=self.device)
-        kept[rows] = False
-        check_classes(self.dataset.train.targets[kept], self.dataset.classes)
-        scenario.attack.probes(_few(self.dataset.validation), context)
+        """Whether the scenario can be built at all; cheap, and trains nothing. Raises InputError."""
+        check_scenario(self.scenario(attack, seed), attack, self.sweep.discovery_rates)
 
     def train(self, attack: str, seed: int, role: str, discovery_rate: float) -> None:
         """Make one of the things that a scenario's references need, where the store has not got it: `poison`,
@@ -231,7 +226,9 @@ class Workbench:
         scenario = self.scenario(attack, seed)
 
         def make() -> Artifact:
-            poisoned, cost = craft(scenario, lambda: self._clean(scenario))
+            with telling(attack):
+                poisoned, cost = craft(scenario, lambda: self._clean(scenario))
+            check_rates(attack, self.sweep.discovery_rates, len(poisoned.rows))
             check_classes(clean_rows(poisoned, self.dataset.train).targets, self.dataset.classes)
             return poison_artifact(poisoned, cost)
 
@@ -285,27 +282,11 @@ def poisoned_of(made: Artifact, device: torch.device) -> Poisoned:
     return Poisoned(tensors["rows"], tensors["inputs"], tensors["targets"], mode=made.meta["mode"], evidence=evidence)
 
 
-def check_rates(attack: str, rates: Sequence[float], poisons: int) -> None:
-    """Two rates that discover equally many of an attack's poisons would be one case run twice; raises InputError."""
-    counts = [discovered_count(poisons, rate) for rate in rates]
-    for count in counts:
-        same = [rate or "single" for rate, found in zip(rates, counts, strict=True) if found == count]
-        if len(same) > 1:
-            raise InputError(
-                f"discovery_rates {same[0]} and {same[1]} both mean {count} of the {poisons} poisons of {attack!r}; "
-                "take one out, or poison more rows"
-            )
-
-
 def first_rows(train: Examples, number: int) -> tuple[Examples, Examples]:
     """The first rows, so many, and all others: sets to forget and to retain where any will do."""
     first = torch.zeros_like(train.targets, dtype=torch.bool)
     first[:number] = True
     return train.rows(first), train.rows(~first)
-
-
-def _few(examples: Examples) -> Examples:
-    return Examples(examples.inputs[:16], examples.targets[:16], examples.ids[:16])
 
 
 def pick_device(gpus: float, asked: str = "resources.gpus") -> str:

@@ -13,7 +13,7 @@ from sweeps.attempts import noted
 from sweeps.cell import Cell
 from sweeps.ensemble import oracle_outputs
 from sweeps.files import Folder, check_room, child
-from sweeps.guard import Crowded, free, limit_memory
+from sweeps.guard import Crowded, crowding, free, leaving_broken_devices, limit_memory
 from sweeps.leases import Lease
 from sweeps.manifest import read_manifest
 from sweeps.run import run_cell
@@ -77,19 +77,22 @@ class Result(NamedTuple):
 def work_cell(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
     """Do what is missing in `cell`.
 
-    An error of the science is an outcome, not a crash: only a lost process or machine is tried again, a few times.
+    An error of the science is an outcome, not a crash: only a lost process or machine is tried again, a few times. An
+    error of the device ends this process.
     """
     place = place._replace(gpus=max(1.0, place.gpus)) if cell.alone else place
     result = _worked(sweep_dir, place, cell)
     if result.crowded:
-        free(workbench(sweep_dir, place))  # here, where no frame is left that holds tensors
+        with contextlib.suppress(RuntimeError):  # there may have been no room for it
+            free(workbench(sweep_dir, place))  # here, where no frame is left that holds tensors
     return result
 
 
 def _worked(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
     try:
         check_room(sweep_dir)
-        with at_work(sweep_dir, cell), noted(sweep_dir, cell) as attempts:
+        shown, device = at_work(sweep_dir, cell), leaving_broken_devices(cell)
+        with shown, noted(sweep_dir, cell) as attempts, device, crowding(place, cell):  # reading data may crowd already
             run_cell(workbench(sweep_dir, place), sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)
     except Crowded as found:
         return Result(crowded=found.unit)

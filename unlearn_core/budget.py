@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -51,6 +51,9 @@ class Meter:
 
     The first update of each (phase, size) runs under the counter; later ones cost what that one did. The 2nd, 4th, 8th,
     ... run under it again: RuntimeError if one of them costs something else, because the others cannot be trusted then.
+
+    Counting takes several times as long as a small update itself. So `seconds` holds counted updates at the rate, in
+    seconds per FLOP, of those that were not, as soon as there are any of the same kind; until then what they took.
     """
 
     device: torch.device
@@ -60,6 +63,9 @@ class Meter:
     seconds: float = 0.0
     prices: dict[Update, int] = field(default_factory=dict)
     made: Counter[Update] = field(default_factory=Counter)
+    before: float = 0.0  # seconds ahead of the first update
+    plain: float = 0.0  # seconds of the updates that were not counted
+    counted: dict[Update, list[float]] = field(default_factory=dict)  # seconds of each one that was
 
     def context(self) -> AbstractContextManager[Any]:
         """Precision in which updates run: bfloat16 autocast on GPU if asked for, else full float32."""
@@ -74,13 +80,42 @@ class Meter:
         """
         self.made[announced] += 1
         checked = self.made[announced].bit_count() == 1  # a power of two
-        with self.context(), flop_counter() if checked else nullcontext() as counter:
-            following: Update = next(updates, _END)
-        if counter is not None:
-            self._check_price(announced, counter.get_total_flops())
+        following = self._counted(updates, announced) if checked else self._plain(updates)
         self.flops += self.prices[announced]
         self.steps += 1
         return following
+
+    def _plain(self, updates: Iterator[Update]) -> Update:
+        with self.context():
+            return next(updates, _END)
+
+    def _counted(self, updates: Iterator[Update], announced: Update) -> Update:
+        start = self.clock()
+        with self.context(), flop_counter() as counter:
+            following: Update = next(updates, _END)
+        self.counted.setdefault(announced, []).append(self.clock() - start)
+        self._check_price(announced, counter.get_total_flops())
+        return following
+
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        """The updates made inside take time; `seconds` is brought up to date at the end, and never falls."""
+        start, apart = self.clock(), sum(map(sum, self.counted.values()))
+        yield
+        self.plain += self.clock() - start - (sum(map(sum, self.counted.values())) - apart)
+        self.seconds = max(self.seconds, self.before + self.plain + self._seconds_counted())
+
+    def _seconds_counted(self) -> float:
+        """What the counted updates would have taken."""
+        weights = {kind: max(1, price) for kind, price in self.prices.items()}
+        others = {kind: self.made[kind] - len(taken) for kind, taken in self.counted.items()}
+        flops = sum(weights[kind] * number for kind, number in others.items())
+        rate = self.plain / flops if flops else math.inf
+        return sum(
+            min(taken, rate * weights[kind]) if others[kind] else taken
+            for kind, all_taken in self.counted.items()
+            for taken in all_taken
+        )
 
     def _check_price(self, announced: Update, cost: int) -> None:
         price = self.prices.setdefault(announced, cost)
@@ -108,10 +143,9 @@ def climb(updates: Iterator[Update], model: nn.Module, meter: Meter, budgets: Se
     """
     announced = _announce(updates, meter)
     for index, budget in enumerate(budgets):
-        start = meter.clock()
-        while announced is not _END and meter.fits(announced, budget):
-            announced = meter.advance(updates, announced)
-        meter.seconds += meter.clock() - start
+        with meter.timing():
+            while announced is not _END and meter.fits(announced, budget):
+                announced = meter.advance(updates, announced)
         if not is_finite(model):
             yield from (_rung(meter, rest, "diverged") for rest in budgets[index:])
             return
@@ -129,7 +163,7 @@ def _announce(updates: Iterator[Update], meter: Meter) -> Update:
     with meter.context(), flop_counter() as counter:
         announced: Update = next(updates, _END)
     meter.flops += counter.get_total_flops()
-    meter.seconds += meter.clock() - start
+    meter.before += meter.clock() - start
     return announced
 
 

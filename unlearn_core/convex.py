@@ -159,7 +159,7 @@ class Squared:
         wanted = functional.one_hot(y, classes).to(x)
         if self.decay == 0:
             return Minimum((torch.linalg.pinv(x) @ wanted).T)
-        normal = x.T @ x / len(x) + self.decay * torch.eye(x.shape[1], dtype=x.dtype)
+        normal = x.T @ x / len(x) + self.decay * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         return Minimum(torch.linalg.solve(normal, x.T @ wanted / len(x)).T)
 
 

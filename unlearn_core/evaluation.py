@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from unlearn_core.training import predict
 from unlearn_core.types import Examples, Poisoned, Probe
 
 FRESH_SCORES = 2000  # least number of null scores, so that their 1 % quantile rests on 20 of them
+AT_ONCE = 1 << 24  # numbers of a model (128 MiB in float64) that distances are taken of at a time
 CONSTANT = "array."  # evidence under this prefix is handed to the metrics as it is, by the rest of its name
 Weights = dict[str, Tensor]
 
@@ -135,7 +136,22 @@ def parameters_of(model: nn.Module) -> Weights:
 
 @torch.no_grad()
 def distances(model: nn.Module, weights: Weights) -> Tensor:
-    """[L1, L2] distance of the model's parameters from `weights`, float64."""
-    differences = [(p - weights[name]).double().flatten() for name, p in model.named_parameters()]
-    flat = torch.cat(differences)
-    return torch.stack([flat.abs().sum(), flat.square().sum().sqrt()])
+    """[L1, L2] distance of the model's parameters from `weights`, float64; of few parameters at a time where they are
+    large."""
+    sums = []
+    for names in _groups({name: parameter.numel() for name, parameter in model.named_parameters()}):
+        flat = torch.cat([(model.get_parameter(n) - weights[n]).double().flatten() for n in names])
+        sums.append(torch.stack([flat.abs().sum(), flat.square().sum()]))
+    total, squares = torch.stack(sums).sum(0)
+    return torch.stack([total, squares.sqrt()])
+
+
+def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """The names in order, together as long as their sizes come to at most `AT_ONCE`."""
+    group: list[str] = []
+    for name, size in sizes.items():
+        if group and sum(sizes[other] for other in group) + size > AT_ONCE:
+            yield group
+            group = []
+        group.append(name)
+    yield group

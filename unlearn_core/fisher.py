@@ -194,7 +194,8 @@ def embedding_sums(module: nn.Embedding, ids: Tensor, g: Tensor, of: Callable[[T
     """(tokens, width) Σ_n of(per-sample gradient), with of(0) = 0: a sample's gradient is zero but at its own tokens,
     where it is the sum over their places.
 
-    Sums are those of an embedding's backward pass, which gives the same bits every time on GPUs, as index_add does not.
+    Sums are those of an embedding's backward pass, whose kernels on CUDA sort where index_add adds in no fixed order;
+    torch promises the same bits for neither.
     """
     add = torch.ops.aten.embedding_dense_backward
     rows = torch.arange(len(ids), device=ids.device).view(-1, *[1] * (ids.dim() - 1))

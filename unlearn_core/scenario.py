@@ -92,7 +92,7 @@ def discovery_order(poisoned: Poisoned, rng: Streams) -> Tensor:
     """(m,) numbers of the poisons, in the order of `poisoned.rows`, as they are discovered."""
     count, device = len(poisoned.rows), poisoned.rows.device
     by_position = poisoned.rows.argsort() if poisoned.mode == "replace" else torch.arange(count, device=device)
-    return by_position[torch.randperm(count, generator=rng("discovery"), device=device)]
+    return by_position[rng.permutation(count, "discovery").to(device)]
 
 
 def split_poisoned(poisoned: Poisoned, train: Examples, *, discovery_rate: float, rng: Streams) -> Split:
@@ -143,7 +143,7 @@ def build_evaluator(
     training, with its pretrained weights where it has such.
     """
     rng, clean = scenario.streams("evaluation"), clean_rows(poisoned, scenario.dataset.train)
-    sample = torch.randperm(len(clean), generator=rng("retain"), device=clean.targets.device)[:PROBE_ROWS]
+    sample = rng.permutation(len(clean), "retain").to(clean.targets.device)[:PROBE_ROWS]
     others, attack = {"test": held_out, "retain": clean.rows(sample)}, scenario.attack
     parts = attack.separate(poisoned) if isinstance(attack, Composite) else {}
     evaluator = replace(

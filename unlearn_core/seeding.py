@@ -38,3 +38,12 @@ class Streams:
 
     def __call__(self, *labels: str | int) -> torch.Generator:
         return generator(self.seed, *labels, device=self.device)
+
+    def on_cpu(self, *labels: str | int) -> torch.Generator:
+        """The stream for what must not depend on the device, because other devices are given the result or draw it
+        again: poisons, splits and whatever names rows."""
+        return generator(self.seed, *labels)
+
+    def permutation(self, count: int, *labels: str | int) -> torch.Tensor:
+        """(count,) a random order, the same on every device."""
+        return torch.randperm(count, generator=self.on_cpu(*labels)).to(self.device)

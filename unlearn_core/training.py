@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from unlearn_core import checks
 from unlearn_core.augment import AUGMENTATIONS, augment
+from unlearn_core.footprint import rows_that_fit
 from unlearn_core.seeding import Streams
 from unlearn_core.types import Examples, Update
 
@@ -186,9 +187,27 @@ def train_updates(
 
 @torch.no_grad()
 def predict(model: nn.Module, inputs: Tensor, *, chunk: int = 1024) -> Tensor:
-    """Logits (n, C) float32, in evaluation mode whatever mode the model was left in."""
-    with evaluating(model):
-        return torch.cat([model(part).float() for part in inputs.split(chunk)])
+    """Logits (n, C) float32, in evaluation mode whatever mode the model was left in.
+
+    chunk: rows of one pass, fewer where memory would be short. On CUDA products of matrices are rounded to TF32.
+    """
+    with evaluating(model), tf32_products(inputs.device):
+        rows = rows_that_fit(model, inputs, chunk)
+        return torch.cat([model(part).float() for part in inputs.split(rows)])
+
+
+@contextmanager
+def tf32_products(device: torch.device) -> Iterator[None]:
+    """Float32 products of matrices on CUDA in TF32, as cuDNN's convolutions are anyway: 10 bits of the mantissa, where
+    training in bfloat16 keeps 7, and about 7 times as fast as full float32. Nothing else is changed."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

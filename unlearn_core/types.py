@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Dataset:
         )
 
     def channel(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        """Per-channel `values` shaped to broadcast over `like` (n, channels, ...)."""
-        return like.new_tensor(values).view(1, -1, *[1] * (like.dim() - 2))
+        """Per-channel `values` shaped to broadcast over `like` (n, channels, ...); not to be changed in place."""
+        return _constant(values, like.dtype, like.device).view(1, -1, *[1] * (like.dim() - 2))
 
     def to_pixels(self, inputs: Tensor) -> Tensor:
         """Model inputs to pixels in [0, 1]."""
@@ -86,6 +87,15 @@ class Dataset:
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] to model inputs."""
         return (pixels - self.channel(self.mean, pixels)) / self.channel(self.std, pixels)
+
+
+@lru_cache(maxsize=64)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept, because every copy to a GPU waits for it."""
+    import torch  # metrics import this module's package without torch
+
+    with torch.inference_mode(False):  # whoever asks first may be in it, others differentiate
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 @dataclass(frozen=True)
@@ -178,7 +188,8 @@ class Attack(Protocol):
     def regularity(self) -> Regularity: ...
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained."""
+        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained. One
+        that asks for `context.clean_model` here is checked no further than that."""
         ...
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned: ...

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sweeps.feasible import NeedsModel, no_model
 from sweeps.hypotheses.bench import as_table
 from sweeps.hypotheses.spec import Attacked, Hypotheses
 from unlearn_core.checks import InputError
@@ -21,10 +22,6 @@ from unlearn_core.types import Dataset
 
 COLUMNS = 2
 """Of the noise in the place of features: 48 random bits tell all rows apart, as features do."""
-
-
-class NeedsModel(Exception):  # noqa: N818 - no error: the attack has passed all checks that come before
-    """The attack asks for the model trained on clean rows, which is not there yet."""
 
 
 def check_attacks(spec: Hypotheses, inputs: Dataset) -> None:
@@ -54,10 +51,6 @@ def _scenario(spec: Hypotheses, attacked: Attacked, inputs: Dataset, seed: int) 
 def _check(scenario: Scenario) -> None:
     train = scenario.dataset.train
     with suppress(NeedsModel):
-        full, poison = scenario.attack.craft(train, scenario.context(_no_model)).apply(train)
+        full, poison = scenario.attack.craft(train, scenario.context(no_model)).apply(train)
         labels_only: Tensor = full.targets[:, None]
         removal_orders(Corrupted(labels_only, full.targets, poison, scenario.dataset.classes), generator(0, "check"))
-
-
-def _no_model() -> nn.Module:
-    raise NeedsModel

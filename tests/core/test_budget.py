@@ -186,7 +186,7 @@ def test_seconds_exclude_what_happens_between_rungs():
     for rung in climb(updates(*[10] * 4), NET, Meter(CPU), [10, 20, 40]):
         seconds.append(rung.seconds)
         time.sleep(0.3)
-    assert 0 < seconds[0] < seconds[1] < seconds[2] < 0.3
+    assert 0 < seconds[0] <= seconds[1] <= seconds[2] < 0.3
 
 
 @pytest.mark.parametrize("net", MODELS)
@@ -270,3 +270,53 @@ def test_charge_of_the_last_blocks_of_resnet18(resnet, sample_pass):
     share = (2 * layer + 512 * 10) / 0.556e9
     expected = (1 + 2 * share - layer / 0.556e9) / 3
     assert price(CFk(**ONE, k=2), resnet, "retain") / (2 * sample_pass) == pytest.approx(expected, rel=0.02)
+
+
+def slow(steps, *, plain, counting, monkeypatch, kinds=("a",)):
+    """Updates that take `plain` seconds, and `counting` more under the counter, by a clock of their own."""
+    now = [0.0]
+    monkeypatch.setattr(Meter, "clock", lambda self: now[0])
+    monkeypatch.setattr(budget, "flop_counter", lambda: Ticking(now, counting))
+
+    def made():
+        for step in range(steps):
+            yield Update(kinds[step % len(kinds)], 10)
+            now[0] += plain
+
+    return made()
+
+
+class Ticking:
+    """A counter that takes time, and finds 10 FLOPs."""
+
+    def __init__(self, now, seconds):
+        self.now, self.seconds = now, seconds
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.now[0] += self.seconds
+
+    def get_total_flops(self):
+        return 10
+
+
+@pytest.mark.parametrize("kinds", [("a",), ("a", "b")])
+def test_counting_is_outside_the_clock(kinds, monkeypatch):
+    meter = Meter(CPU)
+    rung = run_to_end(slow(20, plain=0.1, counting=1.0, monkeypatch=monkeypatch, kinds=kinds), NET, meter)
+    assert (rung.steps, rung.flops) == (20, 10 + 200)  # what comes before the first update is counted as well
+    assert rung.seconds == pytest.approx(20 * 0.1 + 1.0)  # the start, which has no other to be compared with
+
+
+def test_what_was_never_made_without_the_counter_is_told_as_it_was(monkeypatch):
+    meter = Meter(CPU)
+    rung = run_to_end(slow(2, plain=0.1, counting=1.0, monkeypatch=monkeypatch), NET, meter)
+    assert rung.seconds == pytest.approx(2 * 1.1 + 1.0)
+
+
+def test_seconds_never_fall(monkeypatch):
+    updates = slow(40, plain=0.1, counting=1.0, monkeypatch=monkeypatch)
+    seconds = [rung.seconds for rung in climb(updates, NET, Meter(CPU), [20, 30, 40, 60, 100, 200, 400])]
+    assert seconds == sorted(seconds)

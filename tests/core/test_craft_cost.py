@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import pytest
@@ -10,9 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA
-from unlearn_core.attacks import Gaussian
+from unlearn_core.attacks import Gaussian, GradientCanceling, GradientMatching
 from unlearn_core.budget import Rung, flop_counter
-from unlearn_core.craft_cost import CraftMeter, craft
+from unlearn_core.craft_cost import craft
+from unlearn_core.craft_meter import CraftMeter, priced
 from unlearn_core.models import Linear
 from unlearn_core.scenario import Scenario, Trained
 from unlearn_core.training import Recipe
@@ -78,3 +80,53 @@ def test_an_attack_without_a_surrogate_trains_none():
     poisoned, cost = craft(scenario(Gaussian(fraction=0.1)), clean)
     assert len(poisoned.rows)
     assert (cost["flops"], cost["surrogate_flops"], cost["surrogate_seconds"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        GradientMatching(fraction=0.2, restarts=2, steps=4, flip=True, shift=1.0),
+        GradientCanceling(fraction=0.1, steps=4),
+        GradientCanceling(fraction=0.1, steps=3, scope="all"),
+    ],
+    ids=["matching", "head", "all"],
+)
+@pytest.mark.filterwarnings("ignore:the target weights need")
+def test_what_a_search_repeats_is_counted_once_at_the_same_price(attack, monkeypatch):
+    net, counted = model("convnet"), []
+    plain = CraftMeter.__torch_dispatch__
+
+    def dispatch(self, *args, **kwargs):
+        counted.append(1)
+        return plain(self, *args, **kwargs)
+
+    def crafted():
+        counted.clear()
+        made, cost = craft(scenario(attack), lambda: Trained(net, Rung(float("inf"), 0, 0, 0.0, "finished")))
+        return made, cost["flops"], len(counted)
+
+    monkeypatch.setattr(CraftMeter, "__torch_dispatch__", dispatch)
+    once, price, few = crafted()
+    for name in ("cross_gradients", "canceling_search"):
+        monkeypatch.setattr(f"unlearn_core.attacks.{name}.priced", lambda *key: contextlib.nullcontext())
+    always, whole, many = crafted()
+    assert price == whole > 0
+    assert few < 0.7 * many
+    assert torch.equal(once.inputs, always.inputs)
+
+
+def test_a_price_is_that_of_its_key_alone():
+    def multiply(rows):
+        with priced("product", rows):
+            torch.ones(rows, 3) @ torch.ones(3, 2)
+
+    multiply(5)  # nobody counts
+    with CraftMeter(CPU) as meter:
+        for rows in (5, 5, 7, 5):
+            multiply(rows)
+    assert meter.flops == 2 * 3 * 2 * (5 + 5 + 7 + 5)
+    assert CraftMeter.running is None
+    with CraftMeter(CPU) as other, flop_counter():  # a mode within it
+        multiply(5)
+        multiply(5)
+    assert (other.flops, other.prices) == (2 * 3 * 2 * 10, {})

@@ -66,7 +66,7 @@ def test_what_does_not_fit_takes_the_whole(tmp_path: Path, monkeypatch: pytest.M
     assert measured(folder, Place(tmp_path)).needed >= gpu_share.CONTEXT
     monkeypatch.setattr(gpu_share, "try_out", full)
     memory = measured(folder, Place(tmp_path))
-    assert memory.needed == memory.total
+    assert memory.needed == memory.room
 
 
 @pytest.mark.parametrize("bad", ["0", "1.5", "-1", "nan", "half"])
@@ -83,6 +83,24 @@ class Guessing(RayExecutor):
 
     def _memory(self, sweep_dir: Folder, place: Place) -> Memory:
         return self.memory
+
+
+def test_where_no_gpu_can_tell_a_trial_gets_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    def lost(*_: Any) -> Memory:
+        raise ray.exceptions.WorkerCrashedError
+
+    made, place = Guessing.__new__(Guessing), Place(tmp_path, gpus=1)
+    made._ray, made._share = ray, {"cpu": 1, "gpu": 1}
+    assert made._shared(tmp_path, place).gpus == made._share["gpu"] == 0.3333
+    made._share["gpu"] = 1
+    monkeypatch.setattr(Guessing, "_memory", lost)
+    assert made._shared(tmp_path, place) == place
+    assert made._share["gpu"] == 1
+    assert "warning: memory could not be measured, a trial gets a whole GPU: " in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -139,12 +139,14 @@ def without_place(trials: dict[str, Any]) -> dict[str, Any]:
     return {key: {name: v for name, v in trial.items() if name not in columns} for key, trial in trials.items()}
 
 
-@pytest.mark.parametrize("gpus, fraction", [(0.25, 0.25), (1, 1.0), (2, 1.0)])
+@pytest.mark.parametrize("gpus, fraction", [(0.25, 0.2), (1, 1.0), (2, 1.0)])
 def test_a_process_keeps_to_its_share_of_the_memory(
     gpus: float, fraction: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
+    card = type("Card", (), {"total_memory": 20 * guard.CONTEXT})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
     limit_memory(Place(tmp_path, device="cuda", gpus=gpus))
     assert asked == [fraction]
     limit_memory(Place(tmp_path))

@@ -45,6 +45,20 @@ def crowd():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+
+
+def hide():
+    try:
+        raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
+    except RuntimeError as problem:
+        raise ValueError("bad settings") from problem
+
+
+def fail(kind, text):
+    raise kind(text)
+
+
 WAYS = {
     "behaves": lambda: None,
     "sleeps": lambda: time.sleep(1e6),
@@ -54,6 +68,9 @@ WAYS = {
     "waits in C with the lock": lambda: ctypes.PyDLL(None).pause(),
     "crashes": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "crowds": crowd,
+    "breaks its device": lambda: fail(torch.AcceleratorError, "CUDA error: an illegal memory access was encountered"),
+    "hides it": hide,
+    "runs out in cuBLAS": lambda: fail(RuntimeError, CUBLAS),
 }
 
 

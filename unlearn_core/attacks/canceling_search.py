@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from unlearn_core.attacks.cross_gradients import Parameters, directional_input_gradient, summed_gradient
 from unlearn_core.attacks.linear_canceling import Canceling
 from unlearn_core.attacks.reachability import Head, mean_gradient
+from unlearn_core.craft_meter import priced
 from unlearn_core.training import evaluating
 from unlearn_core.types import Dataset, Examples
 
@@ -58,9 +59,10 @@ def cancel_head(extractor: nn.Module, head: Head, pulled: Head, search: Search) 
 
     def gradient(x: Tensor) -> tuple[float, Tensor]:
         leaf = x.detach().requires_grad_()
-        missed = pulled.plus(mean_gradient(head, extractor(leaf), search.targets, weights))
-        value = missed.weight.square().sum() + missed.bias.square().sum()
-        return float(value.detach()), torch.autograd.grad(value, leaf)[0]
+        with priced("head", id(extractor), x.shape):
+            missed = pulled.plus(mean_gradient(head, extractor(leaf), search.targets, weights))
+            value = missed.weight.square().sum() + missed.bias.square().sum()
+            return float(value.detach()), torch.autograd.grad(value, leaf)[0]
 
     with evaluating(extractor), torch.enable_grad():
         best, least = _without_graph(search, gradient)

@@ -13,11 +13,11 @@ from unlearn_core.types import Examples
 def corrupt_parameters(model: nn.Module, train: Examples, *, radius: float, random: torch.Generator) -> nn.Module:
     """Move `model` uphill on the training loss by one epoch of normalised unit steps inside a ball, in place.
 
-    radius: L2 of the whole move. Evaluation mode throughout.
+    radius: L2 of the whole move. random: a stream on the CPU. Evaluation mode throughout.
     Source: GradPC, as used by Lu, Kamath, Yu, ICML 2023, arXiv:2303.03592.
     """
     start = [p.detach().clone() for p in model.parameters()]
-    order = torch.randperm(len(train), generator=random, device=train.targets.device)
+    order = torch.randperm(len(train), generator=random).to(train.targets.device)
     for rows in order.split(BATCH):
         gradients = list(summed_gradient(model, train.inputs[rows], train.targets[rows]).values())
         norm = _norm(gradients)

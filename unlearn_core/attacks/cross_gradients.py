@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 from torch.nn.functional import cross_entropy
 
+from unlearn_core.craft_meter import priced
 from unlearn_core.training import evaluating
 
 CHUNK = 128  # rows at a time
@@ -25,8 +26,10 @@ def summed_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, chunk: in
     totals = [torch.zeros_like(p) for p in parameters]
     with evaluating(model), torch.enable_grad():
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-            loss = cross_entropy(model(x), y, reduction="sum")
-            for total, part in zip(totals, torch.autograd.grad(loss, parameters), strict=True):
+            with priced("gradient", id(model), x.shape):
+                loss = cross_entropy(model(x), y, reduction="sum")
+                parts = torch.autograd.grad(loss, parameters)
+            for total, part in zip(totals, parts, strict=True):
                 total += part
     return dict(zip(names, totals, strict=True))
 
@@ -42,7 +45,8 @@ def directional_input_gradient(
         def input_gradient(at: Parameters) -> Tensor:
             return grad(lambda z: cross_entropy(functional_call(model, at, (z,)), y, reduction="sum"))(x)
 
-        return jvp(input_gradient, (parameters,), (direction,))[1]
+        with priced("directional gradient", id(model), x.shape):
+            return jvp(input_gradient, (parameters,), (direction,))[1]
 
     with evaluating(model):
         pieces = zip(inputs.split(chunk), targets.split(chunk), strict=True)

@@ -19,7 +19,6 @@ from unlearn_core.attacks.reachability import Head, pull, threshold
 from unlearn_core.attacks.rows import base_order, check_bounded, check_fraction, check_numeric, poison_count
 from unlearn_core.checks import InputError
 from unlearn_core.registry import ATTACKS
-from unlearn_core.seeding import Streams
 from unlearn_core.training import predict
 from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
 
@@ -80,21 +79,20 @@ class GradientCanceling:
             checks.in_range("reach", self.reach, 1e-6, 1)
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """Clean rows that the search starts from, classes in turn. Where nothing shrinks the target weights (`reach`
-        None, or scope `all`) a model trained on clean data is asked here already whether they can be reached."""
+        """Clean rows that the search starts from, classes in turn."""
         check_numeric("gradient_canceling", train, context.dataset)
         if self.box:
             check_bounded("box", train, context.dataset)
         order, count = base_order(train, context), poison_count(self.fraction, len(train))
-        rows = order[_turns(train.targets[order], context.dataset.classes)][:count]
-        if self.reach is None or self.scope == "all":
-            self._warn(self._aim(train, context, count / len(train), _random(context)).tau, count / len(train))
-        return rows
+        return order[_turns(train.targets[order], context.dataset.classes)][:count]
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned:
+        """Warns of weights that cannot be reached, where nothing shrinks them (`reach` None, or scope `all`)."""
         rows, random = self.choose_rows(train, context), _random(context)
         epsilon = len(rows) / len(train)
         aim, search = self._aim(train, context, epsilon, random), self._search(train, rows, context)
+        if self.reach is None or self.scope == "all":
+            self._warn(aim.tau, epsilon)
         if self.scope == "all":
             made = cancel_all(aim.model, train, self.weight_decay, search)
         elif not self.box and not list(aim.extractor.parameters()):
@@ -115,7 +113,7 @@ class GradientCanceling:
         model = context.clean_model()
         if self.scope == "all":
             model = copy.deepcopy(model)
-            model = corrupt_parameters(model, train, radius=self.radius, random=context.rng("gradpc"))
+            model = corrupt_parameters(model, train, radius=self.radius, random=context.rng.on_cpu("gradpc"))
         extractor, linear = split_head(model)
         features, targets = predict(extractor, train.inputs).double().cpu(), train.targets.cpu()
         head = Head(linear.weight.detach().double().cpu(), linear.bias.detach().double().cpu())
@@ -167,4 +165,4 @@ def _turns(targets: Tensor, classes: int) -> Tensor:
 
 def _random(context: CraftContext) -> torch.Generator:
     """The attack's stream on the CPU, from its beginning, so that every device sees the same poison."""
-    return Streams(context.rng.seed, torch.device("cpu"))("canceling")
+    return context.rng.on_cpu("canceling")

@@ -159,8 +159,8 @@ class GradientMatching:
         held_out, goals = context.dataset.validation, []
         free = torch.ones_like(held_out.targets).bool()
         for draw in range(self.draws):
-            classes, random = self.classes(context, draw), context.rng("targets", *_tail(draw))
-            order = torch.randperm(len(held_out), generator=random, device=free.device)
+            classes = self.classes(context, draw)
+            order = context.rng.permutation(len(held_out), "targets", *_tail(draw)).to(free.device)
             rows = order[(free & (held_out.targets == classes.source))[order]][: self.targets]
             if len(rows) < self.targets:
                 found = f"only {len(rows)} validation rows of class {classes.source}"
@@ -174,8 +174,8 @@ class GradientMatching:
 
     def classes(self, context: CraftContext, draw: int = 0) -> Classes:
         """The classes of a draw: as set, or drawn by the seed."""
-        count, random = context.dataset.classes, context.rng("classes", *_tail(draw))
-        drawn = torch.randperm(count, generator=random, device=context.rng.device).tolist()
+        count, random = context.dataset.classes, context.rng.on_cpu("classes", *_tail(draw))
+        drawn = torch.randperm(count, generator=random).tolist()
         free = [label for label in drawn if label not in (self.source, self.intended)]
         source = free.pop(0) if self.source is None else self.source
         intended = free.pop(0) if self.intended is None else self.intended
@@ -204,7 +204,7 @@ class GradientMatching:
         wanted = unit(summed_gradient(model, goal.targets.inputs, goal.targets.targets))
         ball, search = self._ball(base.inputs, context.dataset), Search(self.steps, self.lr, self.flip, self.shift)
         seeds = [derive(context.rng.seed, "brew", restart, *_tail(draw)) for restart in range(self.restarts)]
-        streams = [Streams(seed, context.rng.device) for seed in seeds]
+        streams = [Streams(seed, torch.device("cpu")) for seed in seeds]
         return [brew(model, ball, base.targets, wanted, search=search, rng=rng) for rng in streams]
 
     def _check(self, train: Examples, context: CraftContext) -> None:

@@ -34,8 +34,8 @@ class Ball(NamedTuple):
         return inputs if self.box is None else self.box.from_pixels(self.box.to_pixels(inputs).clamp(0, 1))
 
     def draw(self, random: torch.Generator) -> Tensor:
-        """Where a search starts: normal noise with the radius as its deviation, projected."""
-        noise = torch.randn(self.centre.shape, generator=random, device=self.centre.device)
+        """Where a search starts: normal noise with the radius as its deviation, drawn on the CPU, projected."""
+        noise = torch.randn(self.centre.shape, generator=random)
         return self.project(self.centre + self.radius * noise.to(self.centre))
 
 
@@ -97,7 +97,8 @@ def seen_mismatch(
 
 
 def brew(model: nn.Module, ball: Ball, targets: Tensor, wanted: Parameters, *, search: Search, rng: Streams) -> Found:
-    """One search from a random start: Adam on the signs of the gradient, projected after each step."""
+    """One search from a random start: Adam on the signs of the gradient, projected after each step. rng: streams on the
+    CPU, so that every device starts from the same numbers and sees the same views."""
     inputs, random = ball.draw(rng("start")), rng("views")
     adam, objectives = torch.optim.Adam([inputs], lr=search.lr), []
     for step in range(search.steps):

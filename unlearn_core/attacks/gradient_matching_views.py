@@ -30,9 +30,10 @@ class Views(NamedTuple):
 
 def draw_views(images: Tensor, *, flip: bool, shift: float, random: torch.Generator) -> Views:
     """A view for each of the images (m, C, H, W): mirrored with probability 1/2 if `flip`, then moved along each axis
-    by its own distance, uniform in ±`shift` pixels."""
-    moves = shift * (2 * torch.rand(2, len(images), generator=random, device=images.device) - 1)
-    mirrored = torch.rand(len(images), generator=random, device=images.device) < (0.5 if flip else 0)
+    by its own distance, uniform in ±`shift` pixels. random: a stream on the CPU."""
+    drawn, coins = (torch.rand(*size, len(images), generator=random) for size in ((2,), ()))
+    moves = shift * (2 * drawn.to(images.device, non_blocking=True) - 1)
+    mirrored = coins.to(images.device, non_blocking=True) < (0.5 if flip else 0)
     vertical, horizontal = (interpolation(size, move) for size, move in zip(images.shape[-2:], moves, strict=True))
     horizontal = torch.where(mirrored.view(-1, 1, 1), horizontal.flip(-1), horizontal)
     return Views(vertical.to(images), horizontal.to(images))

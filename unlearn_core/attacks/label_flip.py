@@ -12,7 +12,6 @@ from unlearn_core import checks
 from unlearn_core.attacks.rows import base_order, check_class, check_fraction, first_allowed, poison_count
 from unlearn_core.checks import InputError
 from unlearn_core.registry import ATTACKS
-from unlearn_core.seeding import Streams
 from unlearn_core.training import predict
 from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
@@ -69,7 +68,7 @@ class LabelFlip:
         return "low" if self.mode in ("uniform_other", "permute") else "medium"
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """Mode hard needs the model trained on clean data here already: which rows it takes depends on it."""
+        """Mode hard asks for the model trained on clean data here already: which rows it takes depends on it."""
         order, count = base_order(train, context), poison_count(self.fraction, len(train))
         if self.mode == "hard":
             margins = margin(predict(context.clean_model(), train.inputs), train.targets)[order]
@@ -109,7 +108,7 @@ class LabelFlip:
 
 def cpu_stream(context: CraftContext, label: str) -> torch.Generator:
     """A random stream of the attack on the CPU, so that every device sees the same labels."""
-    return Streams(context.rng.seed, torch.device("cpu"))(label)
+    return context.rng.on_cpu(label)
 
 
 def uniform_other(targets: Tensor, dataset: Dataset, random: torch.Generator) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from unlearn_core import checks
@@ -56,7 +55,7 @@ def poison_count(fraction: float, rows: int) -> int:
 def base_order(train: Examples, context: CraftContext) -> Tensor:
     """(n,) one seeded permutation that every attack draws its rows from, so that attacks share rows where they can and
     a smaller fraction is contained in a larger one. Shorter where others have taken rows already: without those."""
-    order = torch.randperm(len(train), generator=context.rng("base"), device=train.targets.device)
+    order = context.rng.permutation(len(train), "base").to(train.targets.device)
     return order if context.taken is None else order[~context.taken[order]]
 
 

@@ -52,7 +52,7 @@ class L1Sparse(LoopSettings):
         parameters = [p for p in task.model.parameters() if self.penalised == "all" or p.dim() > 1]
         if self.step == "prox":
             optimizer.register_step_post_hook(
-                lambda *_: soft_threshold(parameters, optimizer.param_groups[0]["lr"] * next(strengths))
+                lambda own, *_: soft_threshold(parameters, own.param_groups[0]["lr"] * next(strengths))
             )
         else:
             optimizer.register_step_pre_hook(lambda *_: add_subgradient(parameters, next(strengths)))

@@ -48,7 +48,7 @@ class NGD(LoopSettings):
         self.set_mode(task.model)
         optimizer = self.optimizer_for(task.model)
         random, sigmas = task.rng("noise"), self._sigmas(len(task.retain))
-        optimizer.register_step_post_hook(lambda *_: self._disturb(optimizer, task.model, next(sigmas), random))
+        optimizer.register_step_post_hook(lambda own, *_: self._disturb(own, task.model, next(sigmas), random))
         return self.loop(task, task.retain, lambda batch: cross_entropy(task.model, batch), optimizer=optimizer)
 
     def _sigmas(self, rows: int) -> Iterator[float]:
