@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_map
 
-from tests.device.rules import tensors_in
+from tests.device.rules import mapped, tensors_in
 
 BACKEND = "pretended"  # what torch calls the type of the device
 KEY = "AutocastPrivateUse1"
@@ -81,7 +80,7 @@ def _uncast(operation: OpOverload, args: Any, kwargs: Any) -> Any:
 def _with(operation: OpOverload, dtype: torch.dtype, args: Any, kwargs: Any) -> Any:
     """The operation on its floating-point tensors in this type."""
     with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, KEY))):
-        args, kwargs = tree_map(lambda x: _cast(x, dtype), (args, kwargs))
+        args, kwargs = mapped(lambda x: _cast(x, dtype), (args, kwargs))
         return operation(*args, **kwargs)
 
 

@@ -25,7 +25,6 @@ import torch
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from tests.device import casts, rules
@@ -135,7 +134,7 @@ class _Functions(TorchFunctionMode):
             args = (args[0], torch.device(args[1]), *args[2:])
         if isinstance(kwargs.get("device"), str):
             kwargs = {**kwargs, "device": torch.device(kwargs["device"])}
-        args, kwargs = tree_map(_to_backend, (args, kwargs))
+        args, kwargs = rules.mapped(_to_backend, (args, kwargs))
         return function(*args, **kwargs)
 
 
@@ -262,11 +261,11 @@ class PretendedDevice(contextlib.ExitStack):
         if kind is not None:
             self.ledger.note(kind)
         leaves = kwargs.get("device") is not None and not on_device(kwargs["device"])  # x.new_zeros(..., device="cpu")
-        inner_args, inner_kwargs = tree_map(_to_cpu, (args, kwargs))
+        inner_args, inner_kwargs = rules.mapped(_to_cpu, (args, kwargs))
         result = operation(*inner_args, **inner_kwargs)
         if leaves:
             return result
-        result = tree_map(self._wrapped, result)
+        result = rules.mapped(self._wrapped, result)
         if rules.launches(operation):
             self.ledger.launch(rules.tensors_in((args, kwargs, result)))
         return return_and_correct_aliasing(operation, args, kwargs, result) if here else result
@@ -281,17 +280,14 @@ class PretendedDevice(contextlib.ExitStack):
 
     def _copy(self, operation: OpOverload, args: Any, kwargs: dict[str, Any]) -> Result:
         """Moves and changes of type. Those between host and device are waits."""
-        source, in_place = args[-1], rules.packet(operation) == "aten.copy_"
-        if in_place:
-            target, source = args[0], args[1]
-            goes_to = isinstance(target, DeviceTensor)
-        else:
-            asked = kwargs.get("device")
-            goes_to = isinstance(source, DeviceTensor) if asked is None else on_device(asked)
+        in_place = rules.packet(operation) == "aten.copy_"
+        target, source = (args[0], args[1]) if in_place else (kwargs.get("device") or args[0].device, args[0])
+        goes_to = isinstance(target, DeviceTensor) if in_place else on_device(target)
         comes_from = isinstance(source, DeviceTensor)
-        if goes_to != comes_from:
+        is_shape = torch.device("meta") in (getattr(target, "device", target), source.device)
+        if goes_to != comes_from and not is_shape:
             self.ledger.note("to device" if goes_to else "to host")
-        inner_args, inner_kwargs = tree_map(_to_cpu, (args, kwargs))
+        inner_args, inner_kwargs = rules.mapped(_to_cpu, (args, kwargs))
         result = operation(*inner_args, **inner_kwargs)
         if goes_to or comes_from:
             self.ledger.launch(rules.tensors_in([inner_args, result]))

