@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.contracts.test_attacks import CLEAN, build, data_of, each
-from tests.device.gates import CLOSE, nothing_left, placed
+from tests.device.gates import CLOSE, leaving_nothing, placed
 from tests.device.pretended import CPU, CUDA
 from unlearn_core.craft_cost import CraftMeter
 from unlearn_core.models import Gpt2, Mlp
@@ -57,10 +57,9 @@ def outcome(name, settings, device, ledger):
 
 @each
 def test_an_attack_and_its_measurement_are_those_of_the_cpu(gpu, name, settings):
-    with nothing_left(gpu.ledger):
-        found = outcome(name, settings, CUDA, gpu.ledger)
-        if not data_of(name, settings).tokenizer:
-            assert found.waits <= (WAITS_OF_PARTS if name == "bundle" else WAITS), gpu.ledger.waits
+    found = leaving_nothing(gpu.ledger, lambda: outcome(name, settings, CUDA, gpu.ledger))
+    if not data_of(name, settings).tokenizer:
+        assert found.waits <= (WAITS_OF_PARTS if name == "bundle" else WAITS)
     expected = outcome(name, settings, CPU, gpu.ledger)
     assert found.poisons.keys() == expected.poisons.keys()
     for key, value in expected.poisons.items():
