@@ -46,7 +46,7 @@ class Autocast(_autocast):  # type: ignore[misc,valid-type]
 
 def install() -> list[torch.library.Library]:
     """Give the backend CUDA's rules, for this process. They hold as long as what is returned lives."""
-    others, rules = (torch.library.Library(name, "IMPL", KEY) for name in ("_", "aten"))  # noqa: TOR901
+    others, rules = (torch.library.Library(name, "IMPL", KEY) for name in ("_", "aten"))
     others.fallback(torch.library.fallthrough_kernel)
     makers = {
         "AT_FORALL_LOWER_PRECISION_FP": _in_half,

@@ -72,7 +72,7 @@ class Watched:
 def leaving_nothing(ledger: Ledger, work: Callable[[], T]) -> T:
     """What `work` returns. Afterwards as many bytes must be alive as before, without the garbage collector's help.
 
-    What torch loads at first use may hold on to whoever asked for it; so only what is left by a second run, too, counts.
+    What torch loads at first use may hold on to whoever asked for it: only what a second run leaves, too, counts.
     """
     gc.collect()
     gc.disable()

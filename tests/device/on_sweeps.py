@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +18,15 @@ from sweeps import guard
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.gpu_share import try_out
+from sweeps.run import run_cell
+from sweeps.spec import Sweep
 from sweeps.store import Trial, read_trials
-from sweeps.trial import run_trial
+from sweeps.trial import Reference, Request, run_trial
 from sweeps.workbench import Place, Workbench
-from tests.device.pretended import CUDA, PretendedDevice
+from tests.device.pretended import PretendedDevice
 from tests.sweeps.tiny import cells, run_all, tiny, write_config
 from unlearn_core.registry import UNLEARNERS
+from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.gd import GD
 
 METHODS = [name for name in UNLEARNERS.names() if not name.startswith("retrain")]
@@ -32,8 +35,9 @@ EVERYTHING: dict[str, Any] = {
     "model": {"name": "convnet", "width": 2},
     "methods": METHODS,
     "search": {"trials": 1},
-    "budgets": [0.3],
-    "recipe": {"epochs": 6, "batch_size": 50, "lr": 0.05},
+    "budgets": [0.5],
+    "rows": {"train_rows": 100, "held_out_rows": 60},
+    "recipe": {"epochs": 4, "batch_size": 50, "lr": 0.05},
     "resources": {"gpus": 0.5},
 }
 NUMBERS = ("method", "stage", "proposal", "seed", "held_out")  # what tells the trials of one scenario apart
@@ -45,7 +49,7 @@ def left(gpu: PretendedDevice, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coun
     """Bytes that trials left on the device, by method; the garbage collector rests meanwhile."""
     found: Counter[str] = Counter()
 
-    def watched(work: Workbench, request: Any, reference: Any) -> Trial:
+    def watched(work: Workbench, request: Request, reference: Reference) -> Trial:
         gc.collect()
         before = gpu.ledger.alive
         trial = run_trial(work, request, reference)
@@ -122,7 +126,7 @@ def test_a_sweep_gives_the_numbers_of_the_cpu(gpu: PretendedDevice, changes: dic
         assert found[key] == pytest.approx(values, rel=1e-2, abs=1e-2, nan_ok=True), key
 
 
-def numbers(sweep: Any, place: Place) -> dict[tuple[Any, ...], list[float]]:
+def numbers(sweep: Sweep, place: Place) -> dict[tuple[Any, ...], list[float]]:
     """What a sweep measured, by trial."""
     run_all(Workbench(sweep, place), place.out / sweep.name)
     trials = read_trials(place.out / sweep.name)
@@ -142,33 +146,28 @@ def test_memory_is_tried_out(gpu: PretendedDevice, tmp_path: Path) -> None:
 def test_an_error_of_the_device_is_nobodys_failure(
     gpu: PretendedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process may end, which is why another does the work."""
+    """The process may end over it, which is why another does the work."""
     updates = GD.updates
 
-    def breaks_down(self: GD, task: Any) -> Any:
-        if task.model is not None and next(task.model.parameters()).device == CUDA:
-            gpu.break_down()
+    def breaks_down(self: GD, task: Task) -> Iterator[Update]:
+        gpu.break_down()
         return updates(self, task)
 
     monkeypatch.setattr(GD, "updates", breaks_down)
     process = os.fork()
     if process == 0:
-        work = Workbench(tiny(methods=["gd", "ssd"]), Place(tmp_path, device="cuda", gpus=0.5))
         try:
-            for cell in cells(work.sweep):
-                guard_free(work, tmp_path, cell)
+            work_through(Workbench(tiny(methods=["gd", "ssd"]), Place(tmp_path, device="cuda", gpus=0.5)), tmp_path)
         finally:
             os._exit(0)
     os.waitpid(process, 0)
     trials = read_trials(tmp_path / "tiny")
-    assert trials and not [trial for trial in trials if trial["error"]]
+    assert trials
+    assert [trial["method"] for trial in trials if trial["error"]] == []
 
 
-def guard_free(work: Workbench, out: Path, cell: Any) -> None:
-    """As a worker does a cell, but that an error of a cell is not raised."""
-    from sweeps.run import run_cell
-
-    try:
-        run_cell(work, out / work.sweep.name, cell)
-    except Exception:
-        traceback.print_exc()
+def work_through(work: Workbench, out: Path) -> None:
+    """Every cell in order, as a worker does them: what one raises does not keep it from the next."""
+    for cell in cells(work.sweep):
+        with contextlib.suppress(Exception):
+            run_cell(work, out / work.sweep.name, cell)

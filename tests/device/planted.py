@@ -1,6 +1,6 @@
 """Puts a mistake into the sources, for as long as a test runs."""
 
-from __future__ import annotations
+import __future__
 
 import ast
 import inspect
@@ -34,12 +34,9 @@ def _compiled(function: Any, source: str) -> Any:
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list = []
-    definition.returns = None
     ast.increment_lineno(tree, inspect.getsourcelines(function)[1] - 1)
     made: dict[str, Any] = {}
-    code = compile(tree, function.__code__.co_filename, "exec", dont_inherit=True, flags=_ANNOTATIONS)
+    flags = __future__.annotations.compiler_flag
+    code = compile(tree, function.__code__.co_filename, "exec", flags=flags)
     exec(code, function.__globals__, made)
     return made[definition.name]
-
-
-_ANNOTATIONS = annotations.compiler_flag  # type: ignore[name-defined]  # noqa: F821 - of the import above

@@ -25,7 +25,6 @@ import torch
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from tests.device import casts, rules
 from tests.device.casts import BACKEND
@@ -296,11 +295,15 @@ class PretendedDevice(contextlib.ExitStack):
         return self._wrapped(result) if goes_to else result
 
 
-class _Backend(_DummyBackendModule):
-    """What torch asks of a backend besides the rest."""
+class _Backend:
+    """What torch asks of a backend."""
 
-    def get_amp_supported_dtype(self) -> list[torch.dtype]:
-        return list(casts.HALVES)
+    is_available = is_initialized = staticmethod(lambda: True)
+    _is_in_bad_fork = staticmethod(lambda: False)
+    current_device = staticmethod(lambda: 0)
+    device_count = staticmethod(lambda: 1)
+    manual_seed_all = staticmethod(lambda seed: None)
+    get_amp_supported_dtype = staticmethod(lambda: list(casts.HALVES))
 
 
 _installed: list[Any] = []
@@ -308,6 +311,9 @@ _installed: list[Any] = []
 
 def _install_backend() -> None:
     """Once in a process."""
-    if not _installed:
-        _setup_privateuseone_for_python_backend(rename=BACKEND, backend_module=_Backend())
-        _installed.extend(casts.install())
+    if _installed:
+        return
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend  # a later torch may lack it
+
+    _setup_privateuseone_for_python_backend(rename=BACKEND, backend_module=_Backend())
+    _installed.extend(casts.install())
