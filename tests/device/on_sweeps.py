@@ -35,9 +35,8 @@ EVERYTHING: dict[str, Any] = {
     "model": {"name": "convnet", "width": 2},
     "methods": METHODS,
     "search": {"trials": 1},
-    "budgets": [0.5],
-    "rows": {"train_rows": 100, "held_out_rows": 60},
-    "recipe": {"epochs": 4, "batch_size": 50, "lr": 0.05},
+    "budgets": [0.3],
+    "recipe": {"epochs": 6, "batch_size": 50, "lr": 0.05},
     "resources": {"gpus": 0.5},
 }
 NUMBERS = ("method", "stage", "proposal", "seed", "held_out")  # what tells the trials of one scenario apart
