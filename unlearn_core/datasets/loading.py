@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,20 +13,14 @@ from torch import Tensor
 
 from unlearn_core import checks
 from unlearn_core.checks import InputError
+from unlearn_core.datasets.describing import describe, refuse_meaningless
+from unlearn_core.datasets.parts import Part
 from unlearn_core.datasets.raw import Raw, Source, check_raw, stratified_order
 from unlearn_core.datasets.resize import resized
 from unlearn_core.types import Dataset, Examples
 
 # Never an experiment's seed: all scenarios of a data set share its rows and its split, so they can be compared.
 TRAIN_SEED, HELD_OUT_SEED = 0, 1
-
-
-class Part(NamedTuple):
-    """The rows of a source that are used for one purpose: x, y and their numbers in the source, see Raw."""
-
-    x: np.ndarray
-    y: np.ndarray
-    rows: np.ndarray
 
 
 def load_dataset(
@@ -39,6 +32,7 @@ def load_dataset(
     validation_share: float = 1 / 3,
     side: int | None = None,
     download: bool = False,
+    refuse: bool = True,
 ) -> Dataset:
     """Load, subset, split and normalise `source`; tensors are on the CPU.
 
@@ -49,11 +43,12 @@ def load_dataset(
         validation_share: share of the held-out rows used for tuning, in (0, 1); the rest is for reporting.
         side: height and width that images are resized to, in pixels; None leaves them as they are.
         download: fetch missing files into `data_root` where the source can.
+        refuse: whether data on which no result would mean anything is an error; its card says so anyway.
     Returns: inputs float32 (n, channels, height, width) with mean 0 and deviation 1 per channel over the training
         rows, of a table float32 (n, columns) with mean 0 and deviation 1 per column, or of text (n, length) int64
         token ids; ids are row numbers in the source's training part (train) or held-out part (validation and test).
-    Raises: InputError if files are missing or damaged, labels have gaps, there are too few rows, or a
-        `side` is given for anything but images.
+    Raises: InputError if files are missing or damaged, labels have gaps, there are too few rows, a `side` is
+        given for anything but images, or no result would mean anything (see DataCard.errors).
     """
     raw = check_raw(source.load(data_root, download=download), source.name)
     _check_side(side, raw, source.name)
@@ -65,6 +60,9 @@ def load_dataset(
         "validation": _part(raw.x_test, raw.y_test, validation, side),
         "test": _part(raw.x_test, raw.y_test, test, side),
     }
+    card = describe(source.name, raw, parts)
+    if refuse:
+        refuse_meaningless(card)
     mean, std = STATISTICS[raw.kind](parts["train"].x)
 
     def examples(part: Part) -> Examples:
@@ -80,6 +78,7 @@ def load_dataset(
         std=std,
         digest=_digest(raw, parts),
         tokenizer=raw.tokenizer,
+        card=card,
     )
 
 
