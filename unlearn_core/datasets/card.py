@@ -33,9 +33,10 @@ class DataCard:
     """Facts about a data set as it is used here, and what may be wrong with it.
 
     classes: names by class index; their numbers where they have no names. shape: of one row, as its source gives it.
-    used, columns, left_out, coerced: see Reading. facts: what is worth knowing and no reason to worry. duplicates: rows
-    that repeat a row of the same set; overlaps: held-out rows that another set has, too; contradictions: equal inputs
-    with different labels; suspicions: all else that may be unintended.
+    used, columns, left_out, coerced: see Reading. facts: what is worth knowing and no reason to worry. absent: classes
+    without a validation or test row; duplicates: rows that repeat a row of the same set; overlaps: held-out rows that
+    another set has, too; contradictions: equal inputs with different labels; suspicions: all else that may be
+    unintended.
     errors: what makes every result on this data meaningless; `load_dataset` refuses such data.
     """
 
@@ -49,6 +50,7 @@ class DataCard:
     left_out: tuple[Note, ...] = ()
     coerced: tuple[Note, ...] = ()
     facts: tuple[Note, ...] = ()
+    absent: tuple[Note, ...] = ()
     duplicates: tuple[Note, ...] = ()
     overlaps: tuple[Note, ...] = ()
     contradictions: tuple[Note, ...] = ()
@@ -58,7 +60,7 @@ class DataCard:
     @property
     def warnings(self) -> tuple[Note, ...]:
         """What may be intended, and may be not."""
-        return (*self.overlaps, *self.contradictions, *self.suspicions, *self.duplicates)
+        return (*self.absent, *self.overlaps, *self.contradictions, *self.suspicions, *self.duplicates)
 
     def to_dict(self) -> dict[str, Any]:
         """The same in the types of JSON."""
@@ -67,7 +69,7 @@ class DataCard:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> DataCard:
         """The card that `to_dict` gave."""
-        made = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
         made["splits"] = tuple(
             SplitFacts(**{**split, "per_class": tuple(split["per_class"])}) for split in raw["splits"]
         )
@@ -108,7 +110,7 @@ class DataCard:
         return ", ".join(f"{span} ({SPLITS[name]})" for name, span in spans.items())
 
 
-NOTES = {"left_out", "coerced", "facts", "duplicates", "overlaps", "contradictions", "suspicions"}
+NOTES = {"left_out", "coerced", "facts", "absent", "duplicates", "overlaps", "contradictions", "suspicions"}
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from unlearn_core.checks import InputError
 from unlearn_core.datasets.card import DataCard, SplitFacts
 from unlearn_core.datasets.equal_rows import EqualRows
 from unlearn_core.datasets.image_signs import image_suspicions
@@ -37,23 +36,17 @@ def describe(name: str, raw: Raw, parts: Mapping[str, Part]) -> DataCard:
         coerced=reading.coerced,
         facts=(*_unused(raw, parts), *(constant_columns(train.x, named) if raw.kind == "numbers" else ())),
         duplicates=equal.duplicates(),
+        absent=tuple(_absent(parts, raw.classes, named)),
         overlaps=equal.overlaps(),
         contradictions=equal.contradictions(),
         suspicions=(
             *reading.warnings,
-            *_absent(parts, raw.classes, named),
             *_same_class(equal, raw.classes),
             *_signs(raw, parts, equal),
             *scale.warnings,
         ),
         errors=(*_meaningless(raw.kind, equal), *scale.errors),
     )
-
-
-def refuse_meaningless(card: DataCard) -> None:
-    """Raises InputError if no result on this data would mean anything."""
-    if card.errors:
-        raise InputError(f"data set {card.name}: {'; '.join(card.errors)}")
 
 
 def _split_facts(raw: Raw, split: str, part: Part) -> SplitFacts:
@@ -72,7 +65,11 @@ def _unused(raw: Raw, parts: Mapping[str, Part]) -> Iterator[Note]:
     used = {split: len(part.y) for split, part in parts.items()}
     for text, there, taken in (
         ("training rows are not used: rows.train_rows asks for fewer", len(raw.y_train), used["train"]),
-        ("held-out rows are not used: rows.held_out_rows asks for fewer", len(raw.y_test), used["validation"] + used["test"]),
+        (
+            "held-out rows are not used: rows.held_out_rows asks for fewer",
+            len(raw.y_test),
+            used["validation"] + used["test"],
+        ),
     ):
         if there > taken:
             yield Note(text=text, count=there - taken)
@@ -83,7 +80,8 @@ def _absent(parts: Mapping[str, Part], classes: int, named: Named) -> Iterator[N
     for split in ("validation", "test"):
         absent = np.flatnonzero(np.bincount(parts[split].y, minlength=classes) == 0)
         if len(absent):
-            yield note(f"classes have no {SPLITS[split]} row", [names[label] for label in absent])
+            some = "class has" if len(absent) == 1 else "classes have"
+            yield note(f"{some} no {SPLITS[split]} row", [names[label] for label in absent])
 
 
 def _same_class(equal: EqualRows, classes: int) -> Iterator[Note]:
@@ -93,16 +91,16 @@ def _same_class(equal: EqualRows, classes: int) -> Iterator[Note]:
     same = np.flatnonzero((np.bincount(kinds, minlength=classes) == 1) & (np.bincount(y, minlength=classes) >= SAME))
     if len(same):
         names = equal.named.classes(classes)
-        yield note("classes have the same input in all their training rows", [names[label] for label in same])
+        some = "class has" if len(same) == 1 else "classes have"
+        yield note(f"{some} the same input in all training rows", [names[label] for label in same])
 
 
 def _signs(raw: Raw, parts: Mapping[str, Part], equal: EqualRows) -> Iterator[Note]:
-    train = parts["train"]
+    train, rows = parts["train"], equal.distinct("train")
     if raw.kind == "images":
-        return image_suspicions(parts, raw.classes, equal.named)
+        return image_suspicions(parts, rows, raw.classes, equal.named)
     if raw.tokenizer is not None:
-        return text_suspicions(train, raw.classes, raw.tokenizer, equal.named)
-    rows = equal.distinct("train")
+        return text_suspicions(train.x[rows], train.y[rows], raw.tokenizer, equal.named.classes(raw.classes))
     return table_suspicions(train.x[rows], train.y[rows], raw.classes, equal.named)
 
 
@@ -113,7 +111,7 @@ def _scale(kind: str, train: np.ndarray, held_out: np.ndarray, named: Named) -> 
 
 
 def _meaningless(kind: str, equal: EqualRows) -> Iterator[str]:
-    """Why no result on these rows would mean anything, because they are equal."""
+    """Why no result would mean anything: rows that should differ are equal."""
     rows = {split: len(part.y) for split, part in equal.parts.items()}
     kinds = {split: len(equal.distinct(split)) for split in equal.parts}
     if kinds["train"] == 1:
@@ -125,9 +123,7 @@ def _meaningless(kind: str, equal: EqualRows) -> Iterator[str]:
     # A table of few different rows has all of them everywhere, and can still be learnt from.
     if kind != "images" and kinds["train"] <= rows["train"] / 2:
         return
-    for split in ("validation", "test"):
-        if len(equal.shared(split, "train")) == rows[split]:
-            yield (
-                f"all {rows[split]} {SPLITS[split]} rows are training rows, too (such as "
-                f"{equal.overlaps()[0].examples[0]}); hold other rows out"
-            )
+    known = [s for s in ("validation", "test") if len(equal.shared(s, "train")) == rows[s]]
+    if known:
+        which = " and ".join(f"all {rows[split]} {SPLITS[split]} rows" for split in known)
+        yield f"{which} are training rows, too (such as {equal.overlaps()[0].examples[0]}); hold other rows out"

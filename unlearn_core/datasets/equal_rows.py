@@ -16,14 +16,10 @@ from unlearn_core.datasets.reading import EXAMPLES, Note
 def row_keys(x: np.ndarray) -> np.ndarray:
     """(n,) uint64, equal where rows are; different rows of a million share one with a probability of 3e-8."""
     rows = np.ascontiguousarray(x + 0.0 if x.dtype.kind == "f" else x)  # minus zero equals zero
-    blake, flat = hashlib.blake2b, memoryview(rows.reshape(len(rows), -1).view(np.uint8))
-    return np.frombuffer(b"".join(blake(row, digest_size=8).digest() for row in flat_rows(flat)), dtype=np.uint64)
-
-
-def flat_rows(rows: memoryview) -> list[memoryview]:
-    """The rows of (n, bytes) without a copy."""
-    whole, length = rows.cast("B"), rows.shape[1] if rows.shape else 0
-    return [whole[start : start + length] for start in range(0, len(whole), length)]
+    whole, length = rows.data.cast("B"), rows.nbytes // len(rows)
+    blake = hashlib.blake2b
+    keys = [blake(whole[i : i + length], digest_size=8).digest() for i in range(0, len(whole), length)]
+    return np.frombuffer(b"".join(keys), dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,8 @@ class EqualRows:
             f"{self.named.row(split, part, int(i))} = {self.named.row(split, part, int(first[group[i]]))}"
             for i in again[:EXAMPLES]
         ]
-        return Note(text=f"{SPLITS[split]} rows repeat another one", count=len(again), examples=tuple(names))
+        some = "row repeats" if len(again) == 1 else "rows repeat"
+        return Note(text=f"{SPLITS[split]} {some} another one", count=len(again), examples=tuple(names))
 
     def _between(self, split: str, other: str) -> Note:
         same = self.shared(split, other)
@@ -99,5 +96,6 @@ class EqualRows:
             f"{self.named.row(other, self.parts[other], known[int(self.keys[split][i])])}"
             for i in same[:EXAMPLES]
         ]
-        text = f"of the {len(self.parts[split].y):,} {SPLITS[split]} rows are {SPLITS[other]} rows, too"
+        some = "is a {} row" if len(same) == 1 else "are {} rows"
+        text = f"of the {len(self.parts[split].y):,} {SPLITS[split]} rows {some.format(SPLITS[other])}, too"
         return Note(text=text, count=len(same), examples=tuple(names))

@@ -11,22 +11,16 @@ from unlearn_core.datasets.reading import EXAMPLES, Note
 from unlearn_core.datasets.shortcuts import SAMPLE, find_shortcuts
 
 PART = 4096  # images at a time
-SIDE = 32  # pixels looked at along each axis
-PIXEL_SAMPLE = 1000  # images whose single pixels are looked at
+SIDE = 16  # pixels looked at along each axis
 
 
-def image_suspicions(parts: Mapping[str, Part], classes: int, named: Named) -> Iterator[Note]:
-    """Two-level images of every set, and looks and pixels that tell classes apart in the training rows."""
+def image_suspicions(parts: Mapping[str, Part], distinct: np.ndarray, classes: int, named: Named) -> Iterator[Note]:
+    """Two-level images of every set, and looks that tell classes apart in the training rows. distinct: positions of the
+    training rows that repeat no other."""
     for split, part in parts.items():
         yield from _two_levels(split, part, named)
-    train, names = parts["train"], named.classes(classes)
-    x, y = thinned(train.x[:SAMPLE]), train.y[:SAMPLE]
-    looks = looks_of(x)
-    yield from _telling(np.stack(list(looks.values()), axis=1), y, names, list(looks))
-    x, y = x[:PIXEL_SAMPLE], y[:PIXEL_SAMPLE]
-    places = [f"pixel {tuple(map(int, place))}" for place in np.ndindex(x.shape[1:])] if x.size else []
-    found = list(_telling(x.reshape(len(x), -1), y, names, places, spare=0.0))
-    yield from found
+    rows = distinct[:SAMPLE]
+    yield from _telling(parts["train"].x[rows], parts["train"].y[rows], named.classes(classes))
 
 
 def thinned(x: np.ndarray) -> np.ndarray:
@@ -48,20 +42,19 @@ def looks_of(x: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _telling(
-    x: np.ndarray, y: np.ndarray, names: tuple[str, ...], things: list[str], spare: float = 0.04
-) -> Iterator[Note]:
-    """One note on the columns of x that tell all classes apart, one on those that tell a class from the others."""
-    found = find_shortcuts(x, y, len(names), spare=spare)
-    whole = np.flatnonzero(found.labels)
-    if len(whole):
-        told = tuple(things[i] for i in whole[:EXAMPLES])
-        yield Note(text="looks or pixels give the classes of images away", count=len(whole), examples=told)
+def _telling(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Iterator[Note]:
+    """A note if a look tells all classes apart, or else one on each class that a look tells from all others."""
+    looks = looks_of(thinned(x))
+    found = find_shortcuts(np.stack(list(looks.values()), axis=1), y, len(names))
+    told = np.array(list(looks))
+    if found.labels.any():
+        text = "training images of all classes show their class by a single number"
+        yield Note(text=text, count=len(y), examples=tuple(told[found.labels].tolist()[:EXAMPLES]))
         return
-    columns, classes = np.nonzero(found.classes)
-    if len(columns):
-        told = tuple(f"{things[i]}: {names[c]}" for i, c in zip(columns[:EXAMPLES], classes[:EXAMPLES], strict=True))
-        yield Note(text="looks or pixels tell a class of images from all others", count=len(columns), examples=told)
+    for label in np.flatnonzero(found.classes.any(axis=0)):
+        text = f"training images of class {names[label]} differ from all others by a single number"
+        by = tuple(told[found.classes[:, label]].tolist()[:EXAMPLES])
+        yield Note(text=text, count=int((y == label).sum()), examples=by)
 
 
 def _two_levels(split: str, part: Part, named: Named) -> Iterator[Note]:
@@ -81,7 +74,9 @@ def two_level_images(x: np.ndarray) -> np.ndarray:
     """Positions of the images (n, h, w, c) with at most two different values."""
     few = _at_most_two(thinned(x[:, ::4, ::4]))  # most images are told by some of their pixels
     candidates = np.flatnonzero(few)
-    found = [candidates[i : i + PART][_at_most_two(x[candidates[i : i + PART]])] for i in range(0, len(candidates), PART)]
+    found = [
+        candidates[i : i + PART][_at_most_two(x[candidates[i : i + PART]])] for i in range(0, len(candidates), PART)
+    ]
     return np.concatenate(found) if found else candidates
 
 

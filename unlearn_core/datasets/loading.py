@@ -13,7 +13,8 @@ from torch import Tensor
 
 from unlearn_core import checks
 from unlearn_core.checks import InputError
-from unlearn_core.datasets.describing import describe, refuse_meaningless
+from unlearn_core.datasets.card import printable
+from unlearn_core.datasets.describing import describe
 from unlearn_core.datasets.parts import Part
 from unlearn_core.datasets.raw import Raw, Source, check_raw, stratified_order
 from unlearn_core.datasets.resize import resized
@@ -32,7 +33,6 @@ def load_dataset(
     validation_share: float = 1 / 3,
     side: int | None = None,
     download: bool = False,
-    refuse: bool = True,
 ) -> Dataset:
     """Load, subset, split and normalise `source`; tensors are on the CPU.
 
@@ -43,12 +43,11 @@ def load_dataset(
         validation_share: share of the held-out rows used for tuning, in (0, 1); the rest is for reporting.
         side: height and width that images are resized to, in pixels; None leaves them as they are.
         download: fetch missing files into `data_root` where the source can.
-        refuse: whether data on which no result would mean anything is an error; its card says so anyway.
     Returns: inputs float32 (n, channels, height, width) with mean 0 and deviation 1 per channel over the training
         rows, of a table float32 (n, columns) with mean 0 and deviation 1 per column, or of text (n, length) int64
         token ids; ids are row numbers in the source's training part (train) or held-out part (validation and test).
-    Raises: InputError if files are missing or damaged, labels have gaps, there are too few rows, a `side` is
-        given for anything but images, or no result would mean anything (see DataCard.errors).
+    Raises: InputError if files are missing or damaged, labels have gaps, there are too few rows, or a
+        `side` is given for anything but images; MeaninglessDataError, an InputError, if no result would mean anything.
     """
     raw = check_raw(source.load(data_root, download=download), source.name)
     _check_side(side, raw, source.name)
@@ -60,15 +59,12 @@ def load_dataset(
         "validation": _part(raw.x_test, raw.y_test, validation, side),
         "test": _part(raw.x_test, raw.y_test, test, side),
     }
-    card = describe(source.name, raw, parts)
-    if refuse:
-        refuse_meaningless(card)
     mean, std = STATISTICS[raw.kind](parts["train"].x)
 
     def examples(part: Part) -> Examples:
         return Examples(_inputs(raw.kind, part.x, mean, std), torch.from_numpy(part.y), torch.from_numpy(part.rows))
 
-    return Dataset(
+    dataset = Dataset(
         name=source.name,
         train=examples(parts["train"]),
         validation=examples(parts["validation"]),
@@ -78,8 +74,26 @@ def load_dataset(
         std=std,
         digest=_digest(raw, parts),
         tokenizer=raw.tokenizer,
-        card=card,
+        card=describe(source.name, raw, parts),
     )
+    return refuse_meaningless(dataset)
+
+
+class MeaninglessDataError(InputError):
+    """Data that can be read, but no result on it would mean anything."""
+
+    def __init__(self, message: str, dataset: Dataset) -> None:
+        super().__init__(message)
+        self.dataset = dataset
+
+
+def refuse_meaningless(dataset: Dataset) -> Dataset:
+    """`dataset` itself, or MeaninglessDataError with all reasons; it names classes without held-out rows, too."""
+    card = dataset.card
+    if card is not None and card.errors:
+        reasons = "; ".join([*card.errors, *map(str, card.absent)])
+        raise MeaninglessDataError(printable(f"data set {card.name}: {reasons}"), dataset)
+    return dataset
 
 
 def channel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

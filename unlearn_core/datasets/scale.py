@@ -38,8 +38,9 @@ def image_scale(train: np.ndarray, held_out: np.ndarray) -> Scale:
     ratio = float(two.std()) / spread if spread else 1.0
     if apart <= FAR * spread + noise and 1 / WIDE <= ratio <= WIDE:
         return Scale()
-    told = (f"mean {one.mean():.1f} and deviation {one.std():.1f}", f"held-out {two.mean():.1f} and {two.std():.1f}")
-    return Scale((), (Note(text="scale is not the same in training and held-out pixels", count=1, examples=told),))
+    means = f"mean {two.mean():.0f} against {one.mean():.0f}, deviation {two.std():.0f} against {one.std():.0f}"
+    text = f"held-out images have another scale of pixels than the training images: {means}"
+    return Scale((), (Note(text=text, count=len(held_out)),))
 
 
 def table_scale(train: np.ndarray, held_out: np.ndarray, named: Named) -> Scale:
@@ -54,6 +55,9 @@ def table_scale(train: np.ndarray, held_out: np.ndarray, named: Named) -> Scale:
     moving = np.flatnonzero((train != train[0]).any(axis=0))
     columns = named.columns(off)
     if len(moving) > 1 and np.isin(moving, off).all():
-        return Scale((f"all columns ({', '.join(columns[:3])}) have other units in the held-out rows than in training",))
-    text = "columns have another scale in the held-out rows than in training"
+        return Scale(
+            (f"all columns ({', '.join(columns[:3])}) have other units in the held-out rows than in training",)
+        )
+    some = "column has" if len(off) == 1 else "columns have"
+    text = f"{some} another scale in the held-out rows than in the training rows"
     return Scale((), (note(text, columns),)) if len(off) else Scale()

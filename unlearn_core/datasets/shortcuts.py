@@ -24,11 +24,12 @@ class Shortcuts(NamedTuple):
     classes: np.ndarray
 
 
-def find_shortcuts(x: np.ndarray, y: np.ndarray, classes: int, *, spare: float = SPARE) -> Shortcuts:
+def find_shortcuts(x: np.ndarray, y: np.ndarray, classes: int) -> Shortcuts:
     """Which of the columns (n, d) give the labels (n,) away, nearly always and beyond what chance can do.
 
     A column gives them away if the label is a function of it with few steps (a copy of the label under any names, one
-    threshold, an index of rows sorted by class), or if rows of the same value have the same label.
+    threshold, an index of rows sorted by class), or if rows of the same value have the same label. So leave out rows
+    that repeat another one.
     """
     mixed = np.random.default_rng(SEED).permutation(len(y))  # equal values stay in this order
     x, y = x[mixed], y[mixed]
@@ -37,12 +38,12 @@ def find_shortcuts(x: np.ndarray, y: np.ndarray, classes: int, *, spare: float =
     changes = labels[:, 1:] != labels[:, :-1]
     shares = np.bincount(y, minlength=classes) / len(y)
     by_chance = len(y) * (1 - float(shares @ shares))
-    steps = np.count_nonzero(shares) - 1
+    steps = int(np.count_nonzero(shares)) - 1
     enough = by_chance >= max(LEAST, 3 * steps)
-    few = changes.sum(axis=1) <= steps + spare * by_chance
+    few = changes.sum(axis=1) <= steps + SPARE * by_chance
     return Shortcuts(
         enough & (few | _decided(values, changes, by_chance / len(y))),
-        _one_class(labels, changes, classes, len(y) * 2 * shares * (1 - shares), spare),
+        _one_class(labels, changes, classes, len(y) * 2 * shares * (1 - shares)),
     )
 
 
@@ -53,16 +54,14 @@ def _decided(values: np.ndarray, changes: np.ndarray, chance: float) -> np.ndarr
     return (expected >= 2 * LEAST) & ((changes & equal).sum(axis=1) <= SPARE / 2 * expected)
 
 
-def _one_class(
-    labels: np.ndarray, changes: np.ndarray, classes: int, by_chance: np.ndarray, spare: float
-) -> np.ndarray:
+def _one_class(labels: np.ndarray, changes: np.ndarray, classes: int, by_chance: np.ndarray) -> np.ndarray:
     """(d, classes) whether a column tells this class from all others, by a threshold or an interval.
 
     by_chance: (classes,) changes from or to a class that chance would make.
     """
     rows = np.arange(len(labels))[:, None] * classes
-    sides = ((rows + side)[changes] for side in (labels[:, :-1], labels[:, 1:]))
-    found = sum(np.bincount(side, minlength=len(labels) * classes) for side in sides)
+    sides = [(rows + side)[changes] for side in (labels[:, :-1], labels[:, 1:])]
+    found = np.bincount(np.concatenate(sides), minlength=len(labels) * classes)
     steps = np.where(by_chance >= 2 * LEAST, 2, 1)
-    mask: np.ndarray = (found.reshape(-1, classes) <= steps + spare * by_chance) & (by_chance >= LEAST)
+    mask: np.ndarray = (found.reshape(-1, classes) <= steps + SPARE * by_chance) & (by_chance >= LEAST)
     return mask
