@@ -24,6 +24,7 @@ from unlearn_core.datasets import load_dataset
 from unlearn_core.datasets.keeping import keeping
 from unlearn_core.ensemble import in_half, without
 from unlearn_core.evaluation import Evaluator
+from unlearn_core.measurable import check_measurable
 from unlearn_core.scenario import (
     Scenario,
     Split,
@@ -122,7 +123,7 @@ class Workbench:
         kept = torch.ones(len(self.dataset.train), dtype=torch.bool, device=self.device)
         kept[rows] = False
         check_classes(self.dataset.train.targets[kept], self.dataset.classes)
-        scenario.attack.probes(_few(self.dataset.validation), context)
+        check_measurable(attack, scenario.attack, self.dataset, context)
 
     def train(self, attack: str, seed: int, role: str, discovery_rate: float) -> None:
         """Make one of the things that a scenario's references need, where the store has not got it: `poison`,
@@ -302,10 +303,6 @@ def first_rows(train: Examples, number: int) -> tuple[Examples, Examples]:
     first = torch.zeros_like(train.targets, dtype=torch.bool)
     first[:number] = True
     return train.rows(first), train.rows(~first)
-
-
-def _few(examples: Examples) -> Examples:
-    return Examples(examples.inputs[:16], examples.targets[:16], examples.ids[:16])
 
 
 def pick_device(gpus: float, asked: str = "resources.gpus") -> str:
