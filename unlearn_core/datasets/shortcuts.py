@@ -42,16 +42,27 @@ def find_shortcuts(x: np.ndarray, y: np.ndarray, classes: int) -> Shortcuts:
     enough = by_chance >= max(LEAST, 3 * steps)
     few = changes.sum(axis=1) <= steps + SPARE * by_chance
     return Shortcuts(
-        enough & (few | _decided(values, changes, by_chance / len(y))),
+        enough & (few | _decided(values, labels, changes, shares)),
         _one_class(labels, changes, classes, len(y) * 2 * shares * (1 - shares)),
     )
 
 
-def _decided(values: np.ndarray, changes: np.ndarray, chance: float) -> np.ndarray:
-    """(d,) whether neighbours of equal value nearly always have equal labels."""
+def _decided(values: np.ndarray, labels: np.ndarray, changes: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(d,) whether rows of equal value nearly always have equal labels, and most rows of every class are such rows.
+
+    shares: (classes,) of the rows.
+    """
     equal = values[:, 1:] == values[:, :-1]
-    expected = equal.sum(axis=1) * chance
-    return (expected >= 2 * LEAST) & ((changes & equal).sum(axis=1) <= SPARE / 2 * expected)
+    expected = equal.sum(axis=1) * (1 - float(shares @ shares))
+    among = _counted(labels[:, 1:], equal, len(shares))
+    mask: np.ndarray = (expected >= 2 * LEAST) & ((changes & equal).sum(axis=1) <= SPARE / 2 * expected)
+    return mask & (among >= shares * labels.shape[1] / 2).all(axis=1)
+
+
+def _counted(labels: np.ndarray, where: np.ndarray, classes: int) -> np.ndarray:
+    """(d, classes) how often each class is among the labels (d, n) where the mask is true."""
+    places = np.arange(len(labels))[:, None] * classes + labels
+    return np.bincount(places[where], minlength=len(labels) * classes).reshape(-1, classes)
 
 
 def _one_class(labels: np.ndarray, changes: np.ndarray, classes: int, by_chance: np.ndarray) -> np.ndarray:
@@ -59,9 +70,7 @@ def _one_class(labels: np.ndarray, changes: np.ndarray, classes: int, by_chance:
 
     by_chance: (classes,) changes from or to a class that chance would make.
     """
-    rows = np.arange(len(labels))[:, None] * classes
-    sides = [(rows + side)[changes] for side in (labels[:, :-1], labels[:, 1:])]
-    found = np.bincount(np.concatenate(sides), minlength=len(labels) * classes)
+    found = _counted(labels[:, :-1], changes, classes) + _counted(labels[:, 1:], changes, classes)
     steps = np.where(by_chance >= 2 * LEAST, 2, 1)
-    mask: np.ndarray = (found.reshape(-1, classes) <= steps + SPARE * by_chance) & (by_chance >= LEAST)
+    mask: np.ndarray = (found <= steps + SPARE * by_chance) & (by_chance >= LEAST)
     return mask
