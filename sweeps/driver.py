@@ -92,8 +92,8 @@ class Driver:
         """Whether all of it can be done. Its data is let go of again, as workers have their own."""
         work = self._workbench()
         check_data(work, self.dir)
-        show_card(work.dataset, sys.stderr)
         check_scenarios(work)
+        show_card(work.dataset, sys.stderr)
         return facts_of(work.dataset)
 
     def _workbench(self) -> Workbench:
@@ -107,9 +107,9 @@ class Driver:
         check_manifest(self.sweep, self.replica)
         work, left = self._workbench(), missing(self.sweep, self.dir)
         check_data(work, self.dir)
+        check_scenarios(work)
         print(f"sweep {self.sweep.name}: {self.home}")
         show_card(work.dataset, sys.stdout)
-        check_scenarios(work)
         cost = estimate(work, left)
         slots = 1 if self.options.inline else max(1, int((os.cpu_count() or 1) / max(0.01, self.sweep.resources.cpus)))
         cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
