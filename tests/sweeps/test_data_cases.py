@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from sweeps.cli import main
+from sweeps.driver import Driver
 from tests.cases.data_cases import CASES, PATCH, images, write
 from tests.sweeps.tiny import write_config
 
@@ -50,16 +54,31 @@ def test_a_run_is_refused_before_anything_is_trained(
     assert not list(tmp_path.glob("out/store/*"))
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished sweep with its data; read it, never write to it."""
+    folder = tmp_path_factory.mktemp("done")
+    write("overlap", folder)
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        assert main(again(folder)) == 0
+    assert "data        npz: images, 60 training" in told.getvalue()
+    assert "warning: data: " in told.getvalue()
+    return folder
+
+
+def again(folder: Path) -> list[str]:
+    """The command of the finished sweep, with all its files in this folder."""
+    changes = {"methods": ["gd"], "search": {"trials": 1}}
+    return command(folder, Path("overlap.npz"), "--data-root", str(folder), **changes)
+
+
 @pytest.fixture
-def finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str], Path]:
-    """The command of a finished sweep, and its data file."""
-    file = write("overlap", tmp_path)
-    asked = command(tmp_path, file, methods=["gd"], search={"trials": 1})
-    assert main(asked) == 0
-    told = capsys.readouterr().err
-    assert "data        npz: images, 60 training" in told
-    assert "warning: data: " in told
-    return asked, file
+def finished(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Path]:
+    """The command of a finished sweep, without its analysis, and its data file."""
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
+    return again(tmp_path), tmp_path / "overlap.npz"
 
 
 def manifest(file: Path) -> Path:

@@ -47,7 +47,7 @@ def test_what_is_too_long_for_a_store_is_told_by_its_length() -> None:
 
 def test_it_is_logged_once_on_the_run_of_the_sweep(sweep: Sweep) -> None:
     sweep.write(SMALL)
-    file = sweep.dir / "sweep.json"
+    file = sweep.folder / "sweep.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | manifest()))
     for _ in range(2):
         report = sweep.sync()
