@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.cases.data_cases import Held, table
 from unlearn_core.checks import InputError
-from unlearn_core.datasets import BreastCancer, Digits, Opinions, Raw, load_dataset
+from unlearn_core.datasets import BreastCancer, Digits, Features, Opinions, Raw, load_dataset
 from unlearn_core.datasets.card import DataCard, differences, printable
 from unlearn_core.datasets.describing import describe
 from unlearn_core.datasets.equal_rows import row_keys
@@ -165,3 +165,13 @@ def test_cards_are_compared_by_what_they_count() -> None:
     assert [text.partition(":")[0] for text in differences(card, other)] == [
         "classes", "columns", "training rows per class"
     ]  # fmt: skip
+
+
+def test_features_keep_the_class_names_of_their_base() -> None:
+    recipe = {"epochs": 1}
+    base = {"name": "digits", "size": 8}
+    source = Features(base=base, model={"name": "mlp", "hidden": (4,)}, recipe=recipe, train_rows=200, held_out_rows=60)
+    card = load_dataset(source, data_root=None).card
+    assert card is not None
+    assert card.used == ("features of digits",)
+    assert card.classes == tuple("0123456789")

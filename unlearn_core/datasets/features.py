@@ -18,6 +18,7 @@ from unlearn_core.checks import InputError
 from unlearn_core.datasets.keeping import Keep, Tensors, at_once, keeping
 from unlearn_core.datasets.loading import load_dataset
 from unlearn_core.datasets.raw import Raw
+from unlearn_core.datasets.reading import Reading
 from unlearn_core.frozen import Extractor, fit_extractor, keep_apart, restored, train_body, without_head
 from unlearn_core.models import build_model
 from unlearn_core.registry import DATASETS, MODELS, Registry
@@ -75,7 +76,8 @@ class Features:
         found = keep(recipe, make)
         x_train, x_test = (found[part].double().numpy() for part in ("train", "held_out"))
         y_train, y_test = rest.train.targets.numpy(), held_out.targets.numpy()
-        return Raw(x_train, y_train, x_test, y_test, rest.classes, made_by=json.dumps(recipe, sort_keys=True))
+        made_by = json.dumps(recipe, sort_keys=True)
+        return Raw(x_train, y_train, x_test, y_test, rest.classes, made_by=made_by, reading=_reading(rest))
 
     def split(
         self, data_root: Path | None, *, download: bool = False, keep: Keep = at_once
@@ -159,6 +161,20 @@ def _file(path: str) -> Path:
     if not file.is_file():
         raise InputError(f"weights must be a .safetensors file, but there is no {file.absolute()} (none is fetched)")
     return file
+
+
+def _reading(base: Dataset) -> Reading:
+    """What is known of the other data set, apart from rows, which are told again as those of this one."""
+    card = base.card
+    if card is None:
+        return Reading()
+    return Reading(
+        class_names=card.classes,
+        used=(f"features of {base.name}", *card.used),
+        left_out=card.left_out,
+        coerced=card.coerced,
+        warnings=card.suspicions,
+    )
 
 
 def _joined(first: Examples, second: Examples) -> Examples:
