@@ -21,9 +21,14 @@ def only(rows: Examples, classes: tuple[int, ...]) -> Examples:
     return rows.rows(torch.isin(rows.targets, torch.tensor(classes)))
 
 
+def scenario_of(attack, data):
+    model = Gpt2(layers=1, width=16, heads=2) if data.tokenizer else Mlp(hidden=(6,))
+    return Scenario(data, model, Recipe(epochs=1, batch_size=16), attack, 0, torch.device("cpu"))
+
+
 def refused(name, attack, data):
     try:
-        check_measurable(name, attack, data, context(data=data))
+        check_measurable(name, attack, data, scenario_of(attack, data).context())
     except InputError as problem:
         return str(problem)
     return ""
@@ -31,9 +36,7 @@ def refused(name, attack, data):
 
 def evaluated(attack, whole, data, split):
     """The error of a real evaluation on `data` of poisons that were made with the `whole`, empty if there is none."""
-    model = Gpt2(layers=1, width=16, heads=2) if data.tokenizer else Mlp(hidden=(6,))
-    scenario = Scenario(data, model, Recipe(epochs=1, batch_size=16), attack, 0, torch.device("cpu"))
-    poisoned = attack.craft(whole.train, context(data=whole))
+    scenario, poisoned = scenario_of(attack, data), attack.craft(whole.train, context(data=whole))
     try:
         build_evaluator(scenario, poisoned, getattr(data, split), {})(scenario.fresh_model("any"))
     except ValueError as problem:

@@ -56,11 +56,12 @@ def test_a_run_is_refused_before_anything_is_trained(
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished sweep with its data; read it, never write to it."""
+    """The folder of a finished sweep, without its analysis, and with its data; read it, never write to it."""
     folder = tmp_path_factory.mktemp("done")
     write("overlap", folder)
     told = io.StringIO()
-    with contextlib.redirect_stderr(told):
+    with contextlib.redirect_stderr(told), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Driver, "_analyse", lambda self: 0)
         assert main(again(folder)) == 0
     assert "data        npz: images, 60 training" in told.getvalue()
     assert "warning: data: " in told.getvalue()
