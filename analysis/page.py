@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.agreement import CLEAR, sentence
+from analysis.data_section import data_section
 from analysis.interactive import front_spec, tradeoff_spec
 from analysis.load import single_poison
 from analysis.plane import LARGEST_BUDGET
@@ -59,6 +60,7 @@ def render(results: Results, *, tables: dict[str, pd.DataFrame], figures: dict[s
         axes={name: axis.label for name, axis in AXES.items()},
         axis=next(name for name, axis in AXES.items() if axis == results.axis),
         facts=_facts(results),
+        data=data_section(sweep.info.get("card")),
         grids={attack: grid_text(results, attack) for attack in results.shown},
         tables={name: _shown(table) for name, table in tables.items()},
         rows_shown=ROWS_SHOWN,

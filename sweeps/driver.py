@@ -13,6 +13,7 @@ from pathlib import Path
 from sweeps import store
 from sweeps.cell import trials_in
 from sweeps.compaction import compact
+from sweeps.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.executors import Executor, InlineExecutor
 from sweeps.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.interruption import two_stages
@@ -70,7 +71,7 @@ class Driver:
             self.replica.pull()
             check_manifest(self.sweep, self.replica)
             left = missing(self.sweep, self.dir)
-            data = self._check_work() if left.references or left.studies else None
+            data = self._check_work() if any(left) else check_finished(self._workbench(), self.dir)
             write_manifest(self.sweep, self.replica, self.place, self.command, data)
             with self._mirror():
                 schedule = self._work(left)
@@ -87,12 +88,13 @@ class Driver:
             print(f"{len(cells)} cells are not complete, such as {cells[0]}; {AGAIN}", file=sys.stderr)
         return len(cells)
 
-    def _check_work(self) -> str:
-        """Whether all of it can be done. Its data is let go of again, as workers have their own; returns its digest."""
+    def _check_work(self) -> DataFacts:
+        """Whether all of it can be done. Its data is let go of again, as workers have their own."""
         work = self._workbench()
-        check_scenarios(work)
         check_data(work, self.dir)
-        return work.dataset.digest
+        check_scenarios(work)
+        show_card(work.dataset, sys.stderr)
+        return facts_of(work.dataset)
 
     def _workbench(self) -> Workbench:
         """For checks here, on the CPU: the head of a cluster need not have the GPUs that its workers have, and a GPU of
@@ -104,11 +106,13 @@ class Driver:
         self.replica.pull()
         check_manifest(self.sweep, self.replica)
         work, left = self._workbench(), missing(self.sweep, self.dir)
+        check_data(work, self.dir)
         check_scenarios(work)
+        print(f"sweep {self.sweep.name}: {self.home}")
+        show_card(work.dataset, sys.stdout)
         cost = estimate(work, left)
         slots = 1 if self.options.inline else max(1, int((os.cpu_count() or 1) / max(0.01, self.sweep.resources.cpus)))
         cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
-        print(f"sweep {self.sweep.name}: {self.home}")
         for name, trials in cells[:CELLS_SHOWN]:
             print(f"  {name:<40} up to {trials} trials")
         if len(cells) > CELLS_SHOWN:

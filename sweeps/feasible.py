@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from unlearn_core.attacks.rows import poison_count
 from unlearn_core.checks import InputError
-from unlearn_core.scenario import Scenario, check_classes, discovered_count, head
+from unlearn_core.measurable import check_measurable
+from unlearn_core.scenario import Scenario, check_classes, discovered_count
 from unlearn_core.types import CraftContext, Examples
-
-FEW = 16  # held-out rows that probes are tried on
 
 
 class NeedsModel(Exception):  # noqa: N818 - no error: the attack has passed all checks that come before
@@ -44,7 +43,7 @@ def check_scenario(scenario: Scenario, attack: str, rates: Sequence[float]) -> N
         kept[rows] = False
         check_classes(data.train.targets[kept], data.classes)
     with contextlib.suppress(NeedsModel):
-        scenario.attack.probes(head(data.validation, FEW), context)
+        check_measurable(attack, scenario.attack, data, context)
 
 
 def _rows(attack: Any, train: Examples, context: CraftContext) -> Tensor | None:

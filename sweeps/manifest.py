@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweeps.files import Folder, put
 from sweeps.machine import code_version, describe_driver, versions
@@ -18,6 +18,13 @@ from unlearn_core.metrics import columns
 from unlearn_core.registry import UNLEARNERS
 
 NAME = "sweep.json"
+
+
+class DataFacts(NamedTuple):
+    """What `sweep.json` says of the data. card: see DataCard; None where the data set has none."""
+
+    digest: str
+    card: dict[str, Any] | None
 
 
 def read_manifest(sweep_dir: Folder) -> dict[str, Any]:
@@ -47,13 +54,12 @@ def check_manifest(sweep: Sweep, replica: Replica) -> None:
         )
 
 
-def write_manifest(sweep: Sweep, replica: Replica, place: Place, command: str, data: str | None) -> None:
-    """Write it, or bring the settings in it up to date where they change no result. data: digest of the data set, if
-    there is anything to do on it."""
+def write_manifest(sweep: Sweep, replica: Replica, place: Place, command: str, data: DataFacts | None) -> None:
+    """Write it, or bring the settings in it up to date where they change no result. data: None if it cannot be read."""
     same = (replica.dir / NAME).exists() and _difference(sweep, replica.dir) is None
     before = read_manifest(replica.dir) if same else _begun(sweep, place, command)
     now = before | {"spec": sweep.to_dict()}  # plug-ins may have moved, resources may be others
-    now |= {"data": data} if data else {}
+    now |= {"data": data.digest, "card": data.card} if data else {}
     if not same or now != before:
         put(replica.dir / NAME, json.dumps(now, indent=1).encode())
         replica.push(NAME)

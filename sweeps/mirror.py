@@ -8,6 +8,7 @@ takes seconds, so trial workers never do.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps import tracking_rows as rows
+from sweeps.tracking_data import data_input
 from sweeps.tracking_records import Records
 from sweeps.tracking_rows import Point, Trial
 
@@ -122,6 +124,7 @@ def send(to: Mirror, child_runs: int) -> tuple[int, int]:
     new = sum(_send_study(to, study, own, studies[study], running=running) for study in studies)
     if root.tags.get("sweep.synced") != rows.mark(trials):
         to.log("sweep", [], {}, rows.group_tags(trials) | {"sweep.synced": rows.mark(trials)})
+    _log_data(to)
     for name in ("sweep.json", "report"):
         _upload(to, name)
     if trials and not running and root.tags.get("sweep.closed") != rows.mark(trials):
@@ -188,6 +191,18 @@ def _send_trial(to: Mirror, parent: str, trial: Trial) -> bool:
     to.log(key, rows.points(trial), rows.params(trial), {})
     to.finish(key, rows.run_status(trial), end_ms)
     return True
+
+
+def _log_data(to: Mirror) -> None:
+    """Name the data set as an input of the sweep's run, once."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    run, data = to.runs["sweep"], data_input(json.loads((to.sweep_dir / "sweep.json").read_text()))
+    if data is None or run.tags.get("sweep.data") == data.digest:
+        return
+    made = Dataset(data.name, data.digest, "local", data.source, data.data_schema, data.profile)
+    to.client.log_inputs(run.run_id, [DatasetInput(made, [InputTag("mlflow.data.context", "training")])])
+    to.log("sweep", [], {}, {"sweep.data": data.digest})
 
 
 def _upload(to: Mirror, name: str) -> None:

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps.artifacts import digest
 from sweeps.cell import (
     Cell,
     attack_took,
@@ -21,18 +20,17 @@ from sweeps.cell import (
     trials_in,
 )
 from sweeps.costs import climbs_in
+from sweeps.data_card import check_same
 from sweeps.ensemble import MODELS_PER_MEMBER
 from sweeps.feasible import telling
-from sweeps.files import listing
 from sweeps.proposals import proposal_count
 from sweeps.run import ensemble_missing, references_missing
 from sweeps.spec import Sweep
-from sweeps.store import first_trial, read_cell
+from sweeps.store import read_cell
 from sweeps.study import Study
 from sweeps.workbench import Workbench
 from unlearn_core.attacks.gradient_matching import warn_of_views
 from unlearn_core.budget import Meter
-from unlearn_core.checks import InputError
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, steps_per_epoch, train_updates
 
@@ -70,17 +68,8 @@ def check_scenarios(work: Workbench) -> None:
 
 
 def check_data(work: Workbench, sweep_dir: Path) -> None:
-    """Records that are there must come from the same data; raises InputError if the files changed since.
-
-    The first trial of each file is looked at: one process wrote it, which had loaded the data once.
-    """
-    groups = {digest(work.group(attack)) for attack in work.sweep.attacks}
-    firsts = (first_trial(sweep_dir / "records" / name) for name, _ in listing(sweep_dir / "records", levels=2))
-    if any(trial["group_id"] not in groups for trial in firsts if trial):
-        raise InputError(
-            f"{sweep_dir} holds trials on other data than data set {work.dataset.name!r} now gives; "
-            "restore the files, or give this sweep another --name or --out"
-        )
+    """Records that are there must come from the same data; raises InputError if the files changed since."""
+    check_same(work, work.dataset, sweep_dir)
 
 
 def missing(sweep: Sweep, sweep_dir: Path) -> Missing:

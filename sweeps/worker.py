@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import threading
 import traceback
 from collections.abc import Iterator
 from functools import lru_cache
@@ -25,12 +27,18 @@ STOP = ".stop"  # a file in the sweep's folder
 WORKING = ".working"  # a folder in it, with a lease for every cell that a worker is at
 
 
+def _import_search() -> None:
+    """Optuna keeps the frames of those who import it first, and all that is in them: those of a thread hold nothing."""
+    importing = threading.Thread(target=importlib.import_module, args=("sweeps.search",))
+    importing.start()
+    importing.join()
+
+
 @lru_cache(maxsize=1)
 def workbench(sweep_dir: Folder, place: Place) -> Workbench:
     """One per process: data, models and artifacts survive from cell to cell. Raises InputError where the sweep would be
     another one than that of its folder: its records must not mix."""
-    import sweeps.search  # noqa: F401 - here, as Optuna keeps the frames of those who imported it, and what is in them
-
+    _import_search()
     limit_memory(place)
     oracle_outputs.cache_clear()  # holds on to the workbench before
     manifest = read_manifest(sweep_dir)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from unlearn_core.datasets.card import DataCard
     from unlearn_core.datasets.tokens import Tokenizer
     from unlearn_core.seeding import Streams
     from unlearn_core.training import Recipe
@@ -53,6 +54,7 @@ class Dataset:
         unit of the column, which has no bounds. Empty for text.
     digest: hash of the content, so that artifacts made from other data are never reused.
     tokenizer: what text became token ids by; None for everything else.
+    card: what is known of the rows; None where they were put together by hand.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Dataset:
     std: tuple[float, ...]
     digest: str
     tokenizer: Tokenizer | None = None
+    card: DataCard | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -358,7 +358,8 @@ def write_cifar(root, monkeypatch, kind):
     lists = {}
     for attribute in ("train_list", "test_list"):
         names = [name for name, _ in getattr(loader, attribute)]
-        batches = [{"data": pixels(classes, 3072, seed=i), key: list(range(classes))} for i in range(len(names))]
+        seeds = [i + 100 * (attribute == "test_list") for i in range(len(names))]  # no image is in both parts
+        batches = [{"data": pixels(classes, 3072, seed=seed), key: list(range(classes))} for seed in seeds]
         lists[attribute] = [write(name, batch) for name, batch in zip(names, batches, strict=True)]
         monkeypatch.setattr(loader, attribute, lists[attribute])
     meta = loader.meta | {
@@ -372,8 +373,8 @@ def write_mnist(root, folder):
     """Tiny MNIST files in the published idx format: magic number, sizes (big-endian), then bytes."""
     place = root / folder / "raw"
     place.mkdir(parents=True)
-    for part, rows in (("train", 20), ("t10k", 10)):
-        images, labels = pixels(rows, 28, 28), (np.arange(rows) % 10).astype(np.uint8)
+    for part, rows, seed in (("train", 20, 0), ("t10k", 10, 1)):
+        images, labels = pixels(rows, 28, 28, seed=seed), (np.arange(rows) % 10).astype(np.uint8)
         (place / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, rows, 28, 28) + images.tobytes())
         (place / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, rows) + labels.tobytes())
     return place

@@ -95,6 +95,8 @@ class Features:
         x_train, x_test = (found[part].double().numpy() for part in ("train", "held_out"))
         y_train, y_test = rest.train.targets.numpy(), held_out.targets.numpy()
         reading = _reading(base.reading, len(apart), rest.train.ids.tolist(), held_out.ids.tolist())
+        if rest.card:  # what was found in the values of the base holds for its features, too
+            reading = replace(reading, warnings=rest.card.suspicions)
         made_by = json.dumps(recipe, sort_keys=True)
         return Raw(x_train, y_train, x_test, y_test, rest.classes, made_by=made_by, reading=reading)
 

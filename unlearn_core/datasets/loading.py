@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,20 +13,15 @@ from torch import Tensor
 
 from unlearn_core import checks
 from unlearn_core.checks import InputError
+from unlearn_core.datasets.card import printable
+from unlearn_core.datasets.describing import describe
+from unlearn_core.datasets.parts import Part
 from unlearn_core.datasets.raw import Raw, Source, check_raw, stratified_order
 from unlearn_core.datasets.resize import resized
 from unlearn_core.types import Dataset, Examples
 
 # Never an experiment's seed: all scenarios of a data set share its rows and its split, so they can be compared.
 TRAIN_SEED, HELD_OUT_SEED = 0, 1
-
-
-class Part(NamedTuple):
-    """The rows of a source that are used for one purpose: x, y and their numbers in the source, see Raw."""
-
-    x: np.ndarray
-    y: np.ndarray
-    rows: np.ndarray
 
 
 def load_dataset(
@@ -53,7 +47,7 @@ def load_dataset(
         rows, of a table float32 (n, columns) with mean 0 and deviation 1 per column, or of text (n, length) int64
         token ids; ids are row numbers in the source's training part (train) or held-out part (validation and test).
     Raises: InputError if files are missing or damaged, labels have gaps, there are too few rows, or a
-        `side` is given for anything but images.
+        `side` is given for anything but images; MeaninglessDataError, an InputError, if no result would mean anything.
     """
     raw = check_raw(source.load(data_root, download=download), source.name)
     _check_side(side, raw, source.name)
@@ -70,7 +64,7 @@ def load_dataset(
     def examples(part: Part) -> Examples:
         return Examples(_inputs(raw.kind, part.x, mean, std), torch.from_numpy(part.y), torch.from_numpy(part.rows))
 
-    return Dataset(
+    dataset = Dataset(
         name=source.name,
         train=examples(parts["train"]),
         validation=examples(parts["validation"]),
@@ -80,7 +74,26 @@ def load_dataset(
         std=std,
         digest=_digest(raw, parts),
         tokenizer=raw.tokenizer,
+        card=describe(source.name, raw, parts),
     )
+    return refuse_meaningless(dataset)
+
+
+class MeaninglessDataError(InputError):
+    """Data that can be read, but no result on it would mean anything."""
+
+    def __init__(self, message: str, dataset: Dataset) -> None:
+        super().__init__(message)
+        self.dataset = dataset
+
+
+def refuse_meaningless(dataset: Dataset) -> Dataset:
+    """`dataset` itself, or MeaninglessDataError with all reasons; it names classes without held-out rows, too."""
+    card = dataset.card
+    if card is not None and card.errors:
+        reasons = "; ".join([*card.errors, *map(str, card.absent)])
+        raise MeaninglessDataError(printable(f"data set {card.name}: {reasons}"), dataset)
+    return dataset
 
 
 def channel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

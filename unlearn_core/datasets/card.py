@@ -1,0 +1,149 @@
+"""What the data became: one card per loaded data set, shown wherever its numbers are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unlearn_core.checks import shown
+from unlearn_core.datasets.parts import SPLITS
+from unlearn_core.datasets.reading import Note
+
+CLASSES_SHOWN = 12  # in the text; the dictionary has all
+THINGS_SHOWN = 8  # files or columns
+RANGES = {"images": "pixels", "numbers": "values", "texts": "tokens per text"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """One of the three sets. per_class: rows of each class, by its index. low, high: least and largest raw value (of
+    images the pixels in 0 .. 255; of text the tokens per text)."""
+
+    name: str
+    rows: int
+    per_class: tuple[int, ...]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCard:
+    """Facts about a data set as it is used here, and what may be wrong with it.
+
+    classes: names by class index; their numbers where they have no names. shape: of one row, as its source gives it.
+    used, columns, left_out, coerced: see Reading. facts: what is worth knowing and no reason to worry. absent: classes
+    without a validation or test row; duplicates: rows that repeat a row of the same set; overlaps: held-out rows that
+    another set has, too; contradictions: equal inputs with different labels; suspicions: all else that may be
+    unintended.
+    errors: what makes every result on this data meaningless; `load_dataset` refuses such data.
+    """
+
+    name: str
+    kind: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    splits: tuple[SplitFacts, ...]
+    used: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    left_out: tuple[Note, ...] = ()
+    coerced: tuple[Note, ...] = ()
+    facts: tuple[Note, ...] = ()
+    absent: tuple[Note, ...] = ()
+    duplicates: tuple[Note, ...] = ()
+    overlaps: tuple[Note, ...] = ()
+    contradictions: tuple[Note, ...] = ()
+    suspicions: tuple[Note, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[Note, ...]:
+        """What may be intended, and may be not."""
+        return (*self.absent, *self.overlaps, *self.contradictions, *self.suspicions, *self.duplicates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same in the types of JSON."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> DataCard:
+        """The card that `to_dict` gave."""
+        made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        made["splits"] = tuple(
+            SplitFacts(**{**split, "per_class": tuple(split["per_class"])}) for split in raw["splits"]
+        )
+        for key in NOTES & raw.keys():
+            made[key] = tuple(Note(**{**note, "examples": tuple(note["examples"])}) for note in raw[key])
+        return cls(**made)
+
+    def lines(self) -> list[str]:
+        """The card as a short block of text, without its warnings."""
+        told: list[tuple[str, str]] = [
+            ("data", f"{self.name}: {self.kind}, " + _listed(f"{s.rows:,} {SPLITS[s.name]}" for s in self.splits)),
+            ("rows", "per class " + " / ".join(SPLITS[s.name] for s in self.splits) + ": " + self._class_counts()),
+            ("inputs", f"{' x '.join(map(str, self.shape))}; {RANGES[self.kind]} {self._ranges()}"),
+        ]
+        told += [("used", _cut(self.used))] if self.used else []
+        told += [("columns", _cut(self.columns))] if self.columns else []
+        told += [("left out", str(note)) for note in self.left_out]
+        told += [("changed", str(note)) for note in self.coerced]
+        told += [("note", str(note)) for note in self.facts]
+        return [f"{label:<11} {printable(text)}" for label, text in told]
+
+    def _class_counts(self) -> str:
+        counts = list(zip(*(split.per_class for split in self.splits), strict=True))
+        told = [
+            f"{i}{'' if name == str(i) else f' {shown(name, 40)}'} {'/'.join(map(str, rows))}"
+            for i, (name, rows) in enumerate(zip(self.classes, counts, strict=True))
+        ]
+        if len(told) <= CLASSES_SHOWN:
+            return ", ".join(told)
+        spans = "/".join(f"{min(s.per_class)}-{max(s.per_class)}" for s in self.splits)
+        rest = len(told) - CLASSES_SHOWN // 2
+        return ", ".join(told[: CLASSES_SHOWN // 2]) + f", and {rest} more classes; all have {spans}"
+
+    def _ranges(self) -> str:
+        spans = {split.name: f"{split.low:g} to {split.high:g}" for split in self.splits}
+        if len(set(spans.values())) == 1:
+            return next(iter(spans.values()))
+        return ", ".join(f"{span} ({SPLITS[name]})" for name, span in spans.items())
+
+
+NOTES = {"left_out", "coerced", "facts", "absent", "duplicates", "overlaps", "contradictions", "suspicions"}
+
+
+def printable(text: str) -> str:
+    """`text` on one line: names come from files, and may hold line breaks or codes that steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def differences(before: DataCard, now: DataCard) -> list[str]:
+    """In which facts two cards differ, such as `training rows: 100, now 90`; empty if it is the content alone."""
+    return list(_differences(before, now))
+
+
+def _differences(before: DataCard, now: DataCard) -> Iterator[str]:
+    if before.classes != now.classes:
+        yield f"classes: {_cut(before.classes)}, now {_cut(now.classes)}"
+    if before.shape != now.shape:
+        yield f"shape of a row: {list(before.shape)}, now {list(now.shape)}"
+    if before.columns != now.columns:
+        yield f"columns: {_cut(before.columns)}, now {_cut(now.columns)}"
+    for old, new in zip(before.splits, now.splits, strict=True):
+        if old.rows != new.rows:
+            yield f"{SPLITS[old.name]} rows: {old.rows}, now {new.rows}"
+        elif old.per_class != new.per_class:
+            yield f"{SPLITS[old.name]} rows per class: {_cut(old.per_class)}, now {_cut(new.per_class)}"
+        if (old.low, old.high) != (new.low, new.high):
+            yield f"{SPLITS[old.name]} range: {old.low:g} to {old.high:g}, now {new.low:g} to {new.high:g}"
+
+
+def _listed(parts: Iterable[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last} rows"
+
+
+def _cut(things: Sequence[object]) -> str:
+    told = ", ".join(shown(str(thing), 60)[1:-1] for thing in things[:THINGS_SHOWN])
+    return told + (f" and {len(things) - THINGS_SHOWN} more" if len(things) > THINGS_SHOWN else "")

@@ -1,0 +1,58 @@
+"""Texts whose class a single character or token gives away, or their length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.shortcuts import SAMPLE, find_shortcuts
+from unlearn_core.datasets.tokens import Tokenizer
+from unlearn_core.types import PADDING
+
+LEAST = 20  # texts of a class, and of all others: with fewer, a word may be in all of them by chance
+NEARLY = 0.99  # share of the texts of a class that have it, and of the others that have it not
+
+
+def lengths(x: np.ndarray) -> np.ndarray:
+    """(n,) tokens of each text."""
+    counts: np.ndarray = (x != PADDING).sum(axis=1)
+    return counts
+
+
+def text_suspicions(x: np.ndarray, y: np.ndarray, tokenizer: Tokenizer, names: tuple[str, ...]) -> Iterator[Note]:
+    """What gives the class of training texts away. x, y: without rows that repeat another one."""
+    x, y, classes = x[:SAMPLE], y[:SAMPLE], len(names)
+    if find_shortcuts(lengths(x)[:, None], y, classes).labels[0]:
+        yield Note(text="training texts show their class by their length alone", count=len(y))
+    pieces = {int(i): tokenizer.decode(np.array([i])) for i in np.unique(x) if i != PADDING}
+    signs = [_signs(pieces, row) for row in x]
+    told = [f"{sign!r}: {names[label]}" for sign, label in telling_signs(signs, y, classes)]
+    if told:
+        some = "character or token is" if len(told) == 1 else "characters or tokens are each"
+        yield note(f"{some} in the training texts of one class and in no others", told)
+
+
+def _signs(pieces: dict[int, str], row: np.ndarray) -> set[str]:
+    """The tokens and the characters of a text."""
+    tokens = {pieces[int(i)] for i in set(row.tolist()) if i != PADDING}
+    return tokens.union(*tokens)
+
+
+def telling_signs(signs: Iterable[set[str]], y: np.ndarray, classes: int) -> list[tuple[str, int]]:
+    """What (nearly) all texts of a class have and (nearly) no others, with the class; the shortest first."""
+    counts: dict[str, np.ndarray] = {}
+    for own, label in zip(signs, y.tolist(), strict=True):
+        for sign in own:
+            if sign not in counts:
+                counts[sign] = np.zeros(classes, dtype=np.int64)
+            counts[sign][label] += 1
+    rows = np.bincount(y, minlength=classes)
+    many = (rows >= LEAST) & (len(y) - rows >= LEAST)
+    found = []
+    for sign, have in counts.items():
+        elsewhere = (have.sum() - have) / np.maximum(len(y) - rows, 1)
+        for label in np.flatnonzero(many & (have >= NEARLY * rows) & (elsewhere <= 1 - NEARLY)):
+            found.append((sign, int(label)))
+    return sorted(found, key=lambda pair: (len(pair[0]), pair))
