@@ -1,4 +1,4 @@
-"""A sweep's results as a section of Markdown, for a page that is kept: `python -m analysis.page_section DIR`."""
+"""A sweep's results as a section of Markdown, for a page that is kept: `python -P -m analysis.page_section DIR`."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _facts(results: Results) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 with one message on stderr when there is nothing to tell."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.page_section", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m analysis.page_section", description=__doc__)
     parser.add_argument("folder", metavar="DIR", help="results folder of one sweep (OUT/<sweep name>)")
     parser.add_argument("--budgets", type=float, nargs="+", default=[], help="columns (default: every budget)")
     given = parser.parse_args(arguments)

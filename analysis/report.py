@@ -1,4 +1,4 @@
-"""Rebuilds every table, figure and the page from the records alone: `python -m analysis.report DIR`."""
+"""Rebuilds every table, figure and the page from the records alone: `python -P -m analysis.report DIR`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def build_report(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 with one message on stderr when there is nothing to report."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m analysis.report", description=__doc__)
     parser.add_argument("folder", metavar="DIR", help="results folder of one sweep (OUT/<sweep name>)")
     parser.add_argument("--budget-axis", choices=list(AXES), default="flops", help="cost to draw fronts against")
     parser.add_argument("--tolerance", type=float, help="largest utility gap that may win (default: the sweep's own)")

@@ -1,4 +1,4 @@
-"""`python -m sweeps status|failures|export DIR`: look into a sweep's folder, while it runs or afterwards."""
+"""`python -P -m sweeps status|failures|export DIR`: look into a sweep's folder, while it runs or afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.status import status_lines
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m sweeps", description="Look into the folder of a sweep.")
+    p = argparse.ArgumentParser(prog="python -P -m sweeps", description="Look into the folder of a sweep.")
     commands = p.add_subparsers(dest="command", required=True)
     summaries = {
         "status": "what is done, failed, running and left, with the hours so far and expected",

@@ -16,6 +16,7 @@ from sweeps.compaction import compact
 from sweeps.executors import Executor, InlineExecutor
 from sweeps.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.interruption import two_stages
+from sweeps.launch import module_command
 from sweeps.leases import EXPIRY, Lease
 from sweeps.manifest import check_manifest, write_manifest
 from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
@@ -239,7 +240,7 @@ class Driver:
 
     def _tracking_command(self) -> list[str]:
         runs = ["--child-runs", str(self.options.child_runs)]
-        return [sys.executable, "-m", "sweeps.tracking", str(self.dir), *runs]
+        return module_command("sweeps.tracking", str(self.dir), *runs)
 
     def _tracking_environment(self) -> dict[str, str]:
         """The URI may hold a password, and everybody on the machine can read command lines."""
@@ -260,7 +261,7 @@ class Driver:
     def _analyse(self) -> int:
         """Tables, verdict and report, by the analysis package in a process of its own."""
         sys.stdout.flush()
-        return subprocess.run([sys.executable, "-m", "analysis.report", str(self.dir)]).returncode
+        return subprocess.run(module_command("analysis.report", str(self.dir))).returncode
 
     def _print_ui_command(self) -> None:
         log = self.dir / "tracking.log"

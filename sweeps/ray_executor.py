@@ -17,6 +17,7 @@ from sweeps.cell import Cell
 from sweeps.executors import ExecutorLostError, Queue
 from sweeps.files import Folder, local_copy
 from sweeps.gpu_share import Memory, measured, share_of
+from sweeps.launch import own_modules
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 from unlearn_core.checks import InputError
@@ -53,7 +54,10 @@ class RayExecutor:
         import ray
 
         local = {"include_dashboard": False, "object_store_memory": 128 * 2**20} if address == "local" else {}
-        environment = {"env_vars": {name: os.environ[name] for name in ENVIRONMENT}}
+        environment = {
+            "env_vars": {name: os.environ[name] for name in ENVIRONMENT},
+            "worker_process_setup_hook": own_modules(last=os.getcwd()),  # the folder that Ray puts first
+        }
         check_address(address)
         try:
             ray.init(

@@ -2,7 +2,7 @@
 
 The records are the truth and nothing here is needed to have them. `sync` sends what a tracking store is missing; it can
 be repeated, interrupted and repeated again (how: `sweeps.mirror`). During a sweep it runs as a process of its own,
-`python -m sweeps.tracking SWEEP_DIR --follow`, with the URI in MLFLOW_TRACKING_URI.
+`python -P -m sweeps.tracking SWEEP_DIR --follow`, with the URI in MLFLOW_TRACKING_URI.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _wait(alive: Callable[[], bool], seconds: float) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.tracking", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -P -m sweeps.tracking", description=__doc__.partition("\n")[0])
     parser.add_argument("sweep_dir", type=Path, metavar="SWEEP_DIR", help="folder with sweep.json and records")
     parser.add_argument(
         "--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI"), metavar="URI",

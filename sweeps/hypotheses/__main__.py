@@ -1,4 +1,4 @@
-"""The command `python -m sweeps.hypotheses` (no arguments: handwritten digits, no files needed)."""
+"""The command `python -P -m sweeps.hypotheses` (no arguments: handwritten digits, no files needed)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.cli import answered, read_raw
 from sweeps.files import place as folder_or_url
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
+from sweeps.launch import module_command
 from sweeps.overrides import apply
 from sweeps.spec import check_name
 from unlearn_core.checks import InputError
@@ -32,7 +33,7 @@ orthogonal to where the model has to go. Running the same command again does onl
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m sweeps.hypotheses",
+        prog="python -P -m sweeps.hypotheses",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--out {options.out} cannot be written: {problem.strerror}; choose another folder") from None
     _measure(spec, options, folder)
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", "analysis.hypotheses", str(folder)]).returncode
+    return subprocess.run(module_command("analysis.hypotheses", str(folder))).returncode
 
 
 def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> None:
