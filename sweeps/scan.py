@@ -2,7 +2,7 @@
 
 Each value is a sweep of its own, so a scan is resumed, tracked and spread over a cluster as sweeps are, and the values
 share the artifact store: what does not depend on the setting is trained once. `OUT/NAME/scan.json` lists them for
-`python -P -m analysis.scan OUT/NAME`, which draws what the corrupted model, the oracle and the methods have at each value.
+`python -P -m analysis.scan OUT/NAME`, which draws what corrupted model, oracle and methods have at each value.
 """
 
 from __future__ import annotations
