@@ -22,7 +22,7 @@ from analysis.points import AXES
 from analysis.results import Results
 from analysis.tables import grid_text, number
 from analysis.verdict import display, percent
-from sweeps.records import RUNG_COLUMNS, TRIAL_COLUMNS
+from sweeps.records import DERIVED_COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS
 
 ROWS_SHOWN = 400
 """Rows of a table on the page; the CSV file always holds all of them."""
@@ -189,7 +189,8 @@ def _columns(results: Results) -> list[tuple[str, str, str]]:
     rows = results.sweep.rows
     names: Sequence[str] = [*dict.fromkeys([*results.sweep.metric_columns, *told])]
     metrics = [(n, str(told.get(n, "not described")), _filled(rows, n)) for n in names]
-    return metrics + [(n, text, _filled(rows, n)) for n, text in {**TRIAL_COLUMNS, **RUNG_COLUMNS}.items()]
+    schema = TRIAL_COLUMNS | RUNG_COLUMNS | DERIVED_COLUMNS
+    return metrics + [(n, text, _filled(rows, n)) for n, text in schema.items()]
 
 
 def _filled(rows: pd.DataFrame, name: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import GOOD, load_sweep
+from analysis.load import load_sweep
 from analysis.stats import Interval, mean_interval
 from analysis.verdict import display
+from sweeps.records import GOOD
 from unlearn_core.checks import InputError
 
 REFERENCES = ("none", "oracle", "retrain")

@@ -43,7 +43,7 @@ def curve(results: Results, attack: str) -> TradeoffCurve:
 
 
 def draw(ax: Axes, shown: TradeoffCurve, looks: dict[str, style.Look]) -> None:
-    """Draw one panel: faint = not on the three-way front, hollow = outside tolerance (right of the line) or seeds lost."""
+    """Draw one panel: faint = dominated, hollow = outside the tolerance (right of the line) or seeds lost."""
     draw_band(ax, shown.band)
     ax.axvline(shown.tolerance, color=style.GREY, lw=1, ls=":")
     for method, own in shown.points.groupby("method", sort=False):
