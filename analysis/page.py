@@ -55,6 +55,7 @@ def render(results: Results, *, tables: dict[str, pd.DataFrame], figures: dict[s
     return environment.get_template("report.html").render(
         results=results,
         sweep=sweep,
+        folder=shlex.quote(str(sweep.folder)),
         kinds=KINDS,
         axes={name: axis.label for name, axis in AXES.items()},
         axis=next(name for name, axis in AXES.items() if axis == results.axis),

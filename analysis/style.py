@@ -63,7 +63,8 @@ def scatter(ax: Axes, points: pd.DataFrame, look: Look, *, alpha: float = 1.0, z
     size = points["size"].to_numpy(dtype=float) * NARROW.get(look.marker, 1.0)
     fill = [look.colour if full else WHITE for full in points["eligible"]]
     options: dict[str, Any] = {"marker": look.marker, "edgecolors": look.colour, "alpha": alpha, "zorder": zorder}
-    ax.scatter(points["x"], points["y"], s=size, c=fill, linewidths=np.minimum(1.1, EDGE * size**0.5), **options)
+    edges = np.minimum(1.1, EDGE * size**0.5).tolist()
+    ax.scatter(points["x"], points["y"], s=size, c=fill, linewidths=edges, **options)
 
 
 def others(looks: dict[str, Look]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from sweeps.files import StorageError, place
 from sweeps.listing import print_list
 from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset, read_yaml
-from sweeps.tracking_uri import without_secrets
+from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError
 
 DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
@@ -59,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     where.add_argument("--inline", action="store_true", help="run in this process, without Ray")
     tracking = p.add_argument_group("tracking")
-    tracking.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: a database file in --out)")
+    tracking.add_argument(
+        "--tracking-uri", metavar="URI",
+        help="MLflow store; logins belong in the environment (default: MLFLOW_TRACKING_URI, else a file in --out)",
+    )  # fmt: skip
     tracking.add_argument(
         "--child-runs", type=int, default=10_000, metavar="N",
         help="trials with an MLflow run of their own; later ones are steps of their study's run (default: 10000)",
@@ -126,7 +128,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     sweep = read_sweep(options)
     from sweeps.driver import Driver  # torch and pandas are loaded only once the words make sense
 
-    command = without_secrets(shlex.join(["python", "sweeps/budget_sweep.py", *arguments]))
+    command = shown_command(["python", "sweeps/budget_sweep.py", *arguments])
     driver = Driver(sweep, options, command)
     if options.sync_mlflow:
         return driver.sync_tracking()

@@ -24,7 +24,7 @@ from sweeps.progress import ProgressDisplay, duration
 from sweeps.replica import Replica
 from sweeps.schedule import Recorded, Schedule
 from sweeps.spec import Sweep
-from sweeps.tracking_uri import default_uri, reachable, without_secrets
+from sweeps.tracking_uri import default_uri, reachable, shown_command
 from sweeps.workbench import Place, Workbench, pick_device
 from sweeps.worker import STOP
 from unlearn_core.checks import InputError
@@ -62,7 +62,7 @@ class Driver:
             self.store,
             gpus,
         )
-        self._tracking_uri: str | None = options.tracking_uri
+        self._tracking_uri: str | None = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
 
     def run(self) -> int:
         """Everything from checks to report. Returns the exit code."""
@@ -272,11 +272,11 @@ class Driver:
             return
         print(f"\nbrowse the trials: {page}")
         if not self.tracking_uri.startswith("http"):
-            mlflow = Path(sys.executable).with_name("mlflow")
-            place = without_secrets(self.tracking_uri)
-            server = f"{mlflow} server --backend-store-uri {place} --host 127.0.0.1 --port 5000"
-            # without its job service the server starts in a third of the time
-            print(f"  after starting  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}")
+            mlflow = str(Path(sys.executable).with_name("mlflow"))
+            options = ["--host", "127.0.0.1", "--port", "5000"]
+            server = shown_command([mlflow, "server", "--backend-store-uri", self.tracking_uri, *options])
+            # without its job service the server starts in a third of the time; it imports nothing from this folder
+            print(f"  after starting  PYTHONSAFEPATH=1 MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}")
 
 
 def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:

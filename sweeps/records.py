@@ -90,8 +90,8 @@ RUNG_COLUMNS: dict[str, str] = {
 Of a bundle also `<part>.<metric>` for each part, with its `<part>.removal` and `<part>.efficacy`."""
 
 DERIVED_COLUMNS: dict[str, str] = {
-    "is_reported": "whether the report's means are over this row: of a confirmation trial at a budget that it was chosen "
-    "for, or of retrain_at_budget in a confirmation scenario, where the attack took and the run did not fail",
+    "is_reported": "whether the report's means are over this row: of a confirmation trial at a budget that it was "
+    "chosen for, or of retrain_at_budget in a confirmation scenario, where the attack took and the run did not fail",
 }
 """Follow from the others: tables have them, the records of trials do not."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from sweeps.launch import module_command
 from sweeps.listing import print_list
 from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset
-from sweeps.tracking_uri import without_secrets
+from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError, one_of
 
 BASE = "gaussian-study"
@@ -164,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0 done, 1 some work failed, 2 bad input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
-    command = without_secrets(shlex.join(["python", "-P", "-m", "sweeps.scan", *arguments]))
+    command = shown_command(["python", "-P", "-m", "sweeps.scan", *arguments])
     return cli.answered(lambda: run(options, command))
 
 
