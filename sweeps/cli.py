@@ -56,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
         "--gpu-fraction", type=fraction, metavar="SHARE",
         help="share of a GPU for each trial (default: what its memory needs, measured at the start)",
     )  # fmt: skip
+    where.add_argument(
+        "--workers", type=count, metavar="N",
+        help="trials at a time on this machine, at most (default: as many as the processors it may use allow)",
+    )  # fmt: skip
     where.add_argument("--inline", action="store_true", help="run in this process, without Ray")
     tracking = p.add_argument_group("tracking")
     tracking.add_argument(
@@ -84,6 +88,13 @@ def fraction(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1, but got {text!r}")
     return share
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, but got {text!r}")
+    return int(text)
 
 
 def read_raw(options: argparse.Namespace, preset: Callable[[], dict[str, Any]]) -> dict[str, Any]:

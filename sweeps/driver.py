@@ -18,6 +18,7 @@ from sweeps.files import Remote, StorageError, put, remove, resolved, unwritable
 from sweeps.interruption import two_stages
 from sweeps.launch import module_command
 from sweeps.leases import EXPIRY, Lease
+from sweeps.machine import slots, usable_cpus
 from sweeps.manifest import check_manifest, write_manifest
 from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
 from sweeps.progress import ProgressDisplay, duration
@@ -51,8 +52,13 @@ class Driver:
         asked = "resources.gpus" if options.gpu_fraction is None else "--gpu-fraction"
         self.local = self.address == "local" or options.inline
         runs_here = self.local and not options.dry_run  # a plan may be made on a machine without the hardware
-        if runs_here and cpus > (os.cpu_count() or 1):
-            raise InputError(f"resources.cpus is {cpus:g}, but this machine has {os.cpu_count()}; lower it")
+        if runs_here and cpus > usable_cpus():
+            raise InputError(
+                f"resources.cpus is {cpus:g}, but this machine has {usable_cpus()} that this command may use; "
+                f"lower it: --set resources.cpus={usable_cpus()}"
+            )
+        if options.workers is not None and not self.local:
+            raise InputError("--workers is for this machine alone; on a cluster, resources.cpus says how many fit")
         self.place = Place(
             self.out,
             options.data_root.resolve() if options.data_root else None,
@@ -107,7 +113,7 @@ class Driver:
         work, left = self._workbench(), missing(self.sweep, self.dir)
         check_scenarios(work)
         cost = estimate(work, left)
-        slots = 1 if self.options.inline else max(1, int((os.cpu_count() or 1) / max(0.01, self.sweep.resources.cpus)))
+        at_once = 1 if self.options.inline else slots(self.sweep.resources.cpus, self.options.workers)
         cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
         print(f"sweep {self.sweep.name}: {self.home}")
         for name, trials in cells[:CELLS_SHOWN]:
@@ -118,8 +124,8 @@ class Driver:
         print(f"trainings   {cost.trainings} from scratch, still to do")
         print(f"trials      up to {cost.trials}, each measured at up to {len(self.sweep.budgets)} budgets")
         print(f"FLOPs       {cost.flops:.2e}, at most")
-        seconds, speed = cost.hours(slots) * 3600, cost.flops_per_second
-        print(f"time here   {duration(seconds)} on {slots} at a time ({speed:.1e} FLOP/s each)")
+        seconds, speed = cost.hours(at_once) * 3600, cost.flops_per_second
+        print(f"time here   {duration(seconds)} on {at_once} at a time ({speed:.1e} FLOP/s each)")
 
     def sync_tracking(self) -> int:
         """Send what the tracking store is missing."""
@@ -175,7 +181,8 @@ class Driver:
 
         print("starting Ray" if self.address == "local" else f"joining Ray at {self.address}", file=sys.stderr)
         whole = self.options.gpu_fraction is not None
-        return RayExecutor(self.address, cpus=self.sweep.resources.cpus, gpus=self.gpus, share_gpus=not whole)
+        cpus, workers = self.sweep.resources.cpus, self.options.workers
+        return RayExecutor(self.address, cpus=cpus, gpus=self.gpus, share_gpus=not whole, workers=workers)
 
     def _work(self, left: Missing) -> Schedule:
         """Run what is left; returns the schedule at its end."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -114,9 +113,10 @@ def _side_by_side(spec: Hypotheses, place: Place) -> dict[str, list[dict[str, An
     """The rows of every attack; as many attacks at a time as there are processors. The first error ends those that
     have not begun."""
     from sweeps.hypotheses.bench import attack_rows
+    from sweeps.machine import usable_cpus
 
     rows, start = {}, time.monotonic()
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
+    with ProcessPoolExecutor(usable_cpus(), mp_context=get_context("spawn")) as workers:
         running = {workers.submit(attack_rows, spec.to_dict(), place, label): label for label in spec.attacks}
         try:
             for done in as_completed(running):
