@@ -23,6 +23,7 @@ from analysis.stats import Interval, benjamini_hochberg, mean_interval, p_value
 from analysis.tables import write_tables
 from sweeps.records import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 CONTROLS = ("random", "matched")
 REMEDY = "run python -P -m sweeps.hypotheses"
@@ -239,4 +240,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

@@ -16,6 +16,7 @@ from analysis.results import Results, analyse
 from analysis.tables import markdown
 from analysis.verdict import Verdict, display, percent
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 WIDTH = 118
 LEGEND = textwrap.fill(
@@ -121,4 +122,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

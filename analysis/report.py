@@ -16,6 +16,7 @@ from analysis.results import ATTACKS_SHOWN, Results, analyse
 from analysis.summary import summary
 from analysis.tables import all_tables, write_tables
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 
 class Report(NamedTuple):
@@ -83,4 +84,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

@@ -21,6 +21,7 @@ from analysis.stats import Interval, mean_interval
 from analysis.verdict import display
 from sweeps.records import GOOD
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 REFERENCES = ("none", "oracle", "retrain")
 """Corrupted model and oracles: one measurement per scenario."""
@@ -137,4 +138,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

@@ -13,6 +13,7 @@ from sweeps.failures import failure_lines
 from sweeps.files import place, resolved
 from sweeps.replica import Replica
 from sweeps.status import status_lines
+from unlearn_core.output import run as run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,4 +54,4 @@ def _lines(options: argparse.Namespace, replica: Replica) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -12,6 +12,7 @@ if __package__ in (None, ""):  # started as a script, from any folder
     runpy.run_path(str(Path(__file__).resolve().with_name("launch.py")))["own_modules"]()()
 
 from sweeps.cli import main
+from unlearn_core.output import run as run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -20,6 +20,7 @@ from sweeps.files import Folder, local_copy
 from sweeps.gpu_share import Memory, measured, share_of
 from sweeps.launch import own_modules
 from sweeps.machine import usable_cpus
+from sweeps.tracking_uri import spare_proxies
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 from unlearn_core.checks import InputError
@@ -53,6 +54,7 @@ class RayExecutor:
     ) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        spare_proxies()
         if address == "local":
             protect_local_ray()
         import ray

@@ -25,6 +25,7 @@ from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset
 from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError, one_of
+from unlearn_core.output import run as run_command
 
 BASE = "gaussian-study"
 REFERENCES = ("methods=[]",)  # corrupted model and oracle only
@@ -168,4 +169,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -23,6 +23,7 @@ from sweeps.mirror import Mirror, connect, is_running, known_runs, send
 from sweeps.tracking_records import Records
 from sweeps.tracking_uri import artifact_root, default_uri, made_once, page, reachable, without_secrets
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 __all__ = ["CHILD_RUNS", "SyncReport", "TrackingError", "default_uri", "follow", "main", "reachable", "sync"]
 
@@ -159,4 +160,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -28,6 +28,7 @@ from sweeps.cli import answered
 from sweeps.postgres import Postgres, environment, install
 from sweeps.tracking_uri import reachable
 from unlearn_core.checks import InputError, in_range
+from unlearn_core.output import run as run_command
 
 MARK = "UNLEARNING_TRACKING_SERVER"  # in the environment of the server's processes: its port and folder
 PATIENCE = 180.0  # seconds to start; MLflow takes 10 to 30 of them
@@ -187,4 +188,4 @@ def _start_or_stop(server: TrackingServer, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

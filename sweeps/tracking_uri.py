@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 SQLITE = "sqlite:///"
 PATIENCE = 3.0  # seconds
 DATABASES = ("postgresql", "postgres", "mysql", "mssql")
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 LOCAL_SERVER = "http://127.0.0.1:5000"
 
 
@@ -35,8 +36,16 @@ def default_uri(out: Path) -> str:
     return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")  # which SQLAlchemy would read otherwise
 
 
+def spare_proxies() -> None:
+    """Nothing on this machine is asked for through a proxy, by this process and those that it starts."""
+    for name in ("no_proxy", "NO_PROXY"):
+        known = [place for place in os.environ.get(name, "").split(",") if place]
+        os.environ[name] = ",".join(dict.fromkeys([*known, *THIS_MACHINE]))
+
+
 def reachable(tracking_uri: str) -> str | None:
     """None if the store answers, otherwise the reason in one line, after at most `PATIENCE` seconds or so."""
+    spare_proxies()
     found: list[str | None] = []
     probe = threading.Thread(target=lambda: found.append(_problem(tracking_uri)), daemon=True)
     probe.start()  # a thread, because neither a name look-up nor a hanging network folder has a time limit of its own

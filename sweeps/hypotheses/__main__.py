@@ -20,6 +20,7 @@ from sweeps.launch import module_command
 from sweeps.overrides import apply
 from sweeps.spec import check_name
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 if TYPE_CHECKING:
     from sweeps.workbench import Place
@@ -129,4 +130,4 @@ def _side_by_side(spec: Hypotheses, place: Place) -> dict[str, list[dict[str, An
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))
