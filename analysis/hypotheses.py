@@ -1,4 +1,4 @@
-"""The paper's two hypotheses from the measured numbers: `python -m analysis.hypotheses DIR`.
+"""The paper's two hypotheses from the measured numbers: `python -P -m analysis.hypotheses DIR`.
 
 Every comparison is paired: poisons against clean rows removed from the same corrupted set, under the same seed.
 """
@@ -23,9 +23,10 @@ from analysis.stats import Interval, benjamini_hochberg, mean_interval, p_value
 from analysis.tables import write_tables
 from sweeps.records import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 CONTROLS = ("random", "matched")
-REMEDY = "run python -m sweeps.hypotheses"
+REMEDY = "run python -P -m sweeps.hypotheses"
 LATE = 100
 """Steps of gradient descent after which its accumulated update is told in the table."""
 RANK = 0.1
@@ -47,12 +48,12 @@ def load(folder: Path) -> Measured:
         facts = json.loads((folder / "hypotheses.json").read_text())
     except (OSError, ValueError) as problem:
         raise InputError(
-            f"{folder} holds no test of the hypotheses ({problem}); run python -m sweeps.hypotheses"
+            f"{folder} holds no test of the hypotheses ({problem}); run python -P -m sweeps.hypotheses"
         ) from None
     missing = [name for name in HYPOTHESIS_COLUMNS if name not in rows]
     if missing:
         raise InputError(
-            f"{folder}: hypotheses.parquet lacks {', '.join(missing)}; run python -m sweeps.hypotheses again"
+            f"{folder}: hypotheses.parquet lacks {', '.join(missing)}; run python -P -m sweeps.hypotheses again"
         )
     return Measured(rows, facts)
 
@@ -224,7 +225,7 @@ def build(folder: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 with one message on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.hypotheses", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m analysis.hypotheses", description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="results folder of one test (OUT/<name>)")
     given = parser.parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
@@ -239,4 +240,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

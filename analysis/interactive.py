@@ -95,11 +95,10 @@ def _layout(x_title: str, lowest: float, band: Interval) -> Spec:
 
 
 def _cloud(shown: front.FrontCurve) -> Spec:
-    cloud = shown.cloud
-    hover = [f"{_title(row)}<br>tuning proposal: efficacy {_n(row['efficacy'])}" for row in cloud.to_dict("records")]
+    """Says nothing when hovered over: what is nearest to the pointer speaks, and these are everywhere."""
     return {
-        "type": "scatter", "mode": "markers", "name": "tuning proposals", "x": _list(cloud["x"]),
-        "y": _list(cloud["efficacy"]), "text": hover, "hovertemplate": "%{text}<extra></extra>",
+        "type": "scatter", "mode": "markers", "name": "tuning proposals", "x": _list(shown.cloud["x"]),
+        "y": _list(shown.cloud["efficacy"]), "hoverinfo": "skip",
         "marker": {"size": 4, "color": style.GREY, "opacity": 0.4},
     }  # fmt: skip
 

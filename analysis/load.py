@@ -14,7 +14,14 @@ import numpy as np
 import pandas as pd
 
 from sweeps.record_lines import DamagedError, Trial, from_line
-from sweeps.records import RUNG_COLUMNS, TRIAL_COLUMNS, flatten, wrong_in_manifest
+from sweeps.records import (
+    BUDGET_DIGITS,
+    DERIVED_COLUMNS,
+    RUNG_COLUMNS,
+    TRIAL_COLUMNS,
+    flatten,
+    wrong_in_manifest,
+)
 from unlearn_core.checks import InputError
 
 REQUIRED = (
@@ -26,17 +33,12 @@ REQUIRED = (
 TEXT = {
     "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
     "attack_settings", "method", "settings", "chosen_for", "primary_metric", "failed_parts", "attack_took", "error",
-    "code_version", "machine", "status", "regularity",
+    "code_version", "machine", "status", "regularity", "is_reported",
 }  # fmt: skip
 REPEATED = ("sweep", "scenario_id", "group_id", "attack_settings", "code_version", "machine")
 """Texts that are the same in many rows and that nothing is grouped by: kept once each (pandas' categories)."""
 ADDED = ("took", "base_attack", "regularity")
 """Columns of `Sweep.rows` that are no metric and in no schema of the records: made here, or not always there."""
-GOOD = ("ok", "finished")
-"""Status of a rung whose numbers count; every other status is a failure."""
-
-BUDGET_DIGITS = 9
-"""Budgets are matched after rounding, since 0.1 may have been computed as 0.30000000000000004 / 3."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Sweep:
     @property
     def metric_columns(self) -> list[str]:
         """Columns that are metrics, in the order of the records."""
-        return [c for c in self.rows.columns if c not in {*TRIAL_COLUMNS, *RUNG_COLUMNS, *ADDED}]
+        return [c for c in self.rows.columns if c not in {*TRIAL_COLUMNS, *RUNG_COLUMNS, *DERIVED_COLUMNS, *ADDED}]
 
 
 def load_sweep(folder: str | Path) -> Sweep:

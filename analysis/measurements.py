@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.load import GOOD, Sweep
+from analysis.load import Sweep
 from analysis.points import VALUES, chosen_rungs
+from sweeps.records import GOOD
 from unlearn_core.metrics import columns
 from unlearn_core.metrics.roc import CURVE
 

@@ -23,7 +23,7 @@ from analysis.points import AXES
 from analysis.results import Results
 from analysis.tables import grid_text, number
 from analysis.verdict import display, percent
-from sweeps.records import RUNG_COLUMNS, TRIAL_COLUMNS
+from sweeps.records import DERIVED_COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS
 
 ROWS_SHOWN = 400
 """Rows of a table on the page; the CSV file always holds all of them."""
@@ -56,6 +56,7 @@ def render(results: Results, *, tables: dict[str, pd.DataFrame], figures: dict[s
     return environment.get_template("report.html").render(
         results=results,
         sweep=sweep,
+        folder=shlex.quote(str(sweep.folder)),
         kinds=KINDS,
         axes={name: axis.label for name, axis in AXES.items()},
         axis=next(name for name, axis in AXES.items() if axis == results.axis),
@@ -191,7 +192,8 @@ def _columns(results: Results) -> list[tuple[str, str, str]]:
     rows = results.sweep.rows
     names: Sequence[str] = [*dict.fromkeys([*results.sweep.metric_columns, *told])]
     metrics = [(n, str(told.get(n, "not described")), _filled(rows, n)) for n in names]
-    return metrics + [(n, text, _filled(rows, n)) for n, text in {**TRIAL_COLUMNS, **RUNG_COLUMNS}.items()]
+    schema = TRIAL_COLUMNS | RUNG_COLUMNS | DERIVED_COLUMNS
+    return metrics + [(n, text, _filled(rows, n)) for n, text in schema.items()]
 
 
 def _filled(rows: pd.DataFrame, name: str) -> str:

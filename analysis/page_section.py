@@ -1,4 +1,4 @@
-"""A sweep's results as a section of Markdown, for a page that is kept: `python -m analysis.page_section DIR`."""
+"""A sweep's results as a section of Markdown, for a page that is kept: `python -P -m analysis.page_section DIR`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from analysis.results import Results, analyse
 from analysis.tables import markdown
 from analysis.verdict import Verdict, display, percent
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 WIDTH = 118
 LEGEND = textwrap.fill(
@@ -108,7 +109,7 @@ def _facts(results: Results) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 with one message on stderr when there is nothing to tell."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.page_section", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m analysis.page_section", description=__doc__)
     parser.add_argument("folder", metavar="DIR", help="results folder of one sweep (OUT/<sweep name>)")
     parser.add_argument("--budgets", type=float, nargs="+", default=[], help="columns (default: every budget)")
     given = parser.parse_args(arguments)
@@ -121,4 +122,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

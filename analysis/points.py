@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.load import BUDGET_DIGITS, GOOD, Sweep
+from analysis.load import Sweep
 from analysis.stats import Interval, mean_interval
+from sweeps.records import GOOD, parse_budgets
 
 CASE = ["attack", "method", "budget"]
 RETRAIN_AT_BUDGET = "retrain_at_budget"
@@ -36,15 +36,6 @@ AXES = {
     "seconds": Axis("seconds_share", "seconds spent, share of the oracle's", True),
     "passes": Axis("sample_passes", "sample passes spent", False),
 }
-
-
-def parse_budgets(text: object) -> list[float]:
-    """`chosen_for` as a list; anything that is no JSON list counts as "not chosen"."""
-    try:
-        budgets = json.loads(str(text))
-    except ValueError:
-        return []
-    return [round(float(b), BUDGET_DIGITS) for b in budgets] if isinstance(budgets, list) else []
 
 
 def confirmation_seeds(sweep: Sweep) -> set[float]:

@@ -1,4 +1,4 @@
-"""Rebuilds every table, figure and the page from the records alone: `python -m analysis.report DIR`."""
+"""Rebuilds every table, figure and the page from the records alone: `python -P -m analysis.report DIR`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from analysis.results import ATTACKS_SHOWN, Results, analyse
 from analysis.summary import summary
 from analysis.tables import all_tables, write_tables
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 
 class Report(NamedTuple):
@@ -59,7 +60,7 @@ def build_report(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 with one message on stderr when there is nothing to report."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m analysis.report", description=__doc__)
     parser.add_argument("folder", metavar="DIR", help="results folder of one sweep (OUT/<sweep name>)")
     parser.add_argument("--budget-axis", choices=list(AXES), default="flops", help="cost to draw fronts against")
     parser.add_argument("--tolerance", type=float, help="largest utility gap that may win (default: the sweep's own)")
@@ -83,4 +84,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

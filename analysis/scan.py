@@ -1,4 +1,4 @@
-"""One setting against what it changes: `python -m analysis.scan DIR` reads the scan.json of a folder and its sweeps.
+"""One setting against what it changes: `python -P -m analysis.scan DIR` reads the scan.json of a folder and its sweeps.
 
 Writes `points.csv` (one row per value, attack, seed and model), `table.txt` and the figure `scan.png` (and .pdf) beside
 it: the attack's metrics for corrupted model and oracles, and what the methods removed, against the varied setting.
@@ -16,10 +16,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import GOOD, load_sweep
+from analysis.load import load_sweep
 from analysis.stats import Interval, mean_interval
 from analysis.verdict import display
+from sweeps.records import GOOD
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 REFERENCES = ("none", "oracle", "retrain")
 """Corrupted model and oracles: one measurement per scenario."""
@@ -115,7 +117,7 @@ def _cell(found: Interval) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 2 with one message on stderr when there is nothing to show."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.scan", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m analysis.scan", description=__doc__)
     parser.add_argument("folder", metavar="DIR", help="folder of a scan (OUT/<scan name>)", type=Path)
     folder = parser.parse_args(arguments).folder
     if hasattr(sys.stdout, "reconfigure"):
@@ -136,4 +138,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

@@ -10,7 +10,6 @@ import pandas as pd
 from analysis.attack_costs import attack_costs
 from analysis.figures.front import curve
 from analysis.figures.tuning_gap import pairs
-from analysis.load import GOOD
 from analysis.measurements import SINGLE_REFERENCES
 from analysis.metric_table import metric_table
 from analysis.plane import average_table, cell_table
@@ -18,6 +17,7 @@ from analysis.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results import Results
 from analysis.stats import stouffer
 from analysis.verdict import display, percent
+from sweeps.records import GOOD
 
 MOST_LINES = 2000
 """Rows of a table in Markdown."""

@@ -32,10 +32,10 @@ WHAT = {
     "plan": "`--dry-run`",
     "trials": "trials: schedule, search, evaluation, records",
     "resume": "the same command again: what is missing?",
-    "status": "`python -m sweeps status`",
+    "status": "`python -P -m sweeps status`",
     "compact": "compaction to `records.parquet`",
     "report": "analysis: load, tables, figures, page",
-    "export": "`python -m sweeps export`",
+    "export": "`python -P -m sweeps export`",
 }
 
 

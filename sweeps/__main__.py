@@ -1,4 +1,4 @@
-"""`python -m sweeps status|failures|export DIR`: look into a sweep's folder, while it runs or afterwards."""
+"""`python -P -m sweeps status|failures|export DIR`: look into a sweep's folder, while it runs or afterwards."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from sweeps.failures import failure_lines
 from sweeps.files import place, resolved
 from sweeps.replica import Replica
 from sweeps.status import status_lines
+from unlearn_core.output import run as run_command
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m sweeps", description="Look into the folder of a sweep.")
+    p = argparse.ArgumentParser(prog="python -P -m sweeps", description="Look into the folder of a sweep.")
     commands = p.add_subparsers(dest="command", required=True)
     summaries = {
         "status": "what is done, failed, running and left, with the hours so far and expected",
@@ -53,4 +54,4 @@ def _lines(options: argparse.Namespace, replica: Replica) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

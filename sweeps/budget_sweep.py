@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):  # started as a script: this folder is on the path, its parent is what imports need
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if __package__ in (None, ""):  # started as a script, from any folder
+    if not sys.flags.safe_path:
+        del sys.path[0]  # this folder, whose modules are no top-level ones
+    runpy.run_path(str(Path(__file__).resolve().with_name("launch.py")))["own_modules"]()()
 
 from sweeps.cli import main
+from unlearn_core.output import run as run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

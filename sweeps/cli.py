@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from sweeps.listing import print_list
 from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset
 from sweeps.strict_yaml import read_mapping
-from sweeps.tracking_uri import without_secrets
+from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError
 
 DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
@@ -58,9 +57,16 @@ def parser() -> argparse.ArgumentParser:
         "--gpu-fraction", type=fraction, metavar="SHARE",
         help="share of a GPU for each trial (default: what its memory needs, measured at the start)",
     )  # fmt: skip
+    where.add_argument(
+        "--workers", type=count, metavar="N",
+        help="trials at a time on this machine, at most (default: as many as the processors it may use allow)",
+    )  # fmt: skip
     where.add_argument("--inline", action="store_true", help="run in this process, without Ray")
     tracking = p.add_argument_group("tracking")
-    tracking.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: a database file in --out)")
+    tracking.add_argument(
+        "--tracking-uri", metavar="URI",
+        help="MLflow store; logins belong in the environment (default: MLFLOW_TRACKING_URI, else a file in --out)",
+    )  # fmt: skip
     tracking.add_argument(
         "--child-runs", type=int, default=10_000, metavar="N",
         help="trials with an MLflow run of their own; later ones are steps of their study's run (default: 10000)",
@@ -83,6 +89,13 @@ def fraction(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1, but got {text!r}")
     return share
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, but got {text!r}")
+    return int(text)
 
 
 def read_raw(options: argparse.Namespace, preset: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -127,7 +140,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     sweep = read_sweep(options)
     from sweeps.driver import Driver  # torch and pandas are loaded only once the words make sense
 
-    command = without_secrets(shlex.join(["python", "sweeps/budget_sweep.py", *arguments]))
+    command = shown_command(["python", "sweeps/budget_sweep.py", *arguments])
     driver = Driver(sweep, options, command)
     if options.sync_mlflow:
         return driver.sync_tracking()

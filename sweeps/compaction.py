@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 import pyarrow
 
 from sweeps.files import writing
-from sweeps.records import METRIC_PREFIX, RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS, TRUTH_VALUES, WHOLE_NUMBERS, flatten
+from sweeps.records import (
+    DERIVED_COLUMNS,
+    METRIC_PREFIX,
+    RUNG_COLUMNS,
+    TEXTS,
+    TRIAL_COLUMNS,
+    TRUTH_VALUES,
+    WHOLE_NUMBERS,
+    flatten,
+)
 from sweeps.store import Parts, Trial, cell_parts, read_parts
 
 ROWS_AT_ONCE = 10_000
@@ -52,7 +61,7 @@ class Survey:
     def schema(self) -> pyarrow.Schema:
         """Columns of the schema, then metrics in the order in which rows by stage and trial have them."""
         metrics = (name for names in sorted(self.columns, key=self.columns.__getitem__) for name in names)
-        names = dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *metrics])
+        names = dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *DERIVED_COLUMNS, *metrics])
         return pyarrow.schema([(name, column_type(name)) for name in names])
 
 

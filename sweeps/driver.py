@@ -17,14 +17,16 @@ from sweeps.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.executors import Executor, InlineExecutor
 from sweeps.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.interruption import two_stages
+from sweeps.launch import module_command
 from sweeps.leases import EXPIRY, Lease
+from sweeps.machine import slots, usable_cpus
 from sweeps.manifest import check_manifest, write_manifest
 from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
 from sweeps.progress import ProgressDisplay, duration
 from sweeps.replica import Replica
 from sweeps.schedule import Recorded, Schedule
 from sweeps.spec import Sweep
-from sweeps.tracking_uri import default_uri, reachable, without_secrets
+from sweeps.tracking_uri import default_uri, reachable, shown_command
 from sweeps.workbench import Place, Workbench, pick_device
 from sweeps.worker import STOP
 from unlearn_core.checks import InputError
@@ -51,8 +53,13 @@ class Driver:
         asked = "resources.gpus" if options.gpu_fraction is None else "--gpu-fraction"
         self.local = self.address == "local" or options.inline
         runs_here = self.local and not options.dry_run  # a plan may be made on a machine without the hardware
-        if runs_here and cpus > (os.cpu_count() or 1):
-            raise InputError(f"resources.cpus is {cpus:g}, but this machine has {os.cpu_count()}; lower it")
+        if runs_here and cpus > usable_cpus():
+            raise InputError(
+                f"resources.cpus is {cpus:g}, but this machine has {usable_cpus()} that this command may use; "
+                f"lower it: --set resources.cpus={usable_cpus()}"
+            )
+        if options.workers is not None and not self.local:
+            raise InputError("--workers is for this machine alone; on a cluster, resources.cpus says how many fit")
         self.place = Place(
             self.out,
             options.data_root.resolve() if options.data_root else None,
@@ -62,7 +69,7 @@ class Driver:
             self.store,
             gpus,
         )
-        self._tracking_uri: str | None = options.tracking_uri
+        self._tracking_uri: str | None = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
 
     def run(self) -> int:
         """Everything from checks to report. Returns the exit code."""
@@ -111,7 +118,7 @@ class Driver:
         print(f"sweep {self.sweep.name}: {self.home}")
         show_card(work.dataset, sys.stdout)
         cost = estimate(work, left)
-        slots = 1 if self.options.inline else max(1, int((os.cpu_count() or 1) / max(0.01, self.sweep.resources.cpus)))
+        at_once = 1 if self.options.inline else slots(self.sweep.resources.cpus, self.options.workers)
         cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
         for name, trials in cells[:CELLS_SHOWN]:
             print(f"  {name:<40} up to {trials} trials")
@@ -121,8 +128,8 @@ class Driver:
         print(f"trainings   {cost.trainings} from scratch, still to do")
         print(f"trials      up to {cost.trials}, each measured at up to {len(self.sweep.budgets)} budgets")
         print(f"FLOPs       {cost.flops:.2e}, at most")
-        seconds, speed = cost.hours(slots) * 3600, cost.flops_per_second
-        print(f"time here   {duration(seconds)} on {slots} at a time ({speed:.1e} FLOP/s each)")
+        seconds, speed = cost.hours(at_once) * 3600, cost.flops_per_second
+        print(f"time here   {duration(seconds)} on {at_once} at a time ({speed:.1e} FLOP/s each)")
 
     def sync_tracking(self) -> int:
         """Send what the tracking store is missing."""
@@ -178,7 +185,8 @@ class Driver:
 
         print("starting Ray" if self.address == "local" else f"joining Ray at {self.address}", file=sys.stderr)
         whole = self.options.gpu_fraction is not None
-        return RayExecutor(self.address, cpus=self.sweep.resources.cpus, gpus=self.gpus, share_gpus=not whole)
+        cpus, workers = self.sweep.resources.cpus, self.options.workers
+        return RayExecutor(self.address, cpus=cpus, gpus=self.gpus, share_gpus=not whole, workers=workers)
 
     def _work(self, left: Missing) -> Schedule:
         """Run what is left; returns the schedule at its end."""
@@ -243,7 +251,7 @@ class Driver:
 
     def _tracking_command(self) -> list[str]:
         runs = ["--child-runs", str(self.options.child_runs)]
-        return [sys.executable, "-m", "sweeps.tracking", str(self.dir), *runs]
+        return module_command("sweeps.tracking", str(self.dir), *runs)
 
     def _tracking_environment(self) -> dict[str, str]:
         """The URI may hold a password, and everybody on the machine can read command lines."""
@@ -264,7 +272,7 @@ class Driver:
     def _analyse(self) -> int:
         """Tables, verdict and report, by the analysis package in a process of its own."""
         sys.stdout.flush()
-        return subprocess.run([sys.executable, "-m", "analysis.report", str(self.dir)]).returncode
+        return subprocess.run(module_command("analysis.report", str(self.dir))).returncode
 
     def _print_ui_command(self) -> None:
         log = self.dir / "tracking.log"
@@ -275,11 +283,11 @@ class Driver:
             return
         print(f"\nbrowse the trials: {page}")
         if not self.tracking_uri.startswith("http"):
-            mlflow = Path(sys.executable).with_name("mlflow")
-            place = without_secrets(self.tracking_uri)
-            server = f"{mlflow} server --backend-store-uri {place} --host 127.0.0.1 --port 5000"
-            # without its job service the server starts in a third of the time
-            print(f"  after starting  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}")
+            mlflow = str(Path(sys.executable).with_name("mlflow"))
+            options = ["--host", "127.0.0.1", "--port", "5000"]
+            server = shown_command([mlflow, "server", "--backend-store-uri", self.tracking_uri, *options])
+            # without its job service the server starts in a third of the time; it imports nothing from this folder
+            print(f"  after starting  PYTHONSAFEPATH=1 MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}")
 
 
 def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:

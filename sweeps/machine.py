@@ -1,14 +1,57 @@
-"""What a record says about where it was made."""
+"""What this machine offers, and what a record says about where it was made."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 LIBRARIES = ("torch", "numpy", "ray", "optuna", "mlflow", "pandas")
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """Processors that this process may use, at least 1: not those of the machine, but those that it may run on
+    (taskset, batch systems) and no more than its control groups allow (containers). root: where proc and sys are."""
+    return max(1, int(min([len(os.sched_getaffinity(0)), *_quotas(root)])))
+
+
+def slots(cpus: float, workers: int | None) -> int:
+    """Trials that run on this machine at a time if each takes so many processors. workers: at most so many."""
+    room = max(1, int(usable_cpus() / max(0.01, cpus) + 1e-9))
+    return room if workers is None else min(room, workers)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Processors that each control group above this process may use at a time, of both versions; none if unlimited."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, place = line.split(":", 2)
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / kinds
+        own = Path(place.strip("/"))
+        for group in (own, *own.parents):  # inside a container the upper ones are those that can be seen
+            with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+                yield _quota(top / group, unified=not kinds)
+
+
+def _quota(group: Path, *, unified: bool) -> float:
+    """Of one control group. Raises OSError or ValueError if it has no limit."""
+    if unified:
+        amount, period = (group / "cpu.max").read_text().split()
+    else:
+        amount, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+    if float(amount) <= 0:
+        raise ValueError(amount)
+    return float(amount) / float(period)  # "max" is no number
 
 
 @lru_cache(maxsize=1)

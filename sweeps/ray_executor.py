@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -17,6 +18,9 @@ from sweeps.cell import Cell
 from sweeps.executors import ExecutorLostError, Queue
 from sweeps.files import Folder, local_copy
 from sweeps.gpu_share import Memory, measured, share_of
+from sweeps.launch import own_modules
+from sweeps.machine import usable_cpus
+from sweeps.tracking_uri import spare_proxies
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 from unlearn_core.checks import InputError
@@ -43,18 +47,27 @@ class RayExecutor:
     """Runs cells on a local Ray (`address="local"`) or on the cluster at `address`.
 
     cpus, gpus: what a cell gets; with a whole GPU for each, `share_gpus` gives them as large a share of one as their
-    memory needs, which is tried first.
+    memory needs, which is tried first. workers: of a local Ray, at most so many cells at a time.
     """
 
-    def __init__(self, address: str, *, cpus: float, gpus: float, share_gpus: bool = False) -> None:
+    def __init__(
+        self, address: str, *, cpus: float, gpus: float, share_gpus: bool = False, workers: int | None = None
+    ) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        spare_proxies()
         if address == "local":
             protect_local_ray()
         import ray
 
-        local = {"include_dashboard": False, "object_store_memory": 128 * 2**20} if address == "local" else {}
-        environment = {"env_vars": {name: os.environ[name] for name in ENVIRONMENT}}
+        local: dict[str, Any] = {}
+        if address == "local":
+            room, cpus = local_room(cpus, workers)
+            local = {"include_dashboard": False, "object_store_memory": 128 * 2**20, "num_cpus": room}
+        environment = {
+            "env_vars": {name: os.environ[name] for name in ENVIRONMENT},
+            "worker_process_setup_hook": own_modules(last=os.getcwd()),  # the folder that Ray puts first
+        }
         check_address(address)
         try:
             ray.init(
@@ -179,6 +192,17 @@ class RayExecutor:
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+def local_room(cpus: float, workers: int | None) -> tuple[int, float]:
+    """(processors of a local Ray, processors of a cell): those that this process may use, for `workers` cells at most.
+
+    Ray takes whole processors only: a cell that asks for a part of one gets more if too many would fit.
+    """
+    if workers is None:
+        return usable_cpus(), cpus
+    room = min(usable_cpus(), math.ceil(workers * cpus))
+    return room, max(cpus, math.floor(1e4 * room / workers) / 1e4)  # finer than that Ray does not count
 
 
 def protect_local_ray() -> None:

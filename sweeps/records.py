@@ -6,6 +6,7 @@ under "rungs"; `flatten` turns it into rows, one per rung, which is what `record
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 SCHEMA_VERSION = 2  # 2: lines have checksums
@@ -88,6 +89,12 @@ RUNG_COLUMNS: dict[str, str] = {
 """Besides these, a row has one column per metric, named as in `sweeps list`; empty where a metric does not apply.
 Of a bundle also `<part>.<metric>` for each part, with its `<part>.removal` and `<part>.efficacy`."""
 
+DERIVED_COLUMNS: dict[str, str] = {
+    "is_reported": "whether the report's means are over this row: of a confirmation trial at a budget that it was "
+    "chosen for, or of retrain_at_budget in a confirmation scenario, where the attack took and the run did not fail",
+}
+"""Follow from the others: tables have them, the records of trials do not."""
+
 HYPOTHESIS_COLUMNS: dict[str, str] = {
     "attack": "label of the attack",
     "seed": "of the poisons, of what is removed and of the mini-batches",
@@ -119,7 +126,11 @@ HYPOTHESIS_MEASURES: dict[str, str] = {
 
 METRIC_PREFIX = "metrics"
 WHOLE_NUMBERS = ("schema", "discovered", "poisons", "proposal", "seed", "unlearning_seed", "gpu_memory_retries")
-TRUTH_VALUES = ("attack_took",)
+TRUTH_VALUES = ("attack_took", "is_reported")
+GOOD = ("ok", "finished")
+"""Status of a rung whose numbers count; every other status is a failure."""
+BUDGET_DIGITS = 9
+"""Budgets are matched after rounding, since 0.1 may have been computed as 0.30000000000000004 / 3."""
 TEXTS = (
     "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
     "attack_settings", "regularity", "method", "settings", "chosen_for", "primary_metric", "failed_parts", "error",
@@ -156,6 +167,28 @@ def flatten(trial: dict[str, Any]) -> list[dict[str, Any]]:
     """
     shared = {name: trial.get(name) for name in TRIAL_COLUMNS}
     rungs = trial.get("rungs") or [{"status": "failed"}]
+    derived = ({"is_reported": is_reported(trial, rung)} for rung in rungs)
     return [
-        shared | {name: rung.get(name) for name in RUNG_COLUMNS} | dict(rung.get(METRIC_PREFIX) or {}) for rung in rungs
+        shared | {name: rung.get(name) for name in RUNG_COLUMNS} | more | dict(rung.get(METRIC_PREFIX) or {})
+        for rung, more in zip(rungs, derived, strict=True)
     ]
+
+
+def is_reported(trial: dict[str, Any], rung: dict[str, Any]) -> bool:
+    """Whether the report's means are over this rung of the trial."""
+    if rung.get("status") not in GOOD or rung.get("efficacy") is None or trial.get("attack_took") is False:
+        return False
+    if trial.get("stage") == "reference":
+        return trial.get("method") == "retrain_at_budget" and trial.get("held_out") != "validation"
+    if trial.get("stage") != "confirmation" or rung.get("budget") is None:
+        return False
+    return round(rung["budget"], BUDGET_DIGITS) in parse_budgets(trial.get("chosen_for"))
+
+
+def parse_budgets(text: object) -> list[float]:
+    """`chosen_for` as a list, rounded; anything that is no JSON list counts as "not chosen"."""
+    try:
+        budgets = json.loads(str(text))
+    except ValueError:
+        return []
+    return [round(float(budget), BUDGET_DIGITS) for budget in budgets] if isinstance(budgets, list) else []

@@ -1,8 +1,8 @@
-"""One setting varied, all others as in a base sweep: `python -m sweeps.scan --study dimension --cpu --data-root DATA`.
+"""One setting varied, all others as in a base sweep: `python -P -m sweeps.scan --study dimension --data-root DATA`.
 
 Each value is a sweep of its own, so a scan is resumed, tracked and spread over a cluster as sweeps are, and the values
 share the artifact store: what does not depend on the setting is trained once. `OUT/NAME/scan.json` lists them for
-`python -m analysis.scan OUT/NAME`, which draws what the corrupted model, the oracle and the methods have at each value.
+`python -P -m analysis.scan OUT/NAME`, which draws what corrupted model, oracle and methods have at each value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,11 +19,13 @@ from typing import Any, NamedTuple
 
 from sweeps import cli
 from sweeps.artifacts import digest
+from sweeps.launch import module_command
 from sweeps.listing import print_list
 from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset
-from sweeps.tracking_uri import without_secrets
+from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError, one_of
+from unlearn_core.output import run as run_command
 
 BASE = "gaussian-study"
 REFERENCES = ("methods=[]",)  # corrupted model and oracle only
@@ -63,7 +64,7 @@ class Scan(NamedTuple):
 
 def parser() -> argparse.ArgumentParser:
     p = cli.parser()
-    p.prog, p.description = "python -m sweeps.scan", (__doc__ or "").split("\n")[0]
+    p.prog, p.description = "python -P -m sweeps.scan", (__doc__ or "").split("\n")[0]
     vary = p.add_argument_group("what to vary")
     vary.add_argument("--study", help="a ready scan: " + ", ".join(STUDIES))
     vary.add_argument("--cpu", action="store_true", help=f"its base is {BASE}-cpu, for two cores, not {BASE}")
@@ -156,16 +157,16 @@ def run(options: argparse.Namespace, command: str) -> int:
     write_scan(folder, scan, command)
     failed = max([point.run() for point in points])
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", "analysis.scan", str(folder)]).returncode or failed
+    return subprocess.run(module_command("analysis.scan", str(folder))).returncode or failed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0 done, 1 some work failed, 2 bad input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
-    command = without_secrets(shlex.join(["python", "-m", "sweeps.scan", *arguments]))
+    command = shown_command(["python", "-P", "-m", "sweeps.scan", *arguments])
     return cli.answered(lambda: run(options, command))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -2,7 +2,7 @@
 
 The records are the truth and nothing here is needed to have them. `sync` sends what a tracking store is missing; it can
 be repeated, interrupted and repeated again (how: `sweeps.mirror`). During a sweep it runs as a process of its own,
-`python -m sweeps.tracking SWEEP_DIR --follow`, with the URI in MLFLOW_TRACKING_URI.
+`python -P -m sweeps.tracking SWEEP_DIR --follow`, with the URI in MLFLOW_TRACKING_URI.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sweeps.mirror import Mirror, connect, is_running, known_runs, send
 from sweeps.tracking_records import Records
 from sweeps.tracking_uri import artifact_root, default_uri, made_once, page, reachable, without_secrets
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 __all__ = ["CHILD_RUNS", "SyncReport", "TrackingError", "default_uri", "follow", "main", "reachable", "sync"]
 
@@ -136,7 +137,7 @@ def _wait(alive: Callable[[], bool], seconds: float) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.tracking", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -P -m sweeps.tracking", description=__doc__.partition("\n")[0])
     parser.add_argument("sweep_dir", type=Path, metavar="SWEEP_DIR", help="folder with sweep.json and records")
     parser.add_argument(
         "--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI"), metavar="URI",
@@ -159,4 +160,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sweeps.records import METRIC_PREFIX, RUNG_COLUMNS, TRIAL_COLUMNS, flatten
+from sweeps.records import DERIVED_COLUMNS, METRIC_PREFIX, RUNG_COLUMNS, TRIAL_COLUMNS, flatten
 
 Trial = dict[str, Any]
 
@@ -198,7 +198,7 @@ def group_tags(trials: Sequence[Trial]) -> dict[str, str]:
 def table(trials: Iterable[Trial]) -> str:
     """All rows of these trials as CSV, as in `records.parquet`."""
     rows = [row for trial in trials for row in flatten(trial)]
-    known = [*TRIAL_COLUMNS, *RUNG_COLUMNS]
+    known = [*TRIAL_COLUMNS, *RUNG_COLUMNS, *DERIVED_COLUMNS]
     extra = sorted({name for row in rows for name in row}.difference(known))
     text = io.StringIO()
     writer = csv.DictWriter(text, known + extra, lineterminator="\n")

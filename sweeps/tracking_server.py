@@ -1,8 +1,8 @@
 """An MLflow server for a team, with PostgreSQL behind it, everything in one folder, reached from this machine only.
 
-    python -m sweeps.tracking_server start DIR      what is there is used, what is missing is made
-    python -m sweeps.tracking_server status DIR
-    python -m sweeps.tracking_server stop DIR
+    python -P -m sweeps.tracking_server start DIR      what is there is used, what is missing is made
+    python -P -m sweeps.tracking_server status DIR
+    python -P -m sweeps.tracking_server stop DIR
 
 `DIR/postgres` is the database, `DIR/artifacts` what runs have attached, `DIR/password` the database's password,
 `DIR/mlflow.log` what the server says. Which processes are the server is read from their environment, so that no file
@@ -28,6 +28,7 @@ from sweeps.cli import answered
 from sweeps.postgres import Postgres, environment, install
 from sweeps.tracking_uri import reachable
 from unlearn_core.checks import InputError, in_range
+from unlearn_core.output import run as run_command
 
 MARK = "UNLEARNING_TRACKING_SERVER"  # in the environment of the server's processes: its port and folder
 PATIENCE = 180.0  # seconds to start; MLflow takes 10 to 30 of them
@@ -35,6 +36,7 @@ GRACE = 10.0  # seconds to end by itself
 WORKERS = 2
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PYTHONSAFEPATH": "1",  # its own processes do not import what lies in the current folder
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a third of the time to start, half the memory
 }
 
@@ -95,7 +97,7 @@ class TrackingServer:
         artifacts = self.folder / "artifacts"
         artifacts.mkdir(mode=0o700, exist_ok=True)
         options = f"--host 127.0.0.1 --port {port} --workers {WORKERS} --uvicorn-opts=--no-access-log".split()
-        command = [sys.executable, "-m", "mlflow", "server", *options, "--artifacts-destination", str(artifacts)]
+        command = [sys.executable, "-P", "-m", "mlflow", "server", *options, "--artifacts-destination", str(artifacts)]
         own = {MARK: f"{port} {self.folder}", "PGPASSFILE": str(self.password)}
         own["MLFLOW_BACKEND_STORE_URI"] = self.postgres.uri
         with open(self.log, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
@@ -147,7 +149,7 @@ class TrackingServer:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m sweeps.tracking_server", description=__doc__.partition("\n")[0])
+    p = argparse.ArgumentParser(prog="python -P -m sweeps.tracking_server", description=__doc__.partition("\n")[0])
     p.add_argument("action", choices=["start", "status", "stop"])
     p.add_argument("folder", type=Path, metavar="DIR", help="a folder on a local disk, for this server alone")
     p.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
@@ -186,4 +188,4 @@ def _start_or_stop(server: TrackingServer, options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -6,17 +6,19 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 import sqlite3
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 SQLITE = "sqlite:///"
 PATIENCE = 3.0  # seconds
 DATABASES = ("postgresql", "postgres", "mysql", "mssql")
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 LOCAL_SERVER = "http://127.0.0.1:5000"
 
 
@@ -31,11 +33,19 @@ def default_uri(out: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(path, timeout=1)) as database:
             database.execute("PRAGMA journal_mode=WAL")
-    return f"{SQLITE}{path}"
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")  # which SQLAlchemy would read otherwise
+
+
+def spare_proxies() -> None:
+    """Nothing on this machine is asked for through a proxy, by this process and those that it starts."""
+    for name in ("no_proxy", "NO_PROXY"):
+        known = [place for place in os.environ.get(name, "").split(",") if place]
+        os.environ[name] = ",".join(dict.fromkeys([*known, *THIS_MACHINE]))
 
 
 def reachable(tracking_uri: str) -> str | None:
     """None if the store answers, otherwise the reason in one line, after at most `PATIENCE` seconds or so."""
+    spare_proxies()
     found: list[str | None] = []
     probe = threading.Thread(target=lambda: found.append(_problem(tracking_uri)), daemon=True)
     probe.start()  # a thread, because neither a name look-up nor a hanging network folder has a time limit of its own
@@ -50,13 +60,16 @@ def made_once(tracking_uri: str) -> Iterator[None]:
     if path is None:  # servers make theirs before they answer
         yield
         return
-    folder = os.open(path.parent, os.O_RDONLY)
+    folder, misread = os.open(path.parent, os.O_RDONLY), Path(tracking_uri.partition(":///")[2]).parent
+    is_new = not misread.exists()
     try:
         with contextlib.suppress(OSError):  # NFS does not lock folders
             fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
         os.close(folder)
+        with contextlib.suppress(OSError):  # MLflow also makes the folder that it reads without decoding %25 and %3F
+            os.removedirs(misread) if is_new else None
 
 
 def artifact_root(tracking_uri: str) -> str | None:
@@ -67,13 +80,31 @@ def artifact_root(tracking_uri: str) -> str | None:
 
 def page(tracking_uri: str, experiment_id: str) -> str:
     """Address of the experiment's runs; for a database file, where a server started on this machine shows them."""
-    shown = without_secrets(tracking_uri).rstrip("/") if tracking_uri.startswith("http") else LOCAL_SERVER
+    parts = urlsplit(without_secrets(tracking_uri))
+    shown = (
+        f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}" if parts.scheme.startswith("http") else LOCAL_SERVER
+    )
     return f"{shown}/#/experiments/{experiment_id}/runs"
 
 
 def without_secrets(text: str) -> str:
-    """`text` without the user names and passwords of its URLs."""
-    return re.sub(r"://[^/\s]+@", "://", text)
+    """`text` without user names, passwords and queries (`?token=...`) of its URLs and of paths that libraries name."""
+    text = re.sub(r"://[^/\s]+@", "://", text)
+    return re.sub(r"((?:://|\burl: )[^\s?]*)\?[^\s'\")]*", r"\1", text)
+
+
+def shown_command(words: Iterable[str]) -> str:
+    """A command to be kept and printed, ready for a shell, without the secrets of its URLs."""
+    return shlex.join(_word_without_secrets(word) for word in words)
+
+
+def _word_without_secrets(word: str) -> str:
+    """Nothing before the last `@`, nothing behind a `?`; where those stand the wrong way round, nothing at all."""
+    before, mark, rest = word.partition("://")
+    if not mark or before.endswith("sqlite"):  # a database file has no secrets, but perhaps an @ in its folder
+        return word
+    head, *tail = re.split(r"[?#]", rest, maxsplit=1)
+    return f"{before}://..." if tail and "@" in tail[0] else f"{before}://{head.rpartition('@')[2]}"
 
 
 def _problem(tracking_uri: str) -> str | None:
@@ -89,7 +120,7 @@ def _problem(tracking_uri: str) -> str | None:
     if scheme.partition("+")[0] in DATABASES:
         return (
             f"tracking store {scheme}://...: MLflow would keep attached files in a folder of its own choice on this "
-            "machine; write through a server: python -m sweeps.tracking_server"
+            "machine; write through a server: python -P -m sweeps.tracking_server"
         )
     return None  # other services have no quick check
 
@@ -126,5 +157,5 @@ def _sqlite_problem(tracking_uri: str) -> str | None:
 
 def _sqlite_path(tracking_uri: str) -> Path | None:
     scheme, _, rest = tracking_uri.partition(":///")
-    path = rest.partition("?")[0]
+    path = unquote(rest.partition("?")[0])  # as SQLAlchemy does
     return Path(path).resolve() if scheme.startswith("sqlite") and path else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = ("unlearn_core.metrics", "unlearn_core.registry", "unlearn_core.checks", "unlearn_core.types")
+PURE = tuple(f"unlearn_core.{name}" for name in ("metrics", "registry", "checks", "output", "types"))
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
 SCHEMA = ("sweeps.records", "sweeps.record_lines")
 FILES = {

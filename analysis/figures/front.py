@@ -97,25 +97,28 @@ def draw(ax: Axes, shown: FrontCurve, looks: dict[str, style.Look]) -> None:
 
 
 def _sized(shown: FrontCurve, looks: dict[str, style.Look]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`points` and `retrain` with `size`, the marker's area; retrain@b is drawn first, hence largest."""
+    """`points` and `retrain` with `size`, the marker's area; retrain@b is drawn first, hence largest.
+
+    Equal markers of a method at the same point have the same size: rings within rings would look filled.
+    """
     both = pd.concat([shown.retrain, shown.points], keys=["retrain", "points"])
     faint = both["method"].map(lambda method: looks[str(method)].faint).astype(bool)
     cells = [(both["x"] / (SAME[0] * both["x"].max())).round(), (both["efficacy"] / SAME[1]).round()]
-    below = both.groupby([faint, *(cell.rename(None) for cell in cells)]).cumcount()
+    kinds = both["method"].astype(str) + both["eligible"].astype(str)
+    groups = kinds.groupby([faint, *(cell.rename(None) for cell in cells)])
+    below = groups.transform(lambda kind: pd.factorize(kind)[0]).astype(int)
     both = both.assign(size=np.where(faint, 10.0, 30.0 * SHRINK ** below.clip(upper=3)))
     known = both.index.get_level_values(0)
     return both[known == "points"], both[known == "retrain"]
 
 
 def _scatter(ax: Axes, own: pd.DataFrame, look: style.Look, line: str = "") -> None:
-    x, y = own["x"].to_numpy(dtype=float), own["efficacy"].to_numpy(dtype=float)
+    own = own.assign(y=own["efficacy"])
     if line:
-        ax.plot(x, y, line, color=look.colour, lw=1.2, zorder=3)
+        ax.plot(own["x"], own["y"], line, color=look.colour, lw=1.2, zorder=3)
     sure = own[own["on_front"]]  # intervals of all points would hide each other; the ladder shows them one by one
     ax.vlines(sure["x"], sure["efficacy_low"], sure["efficacy_high"], color=look.colour, lw=1, alpha=0.5, zorder=2)
-    fill = np.where(own["eligible"], look.colour, "#ffffff")
-    width, order = (0.7, 3.0) if look.faint else (1.1, 4.0)
-    ax.scatter(x, y, s=own["size"], marker=look.marker, c=fill, edgecolors=look.colour, linewidths=width, zorder=order)
+    style.scatter(ax, own, look, zorder=3.0 if look.faint else 4.0)
 
 
 def _name_faint(ax: Axes, points: pd.DataFrame, looks: dict[str, style.Look]) -> None:

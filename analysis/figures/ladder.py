@@ -42,11 +42,10 @@ def draw(ax: Axes, shown: LadderCurve, looks: dict[str, style.Look]) -> None:
         (shown.retrain, looks[RETRAIN_AT_BUDGET], "--"),
         (shown.own, looks[shown.method], "-"),
     ):
-        x, y = 100 * own["budget"].to_numpy(dtype=float), own["efficacy"].to_numpy(dtype=float)
+        own = own.assign(x=100 * own["budget"], y=own["efficacy"], size=18.0)
         if line == "-":
-            ax.fill_between(x, own["efficacy_low"], own["efficacy_high"], color=look.colour, alpha=0.18, lw=0)
-        ax.plot(x, y, line, color=look.colour, lw=1.3)
-        fill = [look.colour if inside else "#ffffff" for inside in own["eligible"]]
-        ax.scatter(x, y, s=18, marker=look.marker, c=fill, edgecolors=look.colour, linewidths=1, zorder=4)
+            ax.fill_between(own["x"], own["efficacy_low"], own["efficacy_high"], color=look.colour, alpha=0.18, lw=0)
+        ax.plot(own["x"], own["y"], line, color=look.colour, lw=1.3)
+        style.scatter(ax, own, look)
     ax.set_title(shown.method, fontsize=9)
     ax.set_ylim(*style.efficacy_limits(shown.lowest))

@@ -163,16 +163,5 @@ def _legend(looks: dict[str, style.Look], kind: str) -> list[Line2D | Patch]:
         handles.append(Line2D([], [], color=style.GREY, ls=":", label="utility tolerance"))
         handles.append(Line2D([], [], color=style.GREY, marker="o", ls="", ms=8, label="larger = larger budget"))
         handles.append(Line2D([], [], color=style.GREY, marker="o", ls="", alpha=0.3, label="faint = dominated"))
-    else:
-        hollow = Line2D(
-            [],
-            [],
-            color=style.GREY,
-            marker="o",
-            mfc="#ffffff",
-            ls="",
-            ms=5,
-            label="hollow = outside tolerance or seeds lost",
-        )
-        handles.append(hollow)
-    return handles
+    hollow: dict[str, Any] = {"color": style.GREY, "marker": "o", "mfc": style.WHITE, "ls": "", "ms": 5}
+    return [*handles, Line2D([], [], label="hollow = outside tolerance or seeds lost", **hollow)]

@@ -43,7 +43,7 @@ def curve(results: Results, attack: str) -> TradeoffCurve:
 
 
 def draw(ax: Axes, shown: TradeoffCurve, looks: dict[str, style.Look]) -> None:
-    """Draw one panel: filled = on the three-way front, faint = dominated; right of the line = outside tolerance."""
+    """Draw one panel: faint = dominated, hollow = outside the tolerance (right of the line) or seeds lost."""
     draw_band(ax, shown.band)
     ax.axvline(shown.tolerance, color=style.GREY, lw=1, ls=":")
     for method, own in shown.points.groupby("method", sort=False):
@@ -51,9 +51,9 @@ def draw(ax: Axes, shown: TradeoffCurve, looks: dict[str, style.Look]) -> None:
         if not look.faint:
             ax.plot(own["utility_gap"], own["efficacy"], color=look.colour, lw=0.7, alpha=0.4, zorder=2)
         full = own["on_front"] | (own["method"] == RETRAIN_AT_BUDGET)
-        for part, alpha in ((own[full], 0.9), (own[~full], 0.3)):
-            x, y, size = part["utility_gap"], part["efficacy"], part["size"] * (0.3 if look.faint else 1.0)
-            ax.scatter(x, y, s=size, marker=look.marker, color=look.colour, alpha=alpha, linewidths=0, zorder=3)
+        own = own.assign(x=own["utility_gap"], y=own["efficacy"], size=own["size"] * (0.3 if look.faint else 1.0))
+        for part, alpha in ((own[~full], 0.3), (own[full], 0.9)):
+            style.scatter(ax, part, look, alpha=alpha, zorder=3.0)
     ax.set_title(shown.attack)
     ax.set_xlabel("utility gap (oracle accuracy - accuracy)")
     ax.set_ylabel("efficacy")

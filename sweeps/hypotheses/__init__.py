@@ -1,1 +1,1 @@
-"""The reference paper's two hypotheses, tested: `python -m sweeps.hypotheses`."""
+"""The reference paper's two hypotheses, tested: `python -P -m sweeps.hypotheses`."""

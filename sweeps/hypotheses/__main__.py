@@ -1,10 +1,9 @@
-"""The command `python -m sweeps.hypotheses` (no arguments: handwritten digits, no files needed)."""
+"""The command `python -P -m sweeps.hypotheses` (no arguments: handwritten digits, no files needed)."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from sweeps.cli import answered, read_raw
 from sweeps.files import place as folder_or_url
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
+from sweeps.launch import module_command
 from sweeps.overrides import apply
 from sweeps.spec import check_name
 from unlearn_core.checks import InputError
+from unlearn_core.output import run as run_command
 
 if TYPE_CHECKING:
     from sweeps.workbench import Place
@@ -32,7 +33,7 @@ orthogonal to where the model has to go. Running the same command again does onl
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m sweeps.hypotheses",
+        prog="python -P -m sweeps.hypotheses",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--out {options.out} cannot be written: {problem.strerror}; choose another folder") from None
     _measure(spec, options, folder)
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", "analysis.hypotheses", str(folder)]).returncode
+    return subprocess.run(module_command("analysis.hypotheses", str(folder))).returncode
 
 
 def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> None:
@@ -113,9 +114,10 @@ def _side_by_side(spec: Hypotheses, place: Place) -> dict[str, list[dict[str, An
     """The rows of every attack; as many attacks at a time as there are processors. The first error ends those that
     have not begun."""
     from sweeps.hypotheses.bench import attack_rows
+    from sweeps.machine import usable_cpus
 
     rows, start = {}, time.monotonic()
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
+    with ProcessPoolExecutor(usable_cpus(), mp_context=get_context("spawn")) as workers:
         running = {workers.submit(attack_rows, spec.to_dict(), place, label): label for label in spec.attacks}
         try:
             for done in as_completed(running):
@@ -128,4 +130,4 @@ def _side_by_side(spec: Hypotheses, place: Place) -> dict[str, list[dict[str, An
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -177,7 +177,7 @@ def test_a_folder_becomes_a_report(tmp_path, measured, capsys):
 
 def test_missing_results_are_said_to_be(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
-    assert "run python -m sweeps.hypotheses" in capsys.readouterr().err
+    assert "run python -P -m sweeps.hypotheses" in capsys.readouterr().err
     with pytest.raises(InputError, match="holds no test"):
         load(tmp_path)
     with pytest.raises(InputError):

@@ -27,7 +27,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     points = [{"value": value, "sweep": f"sides--{value}"} for value in ("26", "32")]
     for point in points:
         write_sweep(root / point["sweep"])
-    made = {"name": "sides", "key": "rows.side", "axis": "side", "command": "python -m sweeps.scan", "points": points}
+    made = {
+        "name": "sides",
+        "key": "rows.side",
+        "axis": "side",
+        "command": "python sweeps/scan.py",
+        "points": points,
+    }
     (root / "sides").mkdir()
     (root / "sides" / "scan.json").write_text(json.dumps(made))
     return root / "sides"

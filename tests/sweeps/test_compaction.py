@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from sweeps.compaction import compact
-from sweeps.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS, flatten
+from sweeps.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS, TRUTH_VALUES, flatten
 from sweeps.store import CellWriter, Trial
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import compacted, record
@@ -143,7 +143,7 @@ def test_the_table_has_every_column_in_its_type(done: Done, tmp_path: Path) -> N
     found = kinds(frame)
     assert {found[name] for name in TEXTS} == {"O"}
     assert (found["attack_took"], found["seed"], found["schema"]) == ("b", "i", "i")
-    assert {found[name] for name in found if name not in (*TEXTS, "attack_took")} == {"f", "i"}
+    assert {found[name] for name in found if name not in (*TEXTS, *TRUTH_VALUES)} == {"f", "i"}
     assert (found["error"], found["peak_memory_bytes"], found["primary_z"]) == ("O", "f", "f")  # without any value
     assert set(frame["unlearning_seed"]) == {t["unlearning_seed"] for t in done.trials}  # 63 bits, to the last
 

@@ -1,4 +1,4 @@
-"""`python -m sweeps.hypotheses`: settings, what is measured and kept, and bad input."""
+"""`python -P -m sweeps.hypotheses`: settings, what is measured and kept, and bad input."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""`python -m sweeps status|failures|export`: what they say agrees with the records."""
+"""`python -P -m sweeps status|failures|export`: what they say agrees with the records."""
 
 from __future__ import annotations
 

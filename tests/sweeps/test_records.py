@@ -8,6 +8,7 @@ import math
 import pytest
 
 from sweeps.records import (
+    DERIVED_COLUMNS,
     RUNG_COLUMNS,
     SCHEMA_VERSION,
     TEXTS,
@@ -28,7 +29,7 @@ def test_no_promised_column_is_missing_and_no_name_is_used_twice() -> None:
     assert set(PROMISED) <= TRIAL_COLUMNS.keys() | RUNG_COLUMNS.keys()
     assert not TRIAL_COLUMNS.keys() & RUNG_COLUMNS.keys()
     assert not columns().keys() & (TRIAL_COLUMNS.keys() | RUNG_COLUMNS.keys() - {"test_accuracy"})
-    assert {*TEXTS, *WHOLE_NUMBERS, *TRUTH_VALUES} <= TRIAL_COLUMNS.keys() | RUNG_COLUMNS.keys()
+    assert {*TEXTS, *WHOLE_NUMBERS, *TRUTH_VALUES} <= (TRIAL_COLUMNS | RUNG_COLUMNS | DERIVED_COLUMNS).keys()
 
 
 def test_trials_hold_exactly_the_columns_of_the_schema(done: Done) -> None:

@@ -52,7 +52,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def team() -> Iterator[TrackingServer]:
-    """The server of `python -m sweeps.tracking_server`, in a folder that PostgreSQL's user may pass."""
+    """The server of `python -P -m sweeps.tracking_server`, in a folder that PostgreSQL's user may pass."""
     pytest.importorskip("psycopg", reason="no psycopg: the extra postgres is not installed")
     if not any(postgres.VERSIONS.glob("*/bin/initdb")):
         pytest.skip("no PostgreSQL: Debian's package postgresql is not installed, which needs root")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import sqlite3
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,7 +15,11 @@ from typing import Any
 import pytest
 
 from sweeps import tracking_uri
-from sweeps.tracking_uri import default_uri, reachable
+from sweeps.cli import main, parser
+from sweeps.driver import Driver
+from sweeps.mirror import connect
+from sweeps.tracking_uri import artifact_root, default_uri, made_once, reachable, shown_command
+from tests.sweeps.tiny import tiny, write_config
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -82,3 +88,84 @@ def test_addresses_are_shown_without_passwords() -> None:
         tracking_uri.without_secrets("http://me:p@w@host/x@y or http://host/a@b")
         == "http://host/x@y or http://host/a@b"
     )
+
+
+ODD_NAMES = ["a b", "a%20b", "50%", "a#b", "Ergebnisse für Zoë", "what?", "a&b=c", "it's", "a;b", "a:b@c", "$HOME"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_database_is_where_the_folder_is(name: str, tmp_path: Path) -> None:
+    out = tmp_path / name
+    uri = default_uri(out)
+    assert reachable(uri) is None
+    with made_once(uri):
+        client = connect(uri)
+    experiment = client.create_experiment("x", artifact_location=artifact_root(uri))
+    client.log_text(client.create_run(experiment).info.run_id, "text", "file.txt")
+    assert {path.name for path in tmp_path.iterdir()} == {name}, "and nothing is left beside it"
+    (file,) = out.rglob("file.txt")
+    assert file.is_relative_to(out / "mlartifacts")
+    with sqlite3.connect(out / "mlflow.db") as database:
+        assert database.execute("select name from experiments where name = 'x'").fetchall()
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_printed_commands_survive_a_shell(name: str, tmp_path: Path) -> None:
+    words = ["mlflow", "server", "--backend-store-uri", default_uri(tmp_path / name)]
+    assert shlex.split(shown_command(words)) == words
+    echoed = subprocess.run(["bash", "-c", f"printf '%s\\n' {shown_command(words)}"], capture_output=True, text=True)
+    assert echoed.stdout.splitlines() == words
+
+
+SECRET = "s3cr3t"
+LOGINS = [
+    f"http://me:{SECRET}@host:5000/a",
+    f"https://{SECRET}@host/a",
+    f"https://host/a?password={SECRET}",
+    f"https://host/a?user=me&token={SECRET}&x=1",
+    f"https://host/a?api_key={SECRET} b",
+    f"https://host/a?password=x@{SECRET}",
+    f"https://host/a#access_token={SECRET}",
+    f"http://me:p?{SECRET}@host/a",
+    f"http://me:p/{SECRET}@host/a",
+    f"http://me:a'b {SECRET}@host/a",
+    f"postgresql://host/db?user=me&password={SECRET}",
+    f"mysql+pymysql://me:{SECRET}@host/db",
+]
+
+
+@pytest.mark.parametrize("uri", LOGINS)
+@pytest.mark.parametrize("form", ["--tracking-uri {}", "--tracking-uri={}"])
+def test_commands_are_kept_without_secrets(uri: str, form: str) -> None:
+    words = form.partition(" ")[0].format(uri), *([uri] if " " in form else [])
+    assert SECRET not in shown_command(["python", "x.py", *words])
+    assert "--out '/a b?c=d'" in shown_command([*words, "--out", "/a b?c=d"]), "other words stay"
+
+
+def test_no_file_of_a_sweep_has_the_secrets_of_its_tracking_uri(tmp_path: Path) -> None:
+    config, out = write_config(tmp_path), tmp_path / "out"
+    uri = f"http://me:{SECRET}@127.0.0.1:9/x?password={SECRET}&token={SECRET}"
+    assert main(["--config", str(config), "--out", str(out), "--inline", "--tracking-uri", uri]) == 0
+    files = [path for path in (out / "tiny").rglob("*") if path.is_file()]
+    assert out / "tiny" / "report" / "index.html" in files
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def test_messages_name_no_query() -> None:
+    told = f"Max retries exceeded with url: /api?password={SECRET} (Caused by http://host/?token={SECRET})"
+    assert tracking_uri.without_secrets(told) == "Max retries exceeded with url: /api (Caused by http://host/)"
+    assert tracking_uri.page(f"https://host/a/?token={SECRET}", "7") == "https://host/a/#/experiments/7/runs"
+
+
+def test_the_tracking_uri_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = default_uri(tmp_path / "elsewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", wanted)
+    driver = driver_of(tmp_path)
+    assert driver.tracking_uri == wanted
+    assert driver_of(tmp_path, "--tracking-uri", "http://host").tracking_uri == "http://host"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert driver_of(tmp_path).tracking_uri == default_uri(tmp_path / "out")
+
+
+def driver_of(folder: Path, *words: str) -> Driver:
+    return Driver(tiny(), parser().parse_args(["--out", str(folder / "out"), "--inline", *words]), "")
