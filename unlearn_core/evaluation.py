@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlearn_core.checks import InputError
 from unlearn_core.input_gradients import input_gradients, noise_alignment
 from unlearn_core.metrics import compute_all
 from unlearn_core.relearning import Relearning
@@ -135,7 +136,17 @@ def parameters_of(model: nn.Module) -> Weights:
 
 @torch.no_grad()
 def distances(model: nn.Module, weights: Weights) -> Tensor:
-    """[L1, L2] distance of the model's parameters from `weights`, float64."""
+    """[L1, L2] distance of the model's parameters from `weights`, by name, float64.
+
+    Raises InputError if the names are not the same: a model that is measured has the parameters it was given with.
+    """
+    odd = sorted({name for name, _ in model.named_parameters()} ^ weights.keys())
+    if odd:
+        shown = ", ".join(odd[:3]) + (", ..." if len(odd) > 3 else "")
+        raise InputError(
+            f"{len(odd)} parameters are not both in the model and in its reference ({shown}); a method must leave the "
+            "names of parameters as they are"
+        )
     differences = [(p - weights[name]).double().flatten() for name, p in model.named_parameters()]
     flat = torch.cat(differences)
     return torch.stack([flat.abs().sum(), flat.square().sum().sqrt()])

@@ -164,8 +164,8 @@ def _check_calls(model: nn.Module, calls: list[Call], owners: list[str], rows: i
     mixed = any(len(call.input) != rows or len(call.output) != rows for call in calls)
     if tied or overwritten or mixed or sorted(call.name for call in calls) != owners:
         raise NotImplementedError(
-            "layers give per-sample gradients only where each is called exactly once, with a row for each sample, shares "
-            "no parameter with another, and has its output not changed in place"
+            "layers tell samples apart if each is called exactly once, with a row for each sample, shares "
+            "no parameter, and has its output not changed in place"
         )
 
 

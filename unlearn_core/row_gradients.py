@@ -1,4 +1,4 @@
-"""Sums over per-sample gradients for any model, and the choice of the fastest way to get them that gives the right sums.
+"""Sums over per-sample gradients for any model, and the choice of the fastest way that gives the right sums.
 
 All ways run in evaluation mode, and all cost the forward and backward pass of the rows as one batch: what one of them
 does besides is the same arithmetic in another shape, of which the counter takes grouped convolutions for many times
@@ -122,7 +122,8 @@ def _check_rows_apart(model: nn.Module, rows: Tensor) -> None:
         together, single = model(rows), torch.cat([model(row) for row in rows.split(1)])
     if not agree({"": together}, {"": single}, torch.abs):
         raise NotImplementedError(
-            "per-sample gradients need a model whose rows do not mix in evaluation mode; give BatchNorm running statistics"
+            "per-sample gradients need a model whose rows do not mix in evaluation mode, which they do where "
+            "BatchNorm has no running statistics"
         )
 
 

@@ -1,8 +1,8 @@
 """What of a model may change: parameters that require gradients, and the modules that hold any.
 
-A parameter whose `requires_grad` is false was frozen by whoever built the model. It gets no gradient, step, decay, noise
-or reset, and a module whose parameters are all frozen stays in evaluation mode, so that its running statistics and
-dropout stay as they are, too.
+A parameter whose `requires_grad` is false was frozen by whoever built the model. It gets no gradient, step, decay,
+noise or reset, and a module whose parameters are all frozen stays in evaluation mode, so that its running statistics
+stay as they are, too.
 """
 
 from __future__ import annotations

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core import checks
+from unlearn_core.blocks import blocks
 from unlearn_core.fisher import Loss, Sums, rows_within, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.training import split_rows
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.random_labels import sample
@@ -56,11 +58,10 @@ class FisherForgetting:
     def updates(self, task: Task) -> Iterator[Update]:
         fisher = yield from self._fisher(task)
         yield Update("noise", 0)
-        head = {id(p) for p in list(task.model.children())[-1].parameters()}
-        random = task.rng("noise")
+        head, random = blocks(task.model, task.retain.inputs[:1])[-1].parameters, task.rng("noise")
         with torch.no_grad():
-            for name, parameter in task.model.named_parameters():
-                spread = self.variance(fisher[name], boosted=id(parameter) in head or parameter.dim() == 1).sqrt()
+            for name, parameter in trainable(task.model).items():
+                spread = self.variance(fisher[name], boosted=name in head or parameter.dim() == 1).sqrt()
                 noise = torch.randn(parameter.shape, generator=random, device=parameter.device, dtype=parameter.dtype)
                 parameter.add_(spread * noise)
 

@@ -13,6 +13,7 @@ from unlearn_core import checks
 from unlearn_core.fisher import Sums, rows_within, squared_batch_gradient, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.training import split_rows
 from unlearn_core.types import Examples, Task, Update
 
@@ -100,7 +101,7 @@ class SSD:
 @torch.no_grad()
 def dampen(model: nn.Module, forget: Sums, data: Sums, *, alpha: float, dampening: float) -> None:
     """θ ← θ min(dampening · data / forget, 1) where forget > alpha · data; in place."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in trainable(model).items():
         selected = forget[name] > alpha * data[name]
         factor = (dampening * data[name] / forget[name]).clamp(max=1.0)
         parameter.mul_(torch.where(selected, factor, 1.0))
