@@ -116,7 +116,8 @@ def _parts(model: nn.Module, uses: list[str]) -> list[str]:
     while True:
         size = {part: sum(n for name, n in sizes.items() if part_of(name, [part])) for part in parts}
         largest = max(parts, key=lambda part: size[part])
-        inner = [] if largest in sizes else parts_of(model, largest)
+        layer = largest in sizes or next(model.get_submodule(largest).children(), None) is None
+        inner = [] if layer else parts_of(model, largest)
         if 2 * size[largest] <= sum(sizes.values()) or not inner or not _one_after_the_other(inner, uses):
             return parts
         place = parts.index(largest)
