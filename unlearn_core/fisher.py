@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_leaves
 
 from unlearn_core.row_gradients import FLOATS, Of, Sums, Total, Way, alone, batched, first_that_agrees
 from unlearn_core.trainable import gradients, trainable
@@ -29,7 +27,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Rule = Callable[[nn.Module, Tensor, Tensor], Sums]
 """From a layer, its input and its output gradient to a sum over per-sample gradients, by name of its own parameters."""
 
-KEPT_FLOATS = 1 << 28  # numbers (1 GiB) that the layers' outputs of one pass, and their gradients, may take up
 CACHED = 1 << 18  # as many of them as caches of a CPU core hold
 
 
@@ -118,28 +115,6 @@ def _add_layer(sums: Sums, call: Call, g: Tensor, rule: Rule) -> None:
         for parameter, value in rule(call.module, a, part).items():
             name = f"{call.name}.{parameter}" if call.name else parameter
             sums[name] = sums[name] + value if name in sums else value
-
-
-def rows_within(model: nn.Module, inputs: Tensor, most: int, limit: int = KEPT_FLOATS) -> int:
-    """How many rows of `inputs` (n, *shape) one pass may take: at most `most`, and fewer where what the layers put out
-    and its gradient would hold more than `limit` numbers; at least one.
-
-    A row is passed through the model for that, outside of any count of FLOPs.
-    """
-    sizes: list[int] = []
-
-    def measure(_: nn.Module, __: object, output: object) -> None:
-        sizes.extend(leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-
-    layers = [layer for layer in model.modules() if next(layer.children(), None) is None]
-    handles = [layer.register_forward_hook(measure) for layer in layers]
-    try:
-        with _disable_current_modes(), torch.no_grad(), evaluating(model):
-            model(inputs[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return max(1, min(most, limit // max(1, 2 * sum(sizes))))
 
 
 def rows_at_once(module: nn.Module, a: Tensor, g: Tensor) -> int:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 from unlearn_core.trainable import trainable
 from unlearn_core.training import evaluating
@@ -25,6 +26,7 @@ Of = Callable[[Tensor], Tensor]
 Way = Callable[[nn.Module, Tensor, Total], Sums]
 """From a model, rows (n, *shape) and totals to Σ_n Σ_k of(gradient of total k in row n), by parameter name."""
 
+KEPT_FLOATS = 1 << 28  # numbers (1 GiB) that the layers' outputs of one pass, and their gradients, may take up
 FLOATS = 1 << 26  # numbers (256 MiB) that the per-sample gradients of one layer, or all, may take up at a time
 TRIED = 4  # rows on which ways are compared
 NEAR = 1e-2  # of the largest value of a tensor, that rounding may account for
@@ -135,3 +137,25 @@ def agree(found: Sums, expected: Sums, of: Of) -> bool:
         torch.allclose(found[k], v, rtol=0, atol=NEAR * float(v.abs().max().nan_to_num()) + least, equal_nan=True)
         for k, v in expected.items()
     )
+
+
+def rows_within(model: nn.Module, inputs: Tensor, most: int, limit: int = KEPT_FLOATS) -> int:
+    """How many rows of `inputs` (n, *shape) one pass may take: at most `most`, and fewer where what the layers put out
+    and its gradient would hold more than `limit` numbers; at least one.
+
+    A row is passed through the model for that, outside of any count of FLOPs.
+    """
+    sizes: list[int] = []
+
+    def measure(_: nn.Module, __: object, output: object) -> None:
+        sizes.extend(leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+
+    layers = [layer for layer in model.modules() if next(layer.children(), None) is None]
+    handles = [layer.register_forward_hook(measure) for layer in layers]
+    try:
+        with _disable_current_modes(), torch.no_grad(), evaluating(model):
+            model(inputs[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(1, min(most, limit // max(1, 2 * sum(sizes))))

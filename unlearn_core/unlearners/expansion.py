@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core.checks import InputError
-from unlearn_core.forward_trace import traced, used_as_layers
+from unlearn_core.forward_trace import traced
 from unlearn_core.seeding import global_seed
 
 Layer = nn.Linear | nn.Conv2d
@@ -59,7 +59,7 @@ def writer(layer: Layer, units: int) -> Layer:
 
 class Expansion(nn.Module):
     """Side branches of all linear and convolution layers of `model` but the last one that it calls, with random weights
-    from `seed`. A layer whose weight goes to another function, or that works on something else than a row for each
+    from `seed`. A layer whose weight is handed to another function, or that works on something else than a row for each
     sample, has none: a branch could not act there.
 
     inputs: (n, *shape) rows that the model can read, of which few are looked at. share: units of a branch, in outputs
@@ -72,7 +72,7 @@ class Expansion(nn.Module):
         super().__init__()
         layers = widened_layers(model, inputs)
         if not layers:
-            raise InputError("the model has no hidden layer to widen: no linear or convolution layer but the last")
+            raise InputError("rem: the model has no hidden layer to widen: no linear or convolution layer but the last")
         outputs = [layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels for layer in layers]
         self.widths = [max(1, round(share * count)) for count in outputs]
         self.units = sum(self.widths)
@@ -105,9 +105,9 @@ class Expansion(nn.Module):
 def widened_layers(model: nn.Module, inputs: Tensor) -> list[Layer]:
     """The layers that can have a branch, in the order of registration; not the one that is called last."""
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
-    last = [step.module for step in traced(model, inputs[:1]) if step.module in layers][-1:]
-    apart = set(used_as_layers(model, layers, inputs[:1])) & _with_a_row_each(model, layers, inputs)
-    return [layer for name, layer in layers.items() if name in apart and name not in last]
+    called = [step.module for step in traced(model, inputs[:1]) if step.parameter is None and step.module in layers]
+    able = _with_a_row_each(model, layers, inputs).intersection(called) - set(called[-1:])
+    return [layer for name, layer in layers.items() if name in able]
 
 
 def _with_a_row_each(model: nn.Module, layers: Mapping[str, nn.Module], inputs: Tensor) -> set[str]:

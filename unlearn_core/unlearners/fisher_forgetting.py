@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from unlearn_core import checks
 from unlearn_core.blocks import blocks
-from unlearn_core.fisher import Loss, Sums, rows_within, squared_gradient_sums
+from unlearn_core.fisher import Loss, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
+from unlearn_core.row_gradients import Sums, rows_within
 from unlearn_core.space import Choice, Float, Range
 from unlearn_core.trainable import trainable
 from unlearn_core.training import split_rows
@@ -45,7 +46,7 @@ class FisherForgetting:
     cap: float | None = 1e3  # largest 1 / (F + ε)
     row_mean: bool = False  # one variance per output unit and position: the mean over the inputs of a weight
     boost: float = 1.0  # factor on the variance of the head and of all biases, scales and shifts
-    chunk: int = 128  # rows per update, fewer where memory is short (fisher.rows_within)
+    chunk: int = 128  # rows per update, fewer where memory is short (row_gradients.rows_within)
 
     def __post_init__(self) -> None:
         checks.not_negative(alpha=self.alpha)

@@ -49,7 +49,7 @@ class Potion:
     growth: float = 1.1  # of s from try to try
     retain_share: float = 1.0  # share of the retain rows used to estimate F_D; < 1 fits small budgets
     batch: int = 1  # rows whose mean gradient is taken
-    chunk: int = 128  # rows per update, fewer where memory is short (fisher.rows_within)
+    chunk: int = 128  # rows per update, fewer where memory is short (row_gradients.rows_within)
 
     def __post_init__(self) -> None:
         checks.in_range("rho", self.rho, 0, 1)
