@@ -134,7 +134,7 @@ class Odd(nn.Module):
     def forward(self, x):
         if self.kind == "in place":
             return self.second(self.first(x).relu_())
-        return self.first(self.first(x)) if self.kind == "repeated" else self.second(self.first(x))
+        return self.second(self.first(self.first(x) if self.kind == "repeated" else x))
 
 
 @pytest.mark.parametrize("kind", ["tied", "repeated", "in place"])
