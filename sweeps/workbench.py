@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from sweeps.artifacts import Artifact, ArtifactStore, digest
 from sweeps.feasible import check_rates, check_scenario, telling
 from sweeps.files import Folder
+from sweeps.method_check import check_methods
 from sweeps.recent import GIB, Recent
 from sweeps.settings import as_dict, plain
 from sweeps.spec import Sweep
@@ -30,7 +30,6 @@ from unlearn_core.scenario import (
     Scenario,
     Split,
     Trained,
-    begin,
     build_evaluator,
     check_classes,
     clean_rows,
@@ -38,7 +37,7 @@ from unlearn_core.scenario import (
     split_poisoned,
 )
 from unlearn_core.seeding import Streams
-from unlearn_core.types import Dataset, Examples, Poisoned, Task
+from unlearn_core.types import Dataset, Examples, Poisoned
 
 KEPT, KEPT_BYTES = 4, 2 * GIB  # scenarios whose tensors stay in memory
 
@@ -106,14 +105,8 @@ class Workbench:
         return self.sweep.group(attack, self.dataset.digest)
 
     def check_methods(self, scenario: Scenario) -> None:
-        """Whether every method takes the model; each is only asked for its first update. Raises InputError."""
-        model, (forget, retain) = scenario.fresh_model("check"), first_rows(self.dataset.train, 4)
-        for method in self.sweep.methods.values():
-            task = Task(copy.deepcopy(model), retain, forget, self.sweep.recipe, scenario.streams("check"), lambda: 0.0)
-            try:
-                next(begin(method.build({}), task), None)
-            except (InputError, NotImplementedError) as problem:
-                raise InputError(f"methods.{method.name} cannot be used here: {problem}") from None
+        """Whether every method takes the model: each runs on a few rows. Raises InputError."""
+        check_methods({m.name: m.build({}) for m in self.sweep.methods.values()}, self.sweep.model[0], scenario)
 
     def check(self, attack: str, seed: int) -> None:
         """Whether the scenario can be built at all; cheap, and trains nothing. Raises InputError."""

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from unlearn_core.trainable import gradients, thaw_if_whole, trainable
 from unlearn_core.types import Update
 
 PRICE_TOLERANCE = 0.01  # of a price, by which updates of the same kind may differ
@@ -183,11 +184,11 @@ def is_finite(model: nn.Module) -> bool:
 
 
 def sample_pass_flops(model: nn.Module, inputs: torch.Tensor) -> float:
-    """FLOPs of one forward and backward pass of one sample through the full model.
+    """FLOPs of one forward and backward pass of one sample through the full model, as training it takes.
 
     inputs: (n, *shape) any batch; the result is the batch's FLOPs divided by n.
     """
-    model = copy.deepcopy(model).requires_grad_(True).eval()
+    model = thaw_if_whole(copy.deepcopy(model)).eval()
     with flop_counter() as counter, torch.enable_grad():
-        torch.autograd.grad(model(inputs).sum(), list(model.parameters()))
+        gradients(model(inputs).sum(), trainable(model))
     return float(counter.get_total_flops()) / len(inputs)

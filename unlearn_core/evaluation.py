@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlearn_core.checks import InputError
 from unlearn_core.input_gradients import input_gradients, noise_alignment
 from unlearn_core.metrics import compute_all
 from unlearn_core.relearning import Relearning
@@ -136,11 +137,22 @@ def parameters_of(model: nn.Module) -> Weights:
 
 @torch.no_grad()
 def distances(model: nn.Module, weights: Weights) -> Tensor:
-    """[L1, L2] distance of the model's parameters from `weights`, float64; of few parameters at a time where they are
-    large."""
+    """[L1, L2] distance of the model's parameters from `weights`, by name, float64; of few parameters at a time where
+    they are large.
+
+    Raises InputError if the names are not the same: a model that is measured has the parameters it was given with.
+    """
+    parameters = dict(model.named_parameters())
+    odd = sorted(parameters.keys() ^ weights.keys())
+    if odd:
+        shown = ", ".join(odd[:3]) + (", ..." if len(odd) > 3 else "")
+        raise InputError(
+            f"{len(odd)} parameters are not both in the model and in its reference ({shown}); a method must leave the "
+            "names of parameters as they are"
+        )
     sums = []
-    for names in _groups({name: parameter.numel() for name, parameter in model.named_parameters()}):
-        flat = torch.cat([(model.get_parameter(n) - weights[n]).double().flatten() for n in names])
+    for names in _groups({name: parameter.numel() for name, parameter in parameters.items()}):
+        flat = torch.cat([(parameters[name] - weights[name]).double().flatten() for name in names])
         sums.append(torch.stack([flat.abs().sum(), flat.square().sum()]))
     total, squares = torch.stack(sums).sum(0)
     return torch.stack([total, squares.sqrt()])

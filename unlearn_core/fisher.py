@@ -2,32 +2,31 @@
 
 One forward and one backward pass give every layer's input a and output gradient g; a sample's parameter gradient is
 then a function of its own rows of a and g alone, because the model runs in evaluation mode. Linear layers on flat
-inputs need no per-sample gradient at all: Σ_n (g_n a_nᵀ)² = (g²)ᵀ(a²).
+inputs need no per-sample gradient at all: Σ_n (g_n a_nᵀ)² = (g²)ᵀ(a²). Whether a model's layers can be taken apart like
+that is found out by comparison with single rows; for one whose layers cannot there are `unlearn_core.row_gradients`.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._python_dispatch import _disable_current_modes
 
+from unlearn_core.row_gradients import FLOATS, Of, Sums, Total, Way, alone, batched, first_that_agrees
+from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating
 
-Sums = dict[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Rule = Callable[[nn.Module, Tensor, Tensor], Sums]
 """From a layer, its input and its output gradient to a sum over per-sample gradients, by name of its own parameters."""
 
-KEPT_FLOATS = 1 << 28  # numbers (1 GiB) that the layers' outputs of one pass, and their gradients, may take up
-FLOATS = 1 << 26  # numbers (256 MiB) that the per-sample gradients of one layer may take up at a time
 CACHED = 1 << 18  # as many of them as caches of a CPU core hold
 
 
@@ -46,27 +45,52 @@ def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
+class Kind(NamedTuple):
+    """What is summed: a function of each number in the per-sample gradients, and how layers come to that sum."""
+
+    of: Of
+    rule: Rule
+
+
+WAYS: WeakKeyDictionary[nn.Module, dict[Kind, Way]] = WeakKeyDictionary()  # found out once for each model
+
+
 def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss = summed_cross_entropy) -> Sums:
-    """Σ_n (∂ℓ_n/∂θ_i)² for every parameter, by name; the model is in evaluation mode meanwhile.
+    """Σ_n (∂ℓ_n/∂θ_i)² for every parameter that is not frozen, by name; the model is in evaluation mode meanwhile.
 
     inputs: (n, *shape); targets: (n,). loss: a sum over rows of per-row losses; or (k,) such sums, whose squares are
     added up: one forward and k backward passes.
     """
-    return per_sample_sums(model, inputs, lambda logits: loss(logits, targets), squared_sums)
+    return per_sample_sums(model, inputs, lambda logits: loss(logits, targets), Kind(torch.square, squared_sums))
 
 
-def per_sample_sums(model: nn.Module, inputs: Tensor, total: Callable[[Tensor], Tensor], rule: Rule) -> Sums:
-    """What `rule` adds up of each layer's per-sample gradients, by parameter name; in evaluation mode meanwhile.
+def per_sample_sums(model: nn.Module, inputs: Tensor, total: Total, kind: Kind) -> Sums:
+    """Sums over per-sample gradients, by name of the parameters that are not frozen; in evaluation mode meanwhile.
 
     inputs: (n, *shape). total: from logits to a sum over rows of per-row numbers, or to (k,) such sums: one forward and
-    k backward passes. Raises: NotImplementedError for a model whose per-sample gradients one pass does not tell apart.
+    k backward passes. Layer by layer where that gives what single rows give, which is tried on the first rows that come
+    of a model; else by torch.func, else row by row, at the same charge. Raises: NotImplementedError if rows mix.
     """
-    calls: list[Call] = []
+    known = WAYS.setdefault(model, {})
+    if kind not in known:
+        ways = partial(by_layers, rule=kind.rule), batched(kind.of), alone(kind.of)
+        known[kind] = first_that_agrees(ways, model, inputs, kind.of)
+    return known[kind](model, inputs, total)
+
+
+def by_layers(model: nn.Module, inputs: Tensor, total: Total, *, rule: Rule) -> Sums:
+    """The sums from what goes in and comes out of each layer.
+
+    Raises: NotImplementedError for a model whose per-sample gradients one pass does not tell apart.
+    """
+    calls, wanted = list[Call](), trainable(model)
 
     def remember(name: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         calls.append(Call(name, module, args[0].detach(), output, output._version))
 
-    owners = [(name, m) for name, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None]
+    owners = [
+        (name, m) for name, m in model.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))
+    ]
     handles = [module.register_forward_hook(partial(remember, name)) for name, module in owners]
     try:
         with evaluating(model), torch.enable_grad():
@@ -74,14 +98,14 @@ def per_sample_sums(model: nn.Module, inputs: Tensor, total: Callable[[Tensor], 
     finally:
         for handle in handles:
             handle.remove()
-    _check_calls(model, calls, sorted(name for name, _ in owners))
+    _check_calls(model, calls, sorted(name for name, _ in owners), len(inputs))
     outputs, sums = [call.output for call in calls], Sums()
     with evaluating(model), torch.no_grad():
         for left, one in zip(reversed(range(len(totals))), totals, strict=True):
-            gradients = torch.autograd.grad(one, outputs, retain_graph=left > 0)
-            for call, g in zip(calls, gradients, strict=True):
+            inward = torch.autograd.grad(one, outputs, retain_graph=left > 0)
+            for call, g in zip(calls, inward, strict=True):
                 _add_layer(sums, call, g, rule)
-    return sums
+    return {name: value for name, value in sums.items() if name in wanted}
 
 
 def _add_layer(sums: Sums, call: Call, g: Tensor, rule: Rule) -> None:
@@ -91,22 +115,6 @@ def _add_layer(sums: Sums, call: Call, g: Tensor, rule: Rule) -> None:
         for parameter, value in rule(call.module, a, part).items():
             name = f"{call.name}.{parameter}" if call.name else parameter
             sums[name] = sums[name] + value if name in sums else value
-
-
-def rows_within(model: nn.Module, inputs: Tensor, most: int, limit: int = KEPT_FLOATS) -> int:
-    """How many rows of `inputs` (n, *shape) one pass may take: at most `most`, and fewer where what the layers put out
-    and its gradient would hold more than `limit` numbers; at least one.
-
-    Only shapes are computed, on a copy without storage; that is outside of any count of FLOPs.
-    """
-    sizes: list[int] = []
-    with _disable_current_modes(), torch.no_grad():
-        shadow = copy.deepcopy(model).to("meta").eval()
-        for layer in shadow.modules():
-            if next(layer.children(), None) is None:
-                layer.register_forward_hook(lambda _, __, output: sizes.append(output.numel()))
-        shadow(inputs[:1].to("meta"))
-    return max(1, min(most, limit // max(1, 2 * sum(sizes))))
 
 
 def rows_at_once(module: nn.Module, a: Tensor, g: Tensor) -> int:
@@ -124,14 +132,15 @@ def row_size(module: nn.Module, g: Tensor) -> int:
     return size
 
 
-def _check_calls(model: nn.Module, calls: list[Call], owners: list[str]) -> None:
-    """A sample's gradient comes from one call only where no other call shares the parameter."""
+def _check_calls(model: nn.Module, calls: list[Call], owners: list[str], rows: int) -> None:
+    """A sample's gradient comes from its own row of one call only where no other row and call shares the parameter."""
     tied = len(list(model.parameters())) < len(list(model.named_parameters(remove_duplicate=False)))
     overwritten = any(call.output._version != call.version for call in calls)
-    if tied or overwritten or sorted(call.name for call in calls) != owners:
+    mixed = any(len(call.input) != rows or len(call.output) != rows for call in calls)
+    if tied or overwritten or mixed or sorted(call.name for call in calls) != owners:
         raise NotImplementedError(
-            "per-sample gradients need a model that calls each of its layers exactly once, shares no parameter between "
-            "layers, and changes no layer's output in place"
+            "layers tell samples apart if each is called exactly once, with a row for each sample, shares "
+            "no parameter, and has its output not changed in place"
         )
 
 
@@ -221,8 +230,7 @@ def _own_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
 def squared_batch_gradient(model: nn.Module, inputs: Tensor, targets: Tensor) -> Sums:
     """Square of the batch-mean gradient: what some published code calls Fisher. Differs from the mean of squared
     per-sample gradients by a factor of about 1/n plus the squared mean."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
     with evaluating(model), torch.enable_grad():
         loss = functional.cross_entropy(model(inputs).float(), targets)
-    gradients = torch.autograd.grad(loss, parameters)
-    return {name: g.square() for name, g in zip(names, gradients, strict=True)}
+        found = gradients(loss, trainable(model))
+    return {name: g.square() for name, g in found.items()}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from unlearn_core import checks
 from unlearn_core.budget import Meter, run_to_end
 from unlearn_core.checks import InputError
+from unlearn_core.forward_trace import head_of
 from unlearn_core.models.building import build_model, chain
 from unlearn_core.seeding import Streams, derive
 from unlearn_core.training import Recipe, predict, train_updates
@@ -72,16 +73,19 @@ def train_body(settings: Any, recipe: Recipe, apart: Examples, dataset: Dataset,
     updates = train_updates(model.to(device), apart, recipe, Streams(derive(seed, "train"), device))
     if run_to_end(updates, model, Meter(device, recipe.bf16)).status == "diverged":
         raise InputError(f"the extractor's training diverged: recipe lr {recipe.lr!r} is too large; lower it")
-    return without_head(model)
+    return without_head(model, apart.inputs)
 
 
-def without_head(model: nn.Module) -> nn.Module:
-    """A copy whose last linear layer is the identity, so that it gives the features which that layer reads."""
-    body = copy.deepcopy(model).requires_grad_(False)
-    linear = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise InputError(f"{type(model).__name__} has no linear layer that reads features; choose another model")
-    body.set_submodule(linear[-1], nn.Identity())
+def without_head(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """A copy whose last layer is the identity, so that it gives the features which that layer reads.
+
+    inputs: (n, *shape) rows that the model can read, of which one is. Raises InputError for a model whose output is not
+    that of a linear layer.
+    """
+    name, body = head_of(model, inputs[:1]), copy.deepcopy(model).requires_grad_(False)
+    if not name:  # the model is that layer
+        return nn.Identity()
+    body.set_submodule(name, nn.Identity())
     return body.eval()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core.seeding import Streams
+from unlearn_core.trainable import thaw_if_whole
 from unlearn_core.training import Recipe, batches, build_optimizer, descend, predict, rows_of, steps_per_epoch
 from unlearn_core.types import Examples, Update
 
@@ -53,7 +54,7 @@ class Relearning:
         """`relearn_losses` and `relearn_at`, both (k,) float64: the loss before and at each check, and the passes made
         by then. Ends with the first loss that reaches the target. A loss that is not finite (the step size was too
         large for this model) counts as the largest number there is. The model itself is left as it is."""
-        net = copy.deepcopy(model).requires_grad_(True).eval()
+        net = thaw_if_whole(copy.deepcopy(model)).eval()
         losses, made = [forget_loss(net, self.forget)], [0.0]
         for passes in self._checks(net) if losses[0] > self.target else ():
             losses.append(forget_loss(net, self.forget))

@@ -18,6 +18,7 @@ from unlearn_core.metrics.relearn import TOLERANCE_NATS
 from unlearn_core.models import build_model
 from unlearn_core.relearning import Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams, derive
+from unlearn_core.trainable import thaw_if_whole
 from unlearn_core.training import Recipe, predict, train_updates
 from unlearn_core.types import Composite, CraftContext, Dataset, Examples, Poisoned, Task, Update
 
@@ -220,12 +221,14 @@ def unlearn(
 ) -> list[Measured]:
     """Run `method` from a copy of `corrupted` up the ladder of `budgets` (FLOPs, increasing).
 
+    Parameters of `corrupted` that are frozen stay as they are, unless all of them are.
+
     An anytime method runs once and is measured on the way; another runs once per budget.
     """
     runs = [list(budgets)] if method.anytime else [[budget] for budget in budgets]
     measured: list[Measured] = []
     for ladder in runs:
-        model = copy.deepcopy(corrupted).requires_grad_(True)
+        model = thaw_if_whole(copy.deepcopy(corrupted))
         meter = Meter(rng.device, recipe.bf16)
         task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
         if rng.device.type == "cuda":

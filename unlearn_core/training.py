@@ -15,8 +15,10 @@ from torch.nn import functional
 
 from unlearn_core import checks
 from unlearn_core.augment import AUGMENTATIONS, augment
+from unlearn_core.checks import InputError
 from unlearn_core.footprint import rows_that_fit
 from unlearn_core.seeding import Streams
+from unlearn_core.trainable import set_training
 from unlearn_core.types import Examples, Update
 
 Batch = TypeVar("Batch")
@@ -68,8 +70,13 @@ def build_optimizer(
     weight_decay: float,
     nesterov: bool = False,
 ) -> torch.optim.Optimizer:
-    """SGD or AdamW over the parameters that require gradients; fused, which halves the time of a step on a CPU."""
+    """SGD or AdamW over the parameters that require gradients; fused, which halves the time of a step on a CPU.
+
+    Raises InputError if all are frozen.
+    """
     trainable = [p for p in parameters if p.requires_grad]
+    if not trainable:
+        raise InputError("every parameter is frozen; set requires_grad of those that may be trained")
     if name == "adamw":
         return torch.optim.AdamW(trainable, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
     use_nesterov = nesterov and momentum > 0
@@ -179,7 +186,7 @@ def train_updates(
         inputs, targets = batch
         return functional.cross_entropy(model(inputs), targets, label_smoothing=recipe.label_smoothing)
 
-    model.train()
+    set_training(model)
     epochs = range(recipe.epochs) if progress is None else itertools.count()
     stream = batches(examples, recipe.batch_size, rng, "train", epochs=epochs, augmentation=recipe.augmentation)
     return descend(stream, loss, optimizer, phase="train", size=rows_of, lr=lr)

@@ -58,20 +58,20 @@ def test_features_are_what_the_last_linear_layer_reads(digits, settings):
     last.register_forward_pre_hook(lambda _, args: read.append(args[0]))
     x = digits.train.inputs[:5]
     model(x)
-    torch.testing.assert_close(without_head(model)(x), read[0])
+    torch.testing.assert_close(without_head(model, x)(x), read[0])
 
 
 def test_features_of_text_are_the_last_hidden_state():
     data = load_dataset(Opinions(rows=200), data_root=None)
     model = build_model(Gpt2(layers=1, width=8, heads=1), input_shape=data.input_shape, classes=2, seed=0).eval()
-    features = without_head(model)(data.train.inputs[:5])
+    features = without_head(model, data.train.inputs)(data.train.inputs[:5])
     assert features.shape == (5, 8)
     torch.testing.assert_close(model.head.score(features), model(data.train.inputs[:5]))
 
 
 def test_features_are_standardised_on_the_rows_kept_apart(digits):
     apart, rest = keep_apart(digits, 0.4)
-    body = without_head(trained(digits))
+    body = without_head(trained(digits), digits.train.inputs)
     found = fit_extractor(body, apart).features(apart.inputs)
     alive = body(apart.inputs).std(0) > 0
     torch.testing.assert_close(found.mean(0), torch.zeros(16), atol=1e-5, rtol=0)
@@ -82,7 +82,7 @@ def test_features_are_standardised_on_the_rows_kept_apart(digits):
 
 def test_components_are_the_principal_ones(digits):
     apart, _ = keep_apart(digits, 0.4)
-    body = without_head(trained(digits))
+    body = without_head(trained(digits), digits.train.inputs)
     whole = fit_extractor(body, apart).features(apart.inputs).double()
     found = fit_extractor(body, apart, components=3).features(apart.inputs).double()
     _, values, directions = torch.linalg.svd(whole - whole.mean(0), full_matrices=False)
@@ -102,7 +102,7 @@ def test_a_constant_feature_is_only_centred(digits):
 
 def test_only_the_head_of_the_linear_model_is_a_model(digits):
     apart, _ = keep_apart(digits, 0.4)
-    extractor = fit_extractor(without_head(trained(digits)), apart)
+    extractor = fit_extractor(without_head(trained(digits), digits.train.inputs), apart)
     model = build_model(LinearOnFrozen(extractor), input_shape=digits.input_shape, classes=10, seed=1)
     assert [name for name, _ in model.named_parameters()] == ["head.weight", "head.bias"]
     before = extractor.features(apart.inputs)
@@ -116,7 +116,7 @@ def test_only_the_head_of_the_linear_model_is_a_model(digits):
 
 def test_both_forms_of_the_model_give_the_logits_of_theta(digits):
     apart, _ = keep_apart(digits, 0.4)
-    extractor = fit_extractor(without_head(trained(digits)), apart)
+    extractor = fit_extractor(without_head(trained(digits), digits.train.inputs), apart)
     theta = torch.randn(10, 17, dtype=torch.float64)
     expected = (with_ones(extractor.features(apart.inputs)) @ theta.T).float()
     held = with_head(build_model(LinearOnFrozen(extractor), input_shape=(1, 8, 8), classes=10, seed=0), theta)
@@ -175,7 +175,7 @@ def test_stored_weights_take_the_place_of_training(tmp_path, digits):
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     stored = Features(**SMALL, weights=str(tmp_path / "w.safetensors"))
     apart, rest = stored.split(None)
-    expected = fit_extractor(without_head(model), apart).features(rest.train.inputs)
+    expected = fit_extractor(without_head(model, apart.inputs), apart).features(rest.train.inputs)
     torch.testing.assert_close(stored.extractor(apart, rest).features(rest.train.inputs), expected)
     with pytest.raises(InputError, match="cannot be read as weights of this model"):
         Features(**(SMALL | {"model": {"name": "linear"}}), weights=stored.weights).load(None)

@@ -195,11 +195,68 @@ class Loose(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
 
-def test_parameters_that_cannot_be_redrawn_are_an_error():
-    with pytest.raises(TypeError, match="Loose holds parameters but has no reset_parameters"):
-        initialise(nn.Sequential(Loose()), 0)
-    with pytest.raises(TypeError, match="Loose must consist of blocks"):
-        initialise(Loose(), 0)
+def test_parameters_that_cannot_be_redrawn_are_an_error_with_the_remedy():
+    for holder in (nn.Sequential(Loose()), Loose()):
+        with pytest.raises(InputError, match="Loose holds parameters but has no reset_parameters.*attribute `factory`"):
+            initialise(holder, 0)
+
+
+class Noisy(nn.Module):
+    """Settings of a model that draws a parameter of its own when it is built."""
+
+    def build(self, *, input_shape, classes):
+        net = nn.Sequential(nn.Linear(*input_shape, 3), Loose(), nn.Linear(3, classes))
+        nn.init.normal_(net[1].scale)
+        return net
+
+
+def test_a_model_without_resets_is_built_again_for_each_seed():
+    first, again, other = (build_model(Noisy(), input_shape=(4,), classes=2, seed=s) for s in (1, 1, 2))
+    assert same_state(first, again)
+    assert not any(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+    initialise(other, 1, ["1", "2.bias"])
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, first.state_dict()[name]) == (name in ("1.scale", "2.bias"))
+
+
+def test_a_factory_is_matched_by_name_and_shape():
+    class Swapped(nn.Module):
+        def __init__(self, order, width=3):
+            super().__init__()
+            for name in order:
+                setattr(self, name, nn.Linear(3, width))
+
+    torch.manual_seed(0)
+    model, made = Swapped("ab"), Swapped("ba")
+    model.factory = lambda: made
+    initialise(model, 0)
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in model.state_dict().items())
+    model.factory = lambda: Swapped("ab", width=4)
+    with pytest.raises(InputError, match="factory gives no 'a.weight' of shape"):
+        initialise(model, 0)
+
+
+def test_frozen_parameters_and_statistics_keep_what_build_gave_them():
+    class Settings:
+        def build(self, *, input_shape, classes):
+            body = nn.Sequential(nn.Linear(*input_shape, 3), nn.BatchNorm1d(3)).requires_grad_(False)
+            body[1].running_mean.fill_(0.5)
+            return nn.Sequential(body, nn.Linear(3, classes))
+
+    first, other = (build_model(Settings(), input_shape=(4,), classes=2, seed=s) for s in (1, 2))
+    assert same_state(first[0], other[0]), "not a function of the seed"
+    assert not torch.equal(first[1].weight, other[1].weight)
+    assert (first[0][1].running_mean == 0.5).all()
+
+
+def test_a_shared_parameter_is_reset_with_the_part_that_holds_it_first():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    before = net[0].weight.clone()
+    initialise(net, 0, ["1"])
+    assert torch.equal(net[0].weight, before)
+    initialise(net, 0, ["0"])
+    assert not torch.equal(net[0].weight, before)
 
 
 @pytest.mark.parametrize("name", ["convnet", "resnet9", "resnet18"])

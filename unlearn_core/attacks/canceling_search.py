@@ -13,6 +13,7 @@ from unlearn_core.attacks.cross_gradients import Parameters, directional_input_g
 from unlearn_core.attacks.linear_canceling import Canceling
 from unlearn_core.attacks.reachability import Head, mean_gradient
 from unlearn_core.craft_meter import priced
+from unlearn_core.trainable import trainable
 from unlearn_core.training import evaluating
 from unlearn_core.types import Dataset, Examples
 
@@ -73,7 +74,7 @@ def cancel_all(model: nn.Module, train: Examples, weight_decay: float, search: S
     """Minimise ‖G + ε·g_ν‖² over all parameters of `model`: dF/dx = 2·ε/m · D_θ[∇_x Σ ℓ] · (G + ε·g_ν), two passes."""
     clean = summed_gradient(model, train.inputs, train.targets)
     decay = (1 + search.share) * weight_decay
-    pulled = {k: clean[k] / len(train) + decay * p.detach() for k, p in model.named_parameters()}
+    pulled = {k: clean[k] / len(train) + decay * p.detach() for k, p in trainable(model).items()}
     weight = search.share / len(search.targets)
 
     def gradient(x: Tensor) -> tuple[float, Tensor]:

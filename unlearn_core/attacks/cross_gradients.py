@@ -14,6 +14,7 @@ from torch.func import functional_call, grad, jvp
 from torch.nn.functional import cross_entropy
 
 from unlearn_core.craft_meter import priced
+from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating
 
 CHUNK = 128  # rows at a time
@@ -21,17 +22,20 @@ Parameters = dict[str, Tensor]
 
 
 def summed_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, chunk: int = CHUNK) -> Parameters:
-    """Σ_i ∇_θ ℓ_i of cross-entropy in evaluation mode, by parameter. inputs: (m, *shape); targets: (m,)."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    totals = [torch.zeros_like(p) for p in parameters]
+    """Σ_i ∇_θ ℓ_i of cross-entropy in evaluation mode, by parameter that is not frozen.
+
+    inputs: (m, *shape); targets: (m,).
+    """
+    parameters = trainable(model)
+    totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
     with evaluating(model), torch.enable_grad():
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
             with priced("gradient", id(model), x.shape):
                 loss = cross_entropy(model(x), y, reduction="sum")
-                parts = torch.autograd.grad(loss, parameters)
-            for total, part in zip(totals, parts, strict=True):
-                total += part
-    return dict(zip(names, totals, strict=True))
+                found = gradients(loss, parameters)
+            for name, part in found.items():
+                totals[name] += part
+    return totals
 
 
 def directional_input_gradient(
@@ -39,7 +43,7 @@ def directional_input_gradient(
 ) -> Tensor:
     """(m, *shape) D_θ[∇_x Σ_i ℓ_i] · direction: how each row's input gradient changes along `direction`, which equals
     ∇_x of the inner product of the row's parameter gradient with it."""
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    parameters = {name: p.detach() for name, p in trainable(model).items()}
 
     def slope(x: Tensor, y: Tensor) -> Tensor:
         def input_gradient(at: Parameters) -> Tensor:

@@ -18,6 +18,8 @@ from unlearn_core.attacks.linear_canceling import cancel
 from unlearn_core.attacks.reachability import Head, pull, threshold
 from unlearn_core.attacks.rows import base_order, check_bounded, check_fraction, check_numeric, poison_count
 from unlearn_core.checks import InputError
+from unlearn_core.forward_trace import head_of
+from unlearn_core.frozen import without_head
 from unlearn_core.registry import ATTACKS
 from unlearn_core.training import predict
 from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
@@ -31,7 +33,7 @@ class Aim(NamedTuple):
     layer (in scope `head` bad and shrunk), the gradient to cancel there, and the threshold tau."""
 
     model: nn.Module
-    extractor: nn.Sequential
+    extractor: nn.Module
     head: Head
     pulled: Head
     tau: float
@@ -114,7 +116,7 @@ class GradientCanceling:
         if self.scope == "all":
             model = copy.deepcopy(model)
             model = corrupt_parameters(model, train, radius=self.radius, random=context.rng.on_cpu("gradpc"))
-        extractor, linear = split_head(model)
+        extractor, linear = split_head(model, train.inputs)
         features, targets = predict(extractor, train.inputs).double().cpu(), train.targets.cpu()
         head = Head(linear.weight.detach().double().cpu(), linear.bias.detach().double().cpu())
         if self.scope != "all":
@@ -145,13 +147,16 @@ class GradientCanceling:
         return Search(train.inputs[rows], targets, share, self.steps, self.lr, context.dataset if self.box else None)
 
 
-def split_head(model: nn.Module) -> tuple[nn.Sequential, nn.Linear]:
-    """(everything before the last linear layer, that layer). Raises InputError for a model that ends otherwise."""
-    *blocks, head = model.children()
-    inside = list(head.children()) if isinstance(head, nn.Sequential) else [head]
-    if not isinstance(inside[-1], nn.Linear) or inside[-1].bias is None:
+def split_head(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, nn.Linear]:
+    """(a copy of everything before the last linear layer, that layer). inputs: rows that the model can read, of which
+    one is. Raises InputError for a model that ends otherwise."""
+    try:
+        last = model.get_submodule(head_of(model, inputs[:1]))
+    except InputError as problem:
+        raise InputError(f"attack gradient_canceling needs a model that ends in a linear layer: {problem}") from None
+    if not isinstance(last, nn.Linear) or last.bias is None:
         raise InputError("attack gradient_canceling needs a model that ends in a linear layer with a bias")
-    return nn.Sequential(*blocks, *inside[:-1]), inside[-1]
+    return without_head(model, inputs), last
 
 
 def _turns(targets: Tensor, classes: int) -> Tensor:

@@ -129,13 +129,13 @@ class Features:
         def make() -> Tensors:
             return dict(fit_extractor(self._body(whole, apart, rest, keep), apart, self.components).state_dict())
 
-        return restored(without_head(whole), keep(self._made_by(rest, "extractor"), make))
+        return restored(without_head(whole, apart.inputs), keep(self._made_by(rest, "extractor"), make))
 
     def _body(self, whole: nn.Module, apart: Examples, rest: Dataset, keep: Keep) -> nn.Module:
         """The trained model without its head, the same for any number of components."""
         if self.weights:
-            return without_head(load_weights(whole, self.weights))
-        body, settings = without_head(whole), named(MODELS, self.model, "model")
+            return without_head(load_weights(whole, self.weights), apart.inputs)
+        body, settings = without_head(whole, apart.inputs), named(MODELS, self.model, "model")
 
         def make() -> Tensors:
             recipe = made(Recipe, self.recipe, "recipe")

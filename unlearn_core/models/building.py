@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from unlearn_core.checks import InputError
-from unlearn_core.models.initialise import initialise
+from unlearn_core.models.initialise import NoResetError, initialise
+from unlearn_core.seeding import derive, global_seed
 
 
 class ModelSettings(Protocol):
@@ -18,18 +19,33 @@ class ModelSettings(Protocol):
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """A model from (n, *input_shape) to (n, classes) logits.
 
-        Its direct children are its blocks: applied one after the other they are the forward pass, and the last is the
-        head. So any last few blocks can be re-initialised or trained alone, and the blocks before them run once.
+        Any module will do, whatever its `forward` does; what counts as its blocks is said in `unlearn_core.blocks`. Of
+        the models here the direct children are, applied one after the other, and the last is the head.
+
+        Initial weights: `build_model` draws every parameter by the `reset_parameters()` of its module, or, where one
+        has none, by `build` itself. A model that must start otherwise, from weights in a file say, gets an attribute
+        `factory`: a function without arguments that builds such a model. Parameters whose `requires_grad` is false
+        keep the values that `build` gave them and never change.
         """
         ...
 
 
 def build_model(settings: ModelSettings, *, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """A new model on the CPU whose weights are a function of (settings, input_shape, classes, seed)."""
+    """A new model on the CPU whose weights are a function of (settings, input_shape, classes, seed); those that are
+    frozen, of the first three."""
     if classes < 2:
         raise InputError(f"classes must be at least 2, but got {classes}")
-    model = settings.build(input_shape=tuple(input_shape), classes=classes)
-    initialise(model, seed)
+
+    def build() -> nn.Module:
+        return settings.build(input_shape=tuple(input_shape), classes=classes)
+
+    with global_seed(derive(0, "build")):
+        model = build()
+    try:
+        initialise(model, seed)
+    except NoResetError:
+        model.factory = build  # type: ignore[assignment]  # modules take any attribute
+        initialise(model, seed)
     return model
 
 

@@ -51,8 +51,9 @@ class BadTeacher(LoopSettings):
 
     def updates(self, task: Task) -> Iterator[Update]:
         competent = copy.deepcopy(task.model).eval().requires_grad_(False)
-        untrained = copy.deepcopy(competent)
+        untrained = copy.deepcopy(task.model)
         initialise(untrained, derive(task.rng.seed, "teacher"))
+        untrained.eval().requires_grad_(False)
         self.set_mode(task.model)
 
         def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -80,6 +81,8 @@ def marked(examples: Examples, is_forget: bool) -> Examples:
 @torch.no_grad()
 def chosen_logits(first: nn.Module, second: nn.Module, inputs: Tensor, use_first: Tensor) -> Tensor:
     """(n, C) float32 logits: of `first` in the rows where (n,) `use_first` is true, of `second` in the others."""
+    if bool(use_first.all()) or not bool(use_first.any()):  # a model need not take a batch without rows
+        return (first if bool(use_first[0]) else second)(inputs).float()
     ones, others = first(inputs[use_first]).float(), second(inputs[~use_first]).float()
     logits = ones.new_empty(len(inputs), ones.shape[1])
     logits[use_first], logits[~use_first] = ones, others

@@ -15,6 +15,7 @@ from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Range
+from unlearn_core.trainable import frozen_modules
 from unlearn_core.training import batches, rows_of
 from unlearn_core.types import Task, Update
 
@@ -27,7 +28,7 @@ class BNRefresh:
     A control: it shows what of another method's effect comes from the statistics alone. They are the means over
     batches, weighted by rows, of the batch means and variances, in place of the corrupted ones from the first batch on;
     a run that is stopped early has the statistics of the rows read so far. Forward passes only, with the recipe's
-    augmentation. Models without BatchNorm are refused.
+    augmentation. Models without BatchNorm, or with frozen layers of it alone, are refused.
     Source: none; the usual re-estimation, as after the averaging of weights (Izmailov et al., 2018, arXiv:1803.05407).
     """
 
@@ -40,7 +41,7 @@ class BNRefresh:
         checks.positive(batch_size=self.batch_size)
 
     def updates(self, task: Task) -> Iterator[Update]:
-        norms = [m for m in task.model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        norms = batch_norms(task.model)
         if not norms:
             raise InputError("bn_refresh needs a model with BatchNorm statistics, but this one has none")
         stream = batches(
@@ -56,6 +57,12 @@ class BNRefresh:
     @classmethod
     def search_space(cls) -> dict[str, Range]:
         return {}
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The layers that keep running statistics and are not frozen."""
+    held = frozen_modules(model)
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and m not in held]
 
 
 @contextmanager

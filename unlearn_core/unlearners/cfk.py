@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from unlearn_core import checks
+from unlearn_core.blocks import freeze, last_blocks
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Float, Int, Range
 from unlearn_core.types import Task, Update
-from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space, split_blocks
+from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
 
 
 @UNLEARNERS.register("cfk")
@@ -22,7 +22,8 @@ class CFk(LoopSettings):
     """Catastrophically forget the last k: fine-tunes the last k blocks on the retain set, the rest is frozen.
 
     The frozen part runs in evaluation mode without gradients, so neither its weights nor its BatchNorm statistics
-    move and its backward pass is never paid. k beyond the number of blocks is GD bit for bit.
+    move and its backward pass is never paid. k beyond the number of blocks is GD bit for bit. What counts as a block of
+    a model is said in `unlearn_core.blocks`; blocks that the model itself has frozen do not count.
     Source: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640.
     """
 
@@ -38,17 +39,15 @@ class CFk(LoopSettings):
         return self.tune_last_blocks(task, label="retain")
 
     def tune_last_blocks(self, task: Task, *, label: str) -> Iterator[Update]:
-        frozen, tuned = split_blocks(task.model, self.k)
-        frozen.eval()
-        self.set_mode(tuned)
+        frozen, tuned = last_blocks(task.model, task.retain.inputs[:1], self.k)
+        optimizer = self.optimizer_of(task.model.get_parameter(name) for block in tuned for name in block.parameters)
+        self.set_mode(task.model)
 
         def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-            inputs, targets = batch
-            with torch.no_grad():
-                features = frozen(inputs)
-            return cross_entropy(tuned, (features, targets))
+            with freeze(task.model, frozen):
+                return cross_entropy(task.model, batch)
 
-        return self.loop(task, task.retain, loss, optimizer=self.optimizer_for(tuned), label=label)
+        return self.loop(task, task.retain, loss, optimizer=optimizer, label=label)
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:

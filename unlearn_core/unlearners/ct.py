@@ -12,6 +12,7 @@ from torch import nn
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Float, Int, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, loop_space
 
@@ -45,8 +46,10 @@ class CT(LoopSettings):
 
 
 def square_convolutions(model: nn.Module) -> list[nn.Conv2d]:
-    """All two-dimensional convolutions; InputError if there is none, or if the kernel of one is not square."""
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    """All two-dimensional convolutions that are not frozen; InputError if there is none, or if the kernel of one is not
+    square."""
+    free = {id(parameter) for parameter in trainable(model).values()}
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and id(m.weight) in free]
     if not convolutions:
         raise InputError("ct needs a model with convolutions, but this one has none; there it would be gd")
     for convolution in convolutions:

@@ -12,6 +12,7 @@ import torch
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Float, Int, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
 
@@ -43,14 +44,15 @@ class CUTS(LoopSettings):
 
     def updates(self, task: Task) -> Iterator[Update]:
         learned = copy.deepcopy(task.model)
-        start = [p.detach().clone() for p in task.model.parameters()]
+        start = {name: p.detach().clone() for name, p in trainable(task.model).items()}
         self.set_mode(learned)
         optimizer = self.optimizer_for(learned)
 
         @torch.no_grad()
         def follow(*_: object) -> None:
-            for parameter, at_start, now in zip(task.model.parameters(), start, learned.parameters(), strict=True):
-                parameter.copy_(at_start.lerp(now, -self.coefficient))
+            now = trainable(learned)
+            for name, parameter in trainable(task.model).items():
+                parameter.copy_(start[name].lerp(now[name], -self.coefficient))
 
         optimizer.register_step_post_hook(follow)
         return self.loop(

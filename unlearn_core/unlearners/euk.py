@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from unlearn_core.blocks import last_blocks
 from unlearn_core.models.initialise import initialise
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import derive
@@ -28,6 +29,7 @@ class EUk(CFk):
     lr: float = 0.05
 
     def updates(self, task: Task) -> Iterator[Update]:
-        names = [name for name, _ in task.model.named_children()]
-        initialise(task.model, derive(task.rng.seed, "init"), names[-self.k :])
+        _, last = last_blocks(task.model, task.retain.inputs[:1], self.k)
+        names = [name for block in last for name in (*block.parameters, *block.modules)]
+        initialise(task.model, derive(task.rng.seed, "init"), names)
         return self.tune_last_blocks(task, label="train")

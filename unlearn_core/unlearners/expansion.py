@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core.checks import InputError
+from unlearn_core.forward_trace import traced
 from unlearn_core.seeding import global_seed
 
 Layer = nn.Linear | nn.Conv2d
@@ -57,18 +58,21 @@ def writer(layer: Layer, units: int) -> Layer:
 
 
 class Expansion(nn.Module):
-    """Side branches of all linear and convolution layers of `model` but the last, with random weights from `seed`.
+    """Side branches of all linear and convolution layers of `model` but the last one that it calls, with random weights
+    from `seed`. A layer whose weight is handed to another function, or that works on something else than a row for each
+    sample, has none: a branch could not act there.
 
-    share: units of a branch, in outputs of its layer; at least one unit. `units` is their number over all branches.
+    inputs: (n, *shape) rows that the model can read, of which few are looked at. share: units of a branch, in outputs
+    of its layer; at least one unit. `units` is their number over all branches.
     The model itself is never changed: the branches act while `active` says so.
     Raises: InputError for a model without a hidden layer.
     """
 
-    def __init__(self, model: nn.Module, *, share: float, seed: int) -> None:
+    def __init__(self, model: nn.Module, inputs: Tensor, *, share: float, seed: int) -> None:
         super().__init__()
-        layers = [module for module in model.modules() if isinstance(module, Layer)][:-1]
+        layers = widened_layers(model, inputs)
         if not layers:
-            raise InputError("the model has no hidden layer to widen: no linear or convolution layer but the last")
+            raise InputError("rem: the model has no hidden layer to widen: no linear or convolution layer but the last")
         outputs = [layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels for layer in layers]
         self.widths = [max(1, round(share * count)) for count in outputs]
         self.units = sum(self.widths)
@@ -96,6 +100,32 @@ class Expansion(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def widened_layers(model: nn.Module, inputs: Tensor) -> list[Layer]:
+    """The layers that can have a branch, in the order of registration; not the one that is called last."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
+    called = [step.module for step in traced(model, inputs[:1]) if step.parameter is None and step.module in layers]
+    able = _with_a_row_each(model, layers, inputs).intersection(called) - set(called[-1:])
+    return [layer for name, layer in layers.items() if name in able]
+
+
+def _with_a_row_each(model: nn.Module, layers: Mapping[str, nn.Module], inputs: Tensor) -> set[str]:
+    """The layers whose inputs and outputs have a row for each of one and of two rows: no other length is both."""
+    wrong: set[str] = set()
+
+    def compare(name: str, rows: int, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if not args or len(args[0]) != rows or len(output) != rows:
+            wrong.add(name)
+
+    for part in (inputs[:1], inputs[:2]):
+        handles = [m.register_forward_hook(partial(compare, name, len(part))) for name, m in layers.items()]
+        try:
+            traced(model, part)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return layers.keys() - wrong
 
 
 def draw_masks(rows: int, units: int, *, density: float, random: torch.Generator) -> Tensor:

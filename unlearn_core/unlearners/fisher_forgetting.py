@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core import checks
-from unlearn_core.fisher import Loss, Sums, rows_within, squared_gradient_sums
+from unlearn_core.blocks import blocks
+from unlearn_core.fisher import Loss, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
+from unlearn_core.row_gradients import Sums, rows_within
 from unlearn_core.space import Choice, Float, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.training import split_rows
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.random_labels import sample
@@ -43,7 +46,7 @@ class FisherForgetting:
     cap: float | None = 1e3  # largest 1 / (F + ε)
     row_mean: bool = False  # one variance per output unit and position: the mean over the inputs of a weight
     boost: float = 1.0  # factor on the variance of the head and of all biases, scales and shifts
-    chunk: int = 128  # rows per update, fewer where memory is short (fisher.rows_within)
+    chunk: int = 128  # rows per update, fewer where memory is short (row_gradients.rows_within)
 
     def __post_init__(self) -> None:
         checks.not_negative(alpha=self.alpha)
@@ -56,11 +59,10 @@ class FisherForgetting:
     def updates(self, task: Task) -> Iterator[Update]:
         fisher = yield from self._fisher(task)
         yield Update("noise", 0)
-        head = {id(p) for p in list(task.model.children())[-1].parameters()}
-        random = task.rng("noise")
+        head, random = blocks(task.model, task.retain.inputs[:1])[-1].parameters, task.rng("noise")
         with torch.no_grad():
-            for name, parameter in task.model.named_parameters():
-                spread = self.variance(fisher[name], boosted=id(parameter) in head or parameter.dim() == 1).sqrt()
+            for name, parameter in trainable(task.model).items():
+                spread = self.variance(fisher[name], boosted=name in head or parameter.dim() == 1).sqrt()
                 noise = torch.randn(parameter.shape, generator=random, device=parameter.device, dtype=parameter.dtype)
                 parameter.add_(spread * noise)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unlearn_core.fisher import Sums, conv_weight_gradients, embedding_sums, own_gradients, per_sample_sums
+from unlearn_core.fisher import Kind, Sums, conv_weight_gradients, embedding_sums, own_gradients, per_sample_sums
+from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating
 
 Output = Callable[[Tensor], Tensor]
@@ -27,10 +28,10 @@ def squared_norms(logits: Tensor) -> Tensor:
 def absolute_gradient_sums(model: nn.Module, inputs: Tensor, output: Output) -> Sums:
     """Σ_n |∂ output(z_n)/∂θ_i| over the rows, by parameter name; z: logits in evaluation mode.
 
-    Each sample's gradient on its own, from the layer inputs and output gradients of one pass, as `unlearn_core.fisher`
-    does it for squares, and with the same limits on the model (NotImplementedError).
+    Each sample's gradient on its own, from the layer inputs and output gradients of one pass where the model allows it,
+    as `unlearn_core.fisher` does it for squares, and with the same limits on the model (NotImplementedError).
     """
-    return per_sample_sums(model, inputs, lambda logits: output(logits).sum(), absolute_sums)
+    return per_sample_sums(model, inputs, lambda logits: output(logits).sum(), Kind(torch.abs, absolute_sums))
 
 
 def absolute_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
@@ -54,7 +55,6 @@ def absolute_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
 def absolute_batch_gradient(model: nn.Module, inputs: Tensor, output: Output) -> Sums:
     """|∂ mean_n output(z_n)/∂θ_i| of one batch, by parameter name: opposite signs cancel, so it is at most the mean of
     the absolute per-sample gradients."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
     with evaluating(model), torch.enable_grad():
-        gradients = torch.autograd.grad(output(model(inputs)).mean(), parameters)
-    return {name: g.abs() for name, g in zip(names, gradients, strict=True)}
+        found = gradients(output(model(inputs)).mean(), trainable(model))
+    return {name: g.abs() for name, g in found.items()}

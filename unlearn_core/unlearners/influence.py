@@ -13,6 +13,7 @@ from unlearn_core import checks
 from unlearn_core.fisher import summed_cross_entropy
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
+from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating, split_rows
 from unlearn_core.types import Examples, Task, Update
 from unlearn_core.unlearners.salun import gradient_sums
@@ -55,13 +56,14 @@ class Influence:
         rest = yield from gradient_sums(task.model, others, chunk=self.chunk, phase="gradient")
         forget = yield from gradient_sums(task.model, task.forget, chunk=self.chunk, phase="gradient")
         yield Update("solve", len(curved))
-        retain = [(r.flatten() + g.sum(0)) / (len(curved) + len(others)) for r, g in zip(rest, rows, strict=True)]
+        retain = {k: (rest[k].flatten() + g.sum(0)) / (len(curved) + len(others)) for k, g in rows.items()}
         share = len(task.forget) / (len(task.forget) + len(task.retain))
-        direction = [share * (f.flatten() / len(task.forget) - r) for f, r in zip(forget, retain, strict=True)]
-        step = damped_inverse_product(rows, direction, self.damping)
+        direction = [share * (forget[k].flatten() / len(task.forget) - r) for k, r in retain.items()]
+        step = damped_inverse_product(list(rows.values()), direction, self.damping)
+        parameters = trainable(task.model)
         with torch.no_grad():
-            for parameter, change in zip(task.model.parameters(), step, strict=True):
-                parameter.add_(change.view_as(parameter), alpha=self.alpha)
+            for name, change in zip(rows, step, strict=True):
+                parameters[name].add_(change.view_as(parameters[name]), alpha=self.alpha)
 
     def _retain_rows(self, task: Task) -> tuple[Examples, Examples]:
         """The rows that F is made of, and the others that ∇L_retain needs."""
@@ -78,19 +80,20 @@ class Influence:
         }
 
 
-def row_gradients(model: nn.Module, examples: Examples, *, chunk: int) -> Generator[Update, None, list[Tensor]]:
-    """∇ℓ of each row, per parameter (m, size), in evaluation mode and float32; announced `chunk` rows at a time."""
-    parameters = list(model.parameters())
-    gradients = [p.new_empty(len(examples), p.numel()) for p in parameters]
+def row_gradients(model: nn.Module, examples: Examples, *, chunk: int) -> Generator[Update, None, dict[str, Tensor]]:
+    """∇ℓ of each row (m, size) by name of the parameters that are not frozen, in evaluation mode and float32; announced
+    `chunk` rows at a time."""
+    parameters = trainable(model)
+    kept = {name: p.new_empty(len(examples), p.numel()) for name, p in parameters.items()}
     device = examples.targets.device
     for rows in split_rows(torch.arange(len(examples), device=device), chunk):
         yield Update("curvature", len(rows))
         with evaluating(model), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             for row in rows.split(1):
                 loss = summed_cross_entropy(model(examples.inputs[row]), examples.targets[row])
-                for kept, gradient in zip(gradients, torch.autograd.grad(loss, parameters), strict=True):
-                    kept[row] = gradient.flatten()[None]
-    return gradients
+                for name, gradient in gradients(loss, parameters).items():
+                    kept[name][row] = gradient.flatten()[None]
+    return kept
 
 
 @torch.no_grad()

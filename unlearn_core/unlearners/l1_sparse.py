@@ -12,6 +12,7 @@ from torch import Tensor
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.training import steps_per_epoch
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
@@ -49,7 +50,7 @@ class L1Sparse(LoopSettings):
         self.set_mode(task.model)
         optimizer = self.optimizer_for(task.model)
         strengths = self._strengths(len(task.retain))
-        parameters = [p for p in task.model.parameters() if self.penalised == "all" or p.dim() > 1]
+        parameters = [p for p in trainable(task.model).values() if self.penalised == "all" or p.dim() > 1]
         if self.step == "prox":
             optimizer.register_step_post_hook(
                 lambda own, *_: soft_threshold(parameters, own.param_groups[0]["lr"] * next(strengths))

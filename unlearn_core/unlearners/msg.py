@@ -16,6 +16,7 @@ from unlearn_core.models.initialise import initialise
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import derive
 from unlearn_core.space import Choice, Float, Int, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.salun import gradient_sums
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
@@ -52,7 +53,7 @@ class MSG(LoopSettings):
         differences = yield from self._differences(task)
         yield Update("reset", 0)
         model = copy.deepcopy(task.model)
-        initialise(model, derive(task.rng.seed, "reset"))
+        initialise(model, derive(task.rng.seed, "reset"), list(kernels(model)))
         fresh = kernels(model)
         optimizer = self.optimizer_for(task.model)
         for name, kernel in kernels(task.model).items():
@@ -69,9 +70,7 @@ class MSG(LoopSettings):
         retain = task.retain.rows(order[: len(task.forget)])
         kept = yield from gradient_sums(task.model, retain, chunk=self.batch_size, phase="gradient")
         lost = yield from gradient_sums(task.model, task.forget, chunk=self.batch_size, phase="gradient")
-        names = (name for name, _ in task.model.named_parameters())
-        means = ((k / len(retain), f / len(task.forget)) for k, f in zip(kept, lost, strict=True))
-        return {name: k - f for name, (k, f) in zip(names, means, strict=True)}
+        return {name: kept[name] / len(retain) - lost[name] / len(task.forget) for name in kept}
 
     @classmethod
     def search_space(cls) -> dict[str, Range]:
@@ -82,8 +81,9 @@ class MSG(LoopSettings):
 
 
 def kernels(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of all two-dimensional convolutions, by parameter name."""
-    return {f"{name}.weight": m.weight for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    """The weights of all two-dimensional convolutions that are not frozen, by parameter name."""
+    convolutions = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d)}
+    return {name: parameter for name, parameter in trainable(model).items() if id(parameter) in convolutions}
 
 
 def smallest(values: Tensor, share: float) -> Tensor:

@@ -13,6 +13,7 @@ from torch import nn
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.training import steps_per_epoch
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
@@ -64,7 +65,7 @@ class NGD(LoopSettings):
         """Noise and projection."""
         lr = optimizer.param_groups[0]["lr"]
         scale = sigma * (lr if self.noise_mode == "grad" else math.sqrt(2 * lr))
-        parameters = list(model.parameters())
+        parameters = list(trainable(model).values())
         if scale:
             for parameter in parameters:
                 noise = torch.randn(parameter.shape, generator=random, device=parameter.device, dtype=parameter.dtype)

@@ -14,6 +14,7 @@ from unlearn_core import checks
 from unlearn_core.fisher import Sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.training import predict
 from unlearn_core.types import Examples, Task, Update
 from unlearn_core.unlearners.importance import norms
@@ -48,7 +49,7 @@ class Potion:
     growth: float = 1.1  # of s from try to try
     retain_share: float = 1.0  # share of the retain rows used to estimate F_D; < 1 fits small budgets
     batch: int = 1  # rows whose mean gradient is taken
-    chunk: int = 128  # rows per update, fewer where memory is short (fisher.rows_within)
+    chunk: int = 128  # rows per update, fewer where memory is short (row_gradients.rows_within)
 
     def __post_init__(self) -> None:
         checks.in_range("rho", self.rho, 0, 1)
@@ -67,7 +68,7 @@ class Potion:
 
     def _search(self, task: Task, ratios: Sums, *, goal: float) -> Iterator[Update]:
         """Tries until accuracy on the forget set is at most `goal`; the model is that of the last try."""
-        start = {name: parameter.detach().clone() for name, parameter in task.model.named_parameters()}
+        start = {name: parameter.detach().clone() for name, parameter in trainable(task.model).items()}
         ranked = ranking(ratios)
         s = self.first * len(task.forget) / (len(task.forget) + len(task.retain))
         for _ in range(TRIES):
@@ -122,7 +123,7 @@ def threshold(ranked: Tensor, s: float) -> float:
 def dampen_largest(model: nn.Module, start: Sums, ratios: Sums, *, threshold: float) -> None:
     """θ = start · min(1 / ratio, 1) where the ratio exceeds `threshold` (not where it is infinite or no number), else
     start; in place."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in trainable(model).items():
         ratio = ratios[name]
         selected = (ratio > threshold) & ratio.isfinite()
         parameter.copy_(torch.where(selected, start[name] / ratio.clamp(min=1.0), start[name]))

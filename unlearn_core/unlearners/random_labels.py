@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
@@ -61,7 +62,7 @@ class RandomLabels(LoopSettings):
         )
 
     def _batches(self, task: Task, retain: Examples) -> Iterator[tuple[Tensor, Tensor]]:
-        classes = count_classes(task.model, task.forget.inputs)
+        classes = count_classes(task.model, task.forget.inputs) if len(task.forget) else 2  # of no labels to draw
         for epoch in range(self.epochs):
             random = task.rng("labels", epoch if self.redraw else 0)
             targets = random_labels(task.forget.targets, classes, random, exclude_true=self.exclude_true)
@@ -94,8 +95,9 @@ def random_labels(targets: Tensor, classes: int, random: torch.Generator, *, exc
 
 
 def count_classes(model: nn.Module, inputs: Tensor) -> int:
-    """Number of logits; an empty batch tells it for no FLOPs."""
-    return predict(model, inputs[:0]).shape[1]
+    """Number of logits, told by one row, outside of any count of FLOPs."""
+    with _disable_current_modes():
+        return predict(model, inputs[:1]).shape[1]
 
 
 def sample(examples: Examples, share: float, random: torch.Generator, *, least: int = 0) -> Examples:

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
@@ -17,7 +16,7 @@ from unlearn_core.seeding import derive
 from unlearn_core.space import Choice, Float, Int, Range
 from unlearn_core.training import batches, descend, evaluating, rows_of
 from unlearn_core.types import Task, Update
-from unlearn_core.unlearners.bn_refresh import gathering
+from unlearn_core.unlearners.bn_refresh import batch_norms, gathering
 from unlearn_core.unlearners.expansion import Expansion, draw_masks
 from unlearn_core.unlearners.npo import cross_entropy_per_row, preference
 from unlearn_core.unlearners.potion import predicted
@@ -75,7 +74,7 @@ class REM(LoopSettings):
         checks.positive(beta=self.beta)
 
     def updates(self, task: Task) -> Iterator[Update]:
-        expansion = Expansion(task.model, share=self.widen, seed=derive(task.rng.seed, "expansion"))
+        expansion = Expansion(task.model, task.retain.inputs, share=self.widen, seed=derive(task.rng.seed, "expansion"))
         reference = copy.deepcopy(task.model).eval().requires_grad_(False)
         yield from self._forget(task, reference)
         yield from self._redirect(task, reference, expansion)
@@ -172,11 +171,6 @@ class REM(LoopSettings):
             "density": Choice((0.25, 0.5, 0.75)),
             "bn": Choice(("train", "frozen")),
         }
-
-
-def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """The layers that keep running statistics."""
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
 def refresh(model: nn.Module, inputs: Tensor) -> None:

@@ -14,6 +14,7 @@ from unlearn_core import checks
 from unlearn_core.fisher import summed_cross_entropy
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
+from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating, split_rows, steps_per_epoch
 from unlearn_core.types import Examples, Task, Update
 from unlearn_core.unlearners.random_labels import RandomLabels, sample
@@ -49,12 +50,12 @@ class SalUn(RandomLabels):
         checks.one_of("mask", self.mask, ("hard", "soft"))
 
     def updates(self, task: Task) -> Iterator[Update]:
-        optimizer, parameters = self.optimizer_for(task.model), list(task.model.parameters())
+        optimizer, parameters = self.optimizer_for(task.model), list(trainable(task.model).values())
         if self.mask == "soft":
             keep_nearest(optimizer, parameters, self._kept(task, sum(p.numel() for p in parameters)))
         else:
-            gradients = yield from gradient_sums(task.model, task.forget, chunk=self.batch_size, phase="saliency")
-            keep_masked(optimizer, parameters, largest([g.abs() for g in gradients], self.share))
+            sums = yield from gradient_sums(task.model, task.forget, chunk=self.batch_size, phase="saliency")
+            keep_masked(optimizer, parameters, largest([g.abs() for g in sums.values()], self.share))
         yield from self.tune(task, optimizer)
 
     def _kept(self, task: Task, size: int) -> Iterator[int]:
@@ -75,17 +76,18 @@ class SalUn(RandomLabels):
 
 def gradient_sums(
     model: nn.Module, examples: Examples, *, chunk: int, phase: str
-) -> Generator[Update, None, list[Tensor]]:
-    """Σ ∇ℓ over the rows, per parameter, in evaluation mode and float32; announced `chunk` rows at a time."""
-    parameters = list(model.parameters())
-    totals = [torch.zeros_like(p) for p in parameters]
+) -> Generator[Update, None, dict[str, Tensor]]:
+    """Σ ∇ℓ over the rows by name of the parameters that are not frozen, in evaluation mode and float32; announced
+    `chunk` rows at a time."""
+    parameters = trainable(model)
+    totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
     device = examples.targets.device
     for rows in split_rows(torch.arange(len(examples), device=device), chunk) if len(examples) else ():
         yield Update(phase, len(rows))
         with evaluating(model), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             loss = summed_cross_entropy(model(examples.inputs[rows]), examples.targets[rows])
-        for total, gradient in zip(totals, torch.autograd.grad(loss, parameters), strict=True):
-            total += gradient
+        for name, gradient in gradients(loss, parameters).items():
+            totals[name] += gradient
     return totals
 
 

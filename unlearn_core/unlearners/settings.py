@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unlearn_core import checks
 from unlearn_core.space import Choice, Float, Int, Range
+from unlearn_core.trainable import set_training
 from unlearn_core.training import (
     OPTIMIZERS,
     batches,
@@ -29,7 +30,8 @@ BN_POLICIES = ("train", "frozen")
 class StepSettings:
     """How a gradient method makes its steps.
 
-    bn: `train` lets BatchNorm update its running statistics, `frozen` keeps the whole model in evaluation mode.
+    bn: `train` lets BatchNorm update its running statistics, `frozen` keeps the whole model in evaluation mode. Modules
+    whose parameters the model itself has frozen are in evaluation mode with either.
     """
 
     anytime: ClassVar[bool] = True
@@ -51,8 +53,12 @@ class StepSettings:
         checks.one_of("bn", self.bn, BN_POLICIES)
 
     def optimizer_for(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Steps on the module's parameters that are not frozen."""
+        return self.optimizer_of(module.parameters())
+
+    def optimizer_of(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return build_optimizer(
-            module.parameters(),
+            parameters,
             name=self.optimizer,
             lr=self.lr,
             momentum=self.momentum,
@@ -60,7 +66,7 @@ class StepSettings:
         )
 
     def set_mode(self, module: nn.Module) -> None:
-        module.train(self.bn == "train")
+        set_training(module, self.bn == "train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +123,3 @@ def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Mean cross-entropy of a batch in nats, computed in float32."""
     inputs, targets = batch
     return nn.functional.cross_entropy(model(inputs).float(), targets)
-
-
-def split_blocks(model: nn.Module, k: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """The model as (all but its last k blocks, its last k blocks); k beyond the number of blocks means all.
-
-    A model's blocks are its direct children in forward order, the head last.
-    """
-    blocks = list(model.children())
-    cut = max(0, len(blocks) - k)
-    return nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:])

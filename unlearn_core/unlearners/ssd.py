@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
-from unlearn_core.fisher import Sums, rows_within, squared_batch_gradient, squared_gradient_sums
+from unlearn_core.fisher import squared_batch_gradient, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
+from unlearn_core.row_gradients import Sums, rows_within
 from unlearn_core.space import Choice, Float, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.training import split_rows
 from unlearn_core.types import Examples, Task, Update
 
@@ -40,7 +42,7 @@ class SSD:
     data: str = "all"  # D: all rows, or retain rows only
     retain_share: float = 1.0  # share of the retain rows used to estimate F_D; < 1 fits small budgets
     fisher_batch: int = 1  # rows whose mean gradient is squared
-    chunk: int = 128  # rows per update, fewer where memory is short (fisher.rows_within)
+    chunk: int = 128  # rows per update, fewer where memory is short (row_gradients.rows_within)
 
     def __post_init__(self) -> None:
         checks.positive(alpha=self.alpha, ratio=self.ratio, fisher_batch=self.fisher_batch, chunk=self.chunk)
@@ -100,7 +102,7 @@ class SSD:
 @torch.no_grad()
 def dampen(model: nn.Module, forget: Sums, data: Sums, *, alpha: float, dampening: float) -> None:
     """θ ← θ min(dampening · data / forget, 1) where forget > alpha · data; in place."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in trainable(model).items():
         selected = forget[name] > alpha * data[name]
         factor = (dampening * data[name] / forget[name]).clamp(max=1.0)
         parameter.mul_(torch.where(selected, factor, 1.0))

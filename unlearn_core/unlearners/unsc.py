@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from unlearn_core import checks
 from unlearn_core.checks import InputError
+from unlearn_core.forward_trace import used_as_layers
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int, Range
+from unlearn_core.trainable import trainable
 from unlearn_core.training import batches, build_optimizer, descend, predict, rows_of, split_rows
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.null_space import Layer, Seen, add_inputs, full_precision, grown
@@ -33,8 +35,9 @@ class UNSC:
     as many independent inputs as a layer has, nothing moves. There is no weight decay, which would leave the null
     space; momentum stays in it.
     All other parameters are frozen: biases, scales and shifts act on every input alike, and rows of an embedding are
-    moved by their own token only, which retain rows contain. The model is in evaluation mode throughout. Of token
-    sequences, every position counts as an input, padding too.
+    moved by their own token only, which retain rows contain; so are weights that the model hands to another function
+    than their layer, as what reaches them is not seen. The model is in evaluation mode throughout. Of token sequences,
+    every position counts as an input, padding too.
     Designed to forget classes; a poison that shares its class with retain rows leaves less room. The basis is this
     run's own and nothing is kept between runs. The activation pass, its products and the labels are announced and
     charged, and so are the eigendecompositions, of the smaller of A Aᵀ and Aᵀ A, and orthogonalisations.
@@ -65,7 +68,7 @@ class UNSC:
         checks.one_of("labels", self.labels, ("pseudo", "random"))
 
     def updates(self, task: Task) -> Iterator[Update]:
-        layers = projected_layers(task.model)
+        layers = projected_layers(task.model, task.retain.inputs[:1])
         bases = yield from self._bases(task, layers)
         forget = replace(task.forget, targets=(yield from self._new_labels(task)))
         task.model.eval()
@@ -118,13 +121,17 @@ class UNSC:
         }
 
 
-def projected_layers(model: nn.Module) -> list[Layer]:
-    """The layers whose weights are trained.
+def projected_layers(model: nn.Module, example: Tensor) -> list[Layer]:
+    """The layers whose weights are trained. example: (n, *shape) rows that the model can read.
 
     Raises InputError if there are none; NotImplementedError for a convolution with groups, or padded in another way
     than with a number of zeros.
     """
-    layers: list[Layer] = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    free = {id(parameter) for parameter in trainable(model).values()}
+    found: dict[str, Layer] = {
+        name: m for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and id(m.weight) in free
+    }
+    layers = [found[name] for name in used_as_layers(model, found, example)]
     if not layers:
         raise InputError("unsc needs a model with linear or convolutional layers, but this one has none")
     for layer in layers:

@@ -231,7 +231,7 @@ def search(digits, *, box=True, steps=60):
 
 def test_the_search_keeps_to_the_box_and_lowers_the_residual_it_reports(digits):
     model = build_model(Linear(), input_shape=(1, 8, 8), classes=10, seed=0)
-    extractor, _ = split_head(model)
+    extractor, _ = split_head(model, digits.train.inputs)
     features = digits.train.inputs.flatten(1).double()
     head, _ = reachable(
         fit(features, digits.train.targets).scaled(-1),
@@ -304,7 +304,7 @@ def context(data, model):
 def trained_linear(digits):
     model = build_model(Linear(), input_shape=(1, 8, 8), classes=10, seed=0)
     head = fit(digits.train.inputs.flatten(1).double(), digits.train.targets)
-    linear = split_head(model)[1]
+    linear = split_head(model, digits.train.inputs)[1]
     with torch.no_grad():
         linear.weight.copy_(head.weight)
         linear.bias.copy_(head.bias)

@@ -12,11 +12,11 @@ import torch
 
 from tests.contracts.test_unlearners import TINY, WITH_BATCH_NORM_ONLY, build
 from tests.contracts.tiny import DATA, FORGET, RETAIN, model, run, same_parameters, same_state, task, weights
+from tests.core.unlearners.test_unsc import layers_of
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import Streams
 from unlearn_core.training import batches
 from unlearn_core.unlearners import UNSC, CFk, EUk, Retrain, RetrainAtBudget, SalUn, settings
-from unlearn_core.unlearners.unsc import projected_layers
 
 NET = "convnet"  # with BatchNorm and kernels
 TRAINED = [name for name in UNLEARNERS.names() if "epochs" in TINY[name] or name.startswith("retrain")]
@@ -105,7 +105,7 @@ def test_defect_13_a_basis_is_of_all_classes_and_of_its_own_run():
     assert all(same_state(a, b) for a, b in zip(alone, again, strict=True))
     for seed, end in enumerate(alone):
         order = torch.randperm(len(RETAIN), generator=Streams(seed, torch.device("cpu"))("sample"))
-        (before,), (after,) = projected_layers(model("linear", seed=seed)), projected_layers(end)
+        (before,), (after,) = layers_of(model("linear", seed=seed)), layers_of(end)
         for label in range(4):
             rows = RETAIN.inputs[order[RETAIN.targets[order] == label][:3]].flatten(1)
             assert ((after.weight - before.weight) @ rows.T).abs().max() < 1e-4, (seed, label)

@@ -74,7 +74,8 @@ def test_defect_07_the_saliency_of_a_weight_is_one_sum_over_the_rows(chunk):
     net = model("convnet")
     for parameter in net.parameters():
         parameter.grad = torch.full_like(parameter, 1e6)
-    found = torch.cat([g.flatten() for g in collected(gradient_sums(net, FORGET, chunk=chunk, phase="saliency"))])
+    sums = collected(gradient_sums(net, FORGET, chunk=chunk, phase="saliency"))
+    found = torch.cat([g.flatten() for g in sums.values()])
     torch.testing.assert_close(found.double(), gradients(net, FORGET).sum(0), rtol=1e-3, atol=1e-5)
     assert same_state(run(SalUn(lr=0.05, epochs=1), net).final, run(SalUn(lr=0.05, epochs=1), model("convnet")).final)
 

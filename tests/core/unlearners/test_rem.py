@@ -60,7 +60,7 @@ def families():
 def test_logits_at_insertion_are_the_models_and_dropping_is_exact(net, inputs):
     net.eval()
     before, logits = copy.deepcopy(net.state_dict()), net(inputs)
-    expansion = Expansion(net, share=0.5, seed=1)
+    expansion = Expansion(net, inputs, share=0.5, seed=1)
     with expansion.active(ones(expansion, 9)):
         assert torch.equal(net(inputs), logits)
     randomised(expansion)
@@ -77,7 +77,7 @@ def test_logits_at_insertion_are_the_models_and_dropping_is_exact(net, inputs):
 def test_a_branch_by_hand():
     """Hidden units that a row's mask leaves on are added to those of the layer, by their own weights."""
     net = model("mlp")
-    expansion = randomised(Expansion(net, share=0.5, seed=1))
+    expansion = randomised(Expansion(net, FORGET.inputs, share=0.5, seed=1))
     assert expansion.units == 3
     mask = torch.rand(9, 3, generator=torch.Generator().manual_seed(0)) < 0.5
     x, first, head = FORGET.inputs.flatten(1), net[0][1], net[1]
@@ -91,7 +91,7 @@ def test_a_branch_by_hand():
 @every_model
 def test_a_row_depends_on_no_other_rows_mask(net):
     tried = model(net).eval()
-    expansion = randomised(Expansion(tried, share=0.5, seed=1))
+    expansion = randomised(Expansion(tried, FORGET.inputs, share=0.5, seed=1))
     mask = draw_masks(9, expansion.units, density=0.5, random=torch.Generator().manual_seed(0))
     with expansion.active(mask):
         whole = tried(FORGET.inputs)
@@ -242,7 +242,7 @@ def test_branches_have_the_shape_of_their_layer():
     net = nn.Sequential(conv, nn.Flatten(), nn.LazyLinear(3))
     inputs = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     net(inputs)
-    expansion = randomised(Expansion(net, share=0.5, seed=0))
+    expansion = randomised(Expansion(net, inputs, share=0.5, seed=0))
     with expansion.active(ones(expansion, 5)):
         assert net(inputs).shape == (5, 3)
 

@@ -33,7 +33,7 @@ def collected(generator):
 
 def sums(net, chunk=4):
     parts = collected(gradient_sums(net, FORGET, chunk=chunk, phase="saliency"))
-    return torch.cat([p.flatten() for p in parts])
+    return torch.cat([p.flatten() for p in parts.values()])
 
 
 @every_model

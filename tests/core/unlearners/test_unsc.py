@@ -16,6 +16,7 @@ from tests.contracts.tiny import (
     RETAIN,
     TEXT,
     Forbidden,
+    data_for,
     examples,
     model,
     run,
@@ -37,19 +38,24 @@ SETTINGS = dict(lr=0.1, epochs=10, batch_size=4, momentum=0.9)
 every_net = pytest.mark.parametrize("net", ["linear", "mlp", "convnet", "resnet9", "gpt2"])
 
 
+def layers_of(net):
+    """The layers that UNSC trains."""
+    return projected_layers(net, data_for(net).retain.inputs[:1])
+
+
 def rows_for(net):
     return TEXT if net == "gpt2" else DATA
 
 
 def bases(net, data=None, *, seed=0, **settings):
     given = task(net, data, seed=seed)
-    return collected(UNSC(**settings)._bases(given, projected_layers(net)))
+    return collected(UNSC(**settings)._bases(given, layers_of(net)))
 
 
 def inputs_seen(net, inputs):
     """Each layer's input vectors, (in, k) float64, in evaluation mode."""
     net, seen = copy.deepcopy(net).eval(), []
-    for layer in projected_layers(net):
+    for layer in layers_of(net):
         layer.register_forward_pre_hook(lambda m, args: seen.append(layer_inputs(m, args[0]).T.double()))
     net(inputs)
     return seen
@@ -151,7 +157,7 @@ def test_both_decompositions_give_the_same_projection(gamma):
 def test_the_smaller_matrix_is_decomposed(net):
     """Of A Aᵀ and Aᵀ A, however the rows come in; their energy is the same."""
     corrupted, data = model(net), rows_for(net).retain
-    layers, seen = projected_layers(corrupted), {}
+    layers, seen = layers_of(corrupted), {}
     for part in (data.inputs[:3], data.inputs[3:8]):
         add_inputs(corrupted, layers, seen, part, total=8)
     for number, a in enumerate(inputs_seen(corrupted, data.inputs[:8])):
@@ -180,7 +186,7 @@ def test_each_class_keeps_the_share_of_its_energy(net, gamma):
 def test_projection_against_an_explicit_projector():
     net = build_model(ConvNet(width=2), input_shape=(3, 8, 8), classes=CLASSES, seed=0)
     functional.cross_entropy(net(FORGET.inputs), FORGET.targets).backward()
-    layers = projected_layers(net)
+    layers = layers_of(net)
     found = [torch.linalg.qr(gaussian(layer.weight[0].numel(), 5)).Q for layer in layers]
     before = [layer.weight.grad.clone() for layer in layers]
     project_gradients(net, layers, found)
@@ -200,7 +206,7 @@ def test_no_change_acts_on_what_the_basis_holds(net, epochs):
     settings = SETTINGS | dict(epochs=epochs, gamma=0.9, rows_per_class=3)
     end = run(UNSC(**settings), start, data).final
     trained, moved = set(), False
-    for a, b, u in zip(projected_layers(start), projected_layers(end), bases(start, data, **settings), strict=True):
+    for a, b, u in zip(layers_of(start), layers_of(end), bases(start, data, **settings), strict=True):
         change = (b.weight - a.weight).detach().flatten(1).double()
         assert (change @ u).norm() <= 1e-5 * max(change.norm(), a.weight.norm())
         trained.add(id(b.weight))
@@ -250,7 +256,7 @@ def test_without_a_basis_it_is_training_without_projection(net):
     by_hand = copy.deepcopy(start).eval()
     end = run(UNSC(**SETTINGS, gamma=0.0), start, data).final
     labels = runner_up(by_hand, data.forget)
-    chosen = [layer.weight for layer in projected_layers(by_hand)]
+    chosen = [layer.weight for layer in layers_of(by_hand)]
     optimizer, given = torch.optim.SGD(chosen, lr=0.1, momentum=0.9, fused=True), task(by_hand, data)
     for epoch in range(10):
         order = torch.randperm(9, generator=given.rng("forget", epoch))
@@ -357,15 +363,15 @@ def test_embeddings_are_frozen():
 
 def test_models_without_such_layers_are_refused():
     with pytest.raises(InputError, match="linear or convolutional"):
-        projected_layers(Point())
+        projected_layers(Point(), torch.zeros(1, 2))
     for odd in (dict(groups=2), dict(padding="same"), dict(padding=1, padding_mode="reflect")):
         with pytest.raises(NotImplementedError, match="zero padding given in numbers"):
-            projected_layers(nn.Sequential(nn.Conv2d(2, 2, 3, **odd)))
+            projected_layers(nn.Sequential(nn.Conv2d(2, 2, 3, **odd)), torch.zeros(1, 2, 4, 4))
 
 
 def test_retain_rows_alone_make_the_basis():
     given = replace(task(model()), forget=Forbidden())
-    collected(UNSC()._bases(given, projected_layers(given.model)))
+    collected(UNSC()._bases(given, layers_of(given.model)))
 
 
 @pytest.mark.parametrize("wrong", [dict(gamma=1.1), dict(rows_per_class=0), dict(labels="x"), dict(momentum=1.0)])

@@ -1,0 +1,101 @@
+"""Whether methods can work on a model, found out before anything is trained: each runs once on a few rows."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from unlearn_core.budget import Meter, run_to_end
+from unlearn_core.checks import InputError
+from unlearn_core.scenario import Scenario, Split, begin
+from unlearn_core.seeding import global_seed
+from unlearn_core.training import predict
+from unlearn_core.types import Examples, Task, Update
+
+FORGET, SAME, OTHERS = 4, 2, 4  # rows to forget; rows to retain of each of their labels; further ones
+REPEATED = 4  # updates of one kind in a row, after which a method is taken to go on like this
+MOST = 64  # updates
+
+
+def check_methods(methods: Mapping[str, Any], model_name: str, scenario: Scenario) -> None:
+    """Run every phase of every method on a few rows of an untrained model. methods: built settings by name.
+
+    Raises one InputError that names the model and every method that fails, with what to do.
+    """
+    model, split = scenario.fresh_model("check"), few_rows(scenario.dataset.train)
+    with global_seed(0):  # of a model that draws from it; what runs afterwards finds it as it was
+        check_output(model, model_name, split.retain, scenario.dataset.classes)
+        found = {name: _problem(method, model, split, scenario) for name, method in methods.items()}
+    failed = {name: problem for name, problem in found.items() if problem is not None}
+    if failed:
+        reasons = "; ".join(f"{name} ({problem})" for name, problem in failed.items())
+        fix = f"take {', '.join(failed)} out of methods, or change the model"
+        raise InputError(f"methods that cannot be used with model {model_name}: {reasons}; {fix}")
+
+
+def few_rows(train: Examples) -> Split:
+    """Some rows to forget, and some to retain: of the same labels, and others."""
+    labels = train.targets[:FORGET].unique()
+    rest = torch.arange(len(train), device=train.targets.device)[FORGET:]
+    same = [rest[train.targets[FORGET:] == label][:SAME] for label in labels]
+    others = rest[~torch.isin(train.targets[FORGET:], labels)][:OTHERS]
+    return Split(train.rows(torch.cat([*same, others])), train.rows(torch.arange(len(train))[:FORGET]))
+
+
+def check_output(model: nn.Module, name: str, rows: Examples, classes: int) -> None:
+    """A model gives one logit for each class. Raises InputError."""
+    try:
+        logits = predict(model, rows.inputs)
+    except Exception as problem:  # a model is foreign code, which may raise anything
+        raise InputError(f"model {name} cannot read the data: {_line(problem)}; change the model") from None
+    if logits.shape != (len(rows), classes):
+        given, wanted = tuple(logits.shape), (len(rows), classes)
+        raise InputError(f"model {name} gives outputs of shape {given} for {len(rows)} rows, but {wanted} is needed")
+
+
+def _problem(method: Any, model: nn.Module, split: Split, scenario: Scenario) -> str | None:
+    """What goes wrong when `method` runs on a copy of `model`, in one line."""
+    net, recipe = copy.deepcopy(model), dataclasses.replace(scenario.recipe, epochs=1)
+    try:
+        task = Task(net, split.retain, split.forget, recipe, scenario.streams("check"), lambda: 0.0)
+        run_to_end(first_updates(begin(shortened(method), task)), net, Meter(scenario.device, recipe.bf16))
+    except Exception as problem:  # a method meets foreign models here, which may raise anything
+        return _line(problem)
+    return None
+
+
+def _line(problem: Exception) -> str:
+    text = " ".join(str(problem).split("\n")[0].split())
+    return text if isinstance(problem, InputError | NotImplementedError) else f"{type(problem).__name__}: {text}"
+
+
+def shortened(method: Any) -> Any:
+    """The same method with one pass, or step, in the place of several: each phase comes soon."""
+    counts = {
+        field.name: 1
+        for field in dataclasses.fields(method)
+        if field.name.endswith(("epochs", "steps")) and _many(getattr(method, field.name))
+    }
+    try:
+        return dataclasses.replace(method, **counts)
+    except InputError:  # settings that depend on each other
+        return method
+
+
+def _many(value: object) -> bool:
+    return isinstance(value, int) and value > 1
+
+
+def first_updates(updates: Iterator[Update]) -> Iterator[Update]:
+    """The updates up to where one kind of them only comes again and again."""
+    row, last = 0, None
+    for number, update in enumerate(updates):  # asking for one does what the one before has announced
+        row, last = row + 1 if update == last else 1, update
+        if number == MOST or row > REPEATED:
+            return
+        yield update
