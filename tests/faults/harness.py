@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from sweeps.leases import Holder, holder_of
+from sweeps.holders import Holder
+from sweeps.leases import holder_of
 from sweeps.store import Trial, read_trials
 from tests.faults.ledger import LEDGER
 from tests.faults.looks import first_holder
