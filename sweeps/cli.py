@@ -19,6 +19,7 @@ from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset, read_yaml
 from sweeps.tracking_uri import without_secrets
 from unlearn_core.checks import InputError
+from unlearn_core.private import private_files
 
 DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
 
@@ -119,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answered(lambda: _run(options, arguments))
 
 
+@private_files()
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.list:
         print_list(options.plugin)
