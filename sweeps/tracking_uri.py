@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
-import sqlite3
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,16 +18,10 @@ LOCAL_SERVER = "http://127.0.0.1:5000"
 
 
 def default_uri(out: Path) -> str:
-    """The SQLite store of an output folder, `out/mlflow.db`.
-
-    The file is switched to write-ahead logging, which it remembers: half the time per run. A file system that cannot
-    do that keeps the journal it has, and a folder that cannot be written is for `reachable` to report.
-    """
+    """The SQLite store of an output folder, `out/mlflow.db`; a folder that cannot be made is for `reachable` to say."""
     path = Path(out).resolve() / "mlflow.db"
-    with contextlib.suppress(OSError, sqlite3.Error):
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(path, timeout=1)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
     return f"{SQLITE}{path}"
 
 
@@ -43,25 +34,9 @@ def reachable(tracking_uri: str) -> str | None:
     return found[0] if found else f"tracking store {without_secrets(tracking_uri)}: no answer in {PATIENCE:g} s"
 
 
-@contextlib.contextmanager
-def made_once(tracking_uri: str) -> Iterator[None]:
-    """One process at a time, on an SQLite store: two that meet an empty one would both make its tables."""
-    path = _sqlite_path(tracking_uri)
-    if path is None:  # servers make theirs before they answer
-        yield
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # NFS does not lock folders
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
 def artifact_root(tracking_uri: str) -> str | None:
     """The folder beside an SQLite store; None leaves the place to the server."""
-    path = _sqlite_path(tracking_uri)
+    path = sqlite_path(tracking_uri)
     return (path.parent / "mlartifacts").as_uri() if path else None
 
 
@@ -113,7 +88,7 @@ def _http_problem(tracking_uri: str) -> str | None:
 
 
 def _sqlite_problem(tracking_uri: str) -> str | None:
-    path = _sqlite_path(tracking_uri)
+    path = sqlite_path(tracking_uri)
     if path is None:
         return f"tracking store {tracking_uri!r}: give a file, as in sqlite:////absolute/path/mlflow.db"
     if not path.parent.is_dir():
@@ -124,7 +99,8 @@ def _sqlite_problem(tracking_uri: str) -> str | None:
     return None
 
 
-def _sqlite_path(tracking_uri: str) -> Path | None:
+def sqlite_path(tracking_uri: str) -> Path | None:
+    """The file of an SQLite store; None for any other."""
     scheme, _, rest = tracking_uri.partition(":///")
     path = rest.partition("?")[0]
     return Path(path).resolve() if scheme.startswith("sqlite") and path else None
