@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = ("unlearn_core.metrics", "unlearn_core.registry", "unlearn_core.checks", "unlearn_core.types")
+PURE = (
+    "unlearn_core.metrics", "unlearn_core.registry", "unlearn_core.cells", "unlearn_core.checks",
+    "unlearn_core.private", "unlearn_core.types",
+)  # fmt: skip
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
 FILES = {
     "ray": {"ray_executor.py", "ray_searcher.py", "ray_watch.py"}, "optuna": {"search.py"}, "mlflow": {"mirror.py"}
