@@ -128,6 +128,7 @@ def _new(path: Path) -> Iterator[Path]:
     for left in path.parent.glob(f".{path.name}.new-*"):  # its maker was killed: the lock is ours
         left.unlink(missing_ok=True)
     new = path.with_name(f".{path.name}.new-{uuid.uuid4().hex[:8]}")
+    new.touch(0o666)  # SQLite would let the group write in no case
     try:
         yield new
     finally:
