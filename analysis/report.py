@@ -17,6 +17,7 @@ from analysis.summary import summary
 from analysis.tables import all_tables, write_tables
 from unlearn_core.checks import InputError
 from unlearn_core.output import run as run_command
+from unlearn_core.private import private_files
 
 
 class Report(NamedTuple):
@@ -72,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without "±" must not end the report
     try:
-        report = build_report(
-            given.folder, axis=given.budget_axis, tolerance=given.tolerance, out=given.out, show=given.show
-        )
+        with private_files():
+            report = build_report(
+                given.folder, axis=given.budget_axis, tolerance=given.tolerance, out=given.out, show=given.show
+            )
     except InputError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -18,6 +18,7 @@ import pandas as pd
 
 from analysis.load import load_sweep
 from analysis.stats import Interval, mean_interval
+from analysis.tables import write_csv
 from analysis.verdict import display
 from sweeps.records import GOOD
 from unlearn_core.checks import InputError
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         text = table(scan)
         (folder / "table.txt").write_text(text + "\n", encoding="utf-8")
-        scan.points.to_csv(folder / "points.csv", index=False)
+        write_csv(scan.points, folder / "points.csv")
         figure = write_figure(scan, folder / "scan")
     except (InputError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)

@@ -18,6 +18,7 @@ from analysis.results import Results
 from analysis.stats import stouffer
 from analysis.verdict import display, percent
 from sweeps.records import GOOD
+from unlearn_core.cells import inert
 
 MOST_LINES = 2000
 """Rows of a table in Markdown."""
@@ -192,11 +193,19 @@ def cell_text(point: dict[object, object] | dict[str, object] | None, *, star: b
     return f"{mean:.2f}{half} ({gap:+.3f}){marks}"
 
 
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Names of attacks, methods and the like may be anybody's: none becomes a formula."""
+    safe = table.copy()
+    for name in table.select_dtypes(exclude=["number", "bool"]):
+        safe[name] = table[name].astype(object).map(inert)
+    safe.rename(columns=inert).to_csv(path, index=False)
+
+
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> None:
     """Write `<name>.csv` and, for people, the first MOST_LINES as `<name>.md` for each table."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
+        write_csv(table, folder / f"{name}.csv")
         text = markdown(table.head(MOST_LINES))
         if len(table) > MOST_LINES:
             text += f"\nFirst {MOST_LINES} of {len(table)} rows; all of them: `{name}.csv`.\n"

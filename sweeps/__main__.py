@@ -14,6 +14,7 @@ from sweeps.files import place, resolved
 from sweeps.replica import Replica
 from sweeps.status import status_lines
 from unlearn_core.output import run as run_command
+from unlearn_core.private import private_files
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answered(lambda: _show(parser().parse_args(argv)))
 
 
+@private_files()
 def _show(options: argparse.Namespace) -> int:
     replica = Replica(resolved(options.sweep, "DIR"))
     replica.pull()

@@ -29,7 +29,7 @@ from sweeps.leases import held
 from sweeps.recent import GIB, Recent
 
 ABANDONED = 3600.0  # seconds without a sign of its writer, after which a half-written artifact is nobody's
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTEMPTY)  # the last: damage that cannot be removed
 KEPT, KEPT_BYTES = 16, GIB  # artifacts that a read-only store could not take, in memory
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ class ArtifactStore:
         found = self._unsaved.get(folder) or read(folder)
         if found is not None:
             return found
-        _make_parent(folder)
+        if not _make_parent(folder):
+            return self._keep(folder, recipe, make())
         with held(_lease(folder), lambda: _sound(folder)) as made_by_another:
             if made_by_another:
                 return made_by_another
@@ -100,11 +101,12 @@ def _clear_away(folder: Folder) -> None:
     if isinstance(folder, Path):
         for left in folder.parent.glob(f".{folder.name}-*"):
             with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > ABANDONED:
+                if abs(time.time() - left.stat().st_mtime) > ABANDONED:  # a date ahead is no sign of life
                     shutil.rmtree(left)
 
 
-def _make_parent(folder: Folder) -> None:
+def _make_parent(folder: Folder) -> bool:
+    """Whether the folder of this kind is there, as a store that cannot be written may lack it."""
     try:
         with writing(folder):
             if isinstance(folder, Path):
@@ -112,6 +114,8 @@ def _make_parent(folder: Folder) -> None:
     except StorageError as problem:
         if problem.errno not in READ_ONLY:
             raise
+        return False
+    return True
 
 
 def read(folder: Folder) -> Artifact | None:
@@ -130,7 +134,7 @@ def _sound(folder: Folder) -> Artifact | None:
 
 def _content(folder: Folder) -> Artifact | str | None:
     """The artifact, what is wrong with it, or None if there is none."""
-    if not (folder if isinstance(folder, Path) else folder / "meta.json").exists():
+    if not (os.path.lexists(folder) if isinstance(folder, Path) else (folder / "meta.json").exists()):
         return None
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
@@ -140,9 +144,11 @@ def _content(folder: Folder) -> Artifact | str | None:
         return "checksum differs"
     except FileNotFoundError as problem:
         return f"{Path(problem.filename or str(problem)).name} is missing"
+    except (NotADirectoryError, IsADirectoryError, PermissionError) as problem:
+        return f"{Path(problem.filename).name}: {problem.strerror}"
     except SafetensorError:
         return "tensors.safetensors cannot be read"
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return "meta.json cannot be read"
 
 
@@ -158,7 +164,8 @@ def _checksum(blob: bytes, recipe: Any, content: Any) -> str:
 def _discard(folder: Folder, why: str) -> None:
     log.warning("artifact %s is damaged (%s); it is made again", folder, why)
     if isinstance(folder, Path):
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.unlink() if folder.is_symlink() or not folder.is_dir() else shutil.rmtree(folder)
 
 
 def write(folder: Folder, artifact: Artifact, recipe: Mapping[str, Any]) -> None:

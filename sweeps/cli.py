@@ -19,6 +19,7 @@ from sweeps.spec import Sweep, check_name, read_preset
 from sweeps.strict_yaml import read_mapping
 from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError
+from unlearn_core.private import private_files
 
 DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
 
@@ -133,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answered(lambda: _run(options, arguments))
 
 
+@private_files()
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.list:
         print_list(options.plugin)

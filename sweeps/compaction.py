@@ -65,17 +65,18 @@ class Survey:
         return pyarrow.schema([(name, column_type(name)) for name in names])
 
 
-def compact(sweep: Path) -> Table | None:
+def compact(sweep: Path, target: Path | None = None) -> Table | None:
     """Write `records.parquet`, one row per rung of every trial, in one step; None, and no file, if there are no trials.
 
     Reads the records a cell at a time: once for the columns, then for the rows in their order, by stage, study,
-    proposal, seed, trial and budget. What is recorded meanwhile is left for the next time. Raises StorageError.
+    proposal, seed, trial and budget. What is recorded meanwhile is left for the next time. target: another file to
+    write. Raises StorageError.
     """
     cells = cell_parts(sweep)
     found = survey(sweep, cells)
     if not found.trials:
         return None
-    target = sweep / "records.parquet"
+    target = target or sweep / "records.parquet"
     temporary = target.with_name(f".records-{uuid.uuid4().hex[:8]}.parquet")
     try:
         with writing(target):

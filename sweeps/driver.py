@@ -16,7 +16,7 @@ from sweeps.compaction import compact
 from sweeps.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.executors import Executor, InlineExecutor
 from sweeps.files import Remote, StorageError, put, remove, resolved, unwritable, writing
-from sweeps.interruption import two_stages
+from sweeps.interruption import run_told, two_stages
 from sweeps.launch import module_command
 from sweeps.leases import EXPIRY, Lease
 from sweeps.machine import slots, usable_cpus
@@ -34,6 +34,7 @@ from unlearn_core.checks import InputError
 CELLS_SHOWN = 200  # of a plan
 AGAIN = "run the same command again to try them"
 STOPPING = "stopping once the trials that run are finished and recorded; press Ctrl-C again to stop at once"
+QUIET = 5.0  # seconds of waiting without a word
 SYNC_PATIENCE = 300.0  # seconds to wait at the end for the mirror; it can be completed later
 
 
@@ -272,7 +273,7 @@ class Driver:
     def _analyse(self) -> int:
         """Tables, verdict and report, by the analysis package in a process of its own."""
         sys.stdout.flush()
-        return subprocess.run(module_command("analysis.report", str(self.dir))).returncode
+        return run_told(module_command("analysis.report", str(self.dir)), "the report")
 
     def _print_ui_command(self) -> None:
         log = self.dir / "tracking.log"
@@ -292,12 +293,24 @@ class Driver:
 
 def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:
     try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=QUIET)
+        if process.poll() is None:
+            print(f"MLflow is sent the rest, which is waited for, at most {SYNC_PATIENCE:g} s", file=sys.stderr)
         code = process.wait(timeout=SYNC_PATIENCE)
     except subprocess.TimeoutExpired:
         process.terminate()
         code = -1
+    lines = Path(log).read_text(errors="replace").splitlines()
+    for line in lines:
+        if line.startswith("warning: "):  # of files that were set aside
+            print(line, file=sys.stderr)
     if code:
-        print(f"warning: MLflow has not got everything ({log}); send the rest with --sync-mlflow", file=sys.stderr)
+        reason = next((line.removeprefix("tracking: ") for line in reversed(lines) if line.strip()), "without a word")
+        print(
+            f"warning: MLflow has not got everything: {reason} ({log}); send the rest with --sync-mlflow",
+            file=sys.stderr,
+        )
 
 
 def _print_failures(schedule: Schedule) -> int:

@@ -31,6 +31,10 @@ FIXES = {
     errno.EACCES: "give yourself the right to write there",
     errno.EPERM: "give yourself the right to write there",
     errno.EIO: "check the disk",
+    errno.ENOTDIR: "move the file away that stands in place of a folder",
+    errno.EISDIR: "move the folder away that stands in place of a file",
+    errno.EEXIST: "move away what stands in its place",
+    errno.ENOTEMPTY: "move away what stands in its place",
 }
 S3_PATIENCE = {"connect_timeout": 5, "read_timeout": 60}  # seconds
 

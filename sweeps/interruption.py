@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 STDERR = 2
@@ -40,6 +43,22 @@ def two_stages(stop: Callable[[], None], text: str) -> Iterator[None]:
             signal.signal(number, handler)
         ended.set()
         asked.set()
+
+
+def run_told(command: Sequence[str], product: str) -> int:
+    """Run a command that says itself what goes wrong; returns its exit code. One that was killed could not say it.
+
+    product: what it makes, for that line."""
+    code = subprocess.run(command).returncode
+    if code >= 0:
+        return code
+    reason = signal.strsignal(-code) or "unknown"
+    print(
+        f"error: {product} was not made, as its process was ended by signal {-code} ({reason}; out of memory?); the "
+        f"records are kept, make it again: {shlex.join(command)}",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def in_main_thread() -> bool:

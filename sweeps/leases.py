@@ -11,94 +11,39 @@ import contextlib
 import errno
 import json
 import os
-import platform
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sweeps.files import Folder, Remote, asked, remove, s3, writing
+from sweeps.holders import TAKEN, UNKNOWN, Holder, lives, parsed, this_machine, this_process
 
 BEAT, EXPIRY = 10.0, 60.0  # seconds between signs of life, and without one until a lease is free for others
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between looks at the lease of another; the last one repeats
+QUIET, AGAIN = 5.0, 600.0  # seconds of waiting without a word, and between two words
+LONGEST = 24 * 3600.0  # seconds that anything is waited for; then it is made twice
 CANNOT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # a place that takes no leases
-
-TAKEN: set[str] = set()  # tokens of the leases that this process has
 
 T = TypeVar("T")
 
 
-class Holder(NamedTuple):
-    """The process that has a lease; `born` tells it from later ones of the same number, where the system says so."""
-
-    host: str
-    machine: str
-    pid: int
-    born: str
-    since: str
-    token: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}"
-
-
-UNKNOWN = Holder("a host not known yet", "", 0, "", "a moment ago", "")
-
-
 class Seen(NamedTuple):
-    """A lease as it was found; `tag` is the version of the object, in an object store."""
+    """A lease as it was found. dated: its last sign of life, in seconds by the clock of its storage. tag: the version
+    of the object, in an object store, which also says what time it is there."""
 
     data: bytes
+    dated: float
     tag: str = ""
+    now: float | None = None
 
-
-def this_process() -> Holder:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Holder(platform.node(), this_machine(), os.getpid(), _born(os.getpid()), now, uuid.uuid4().hex)
-
-
-@lru_cache(maxsize=1)
-def this_machine() -> str:
-    """The same for two processes that can see each other, and for no others."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return platform.node()
-
-
-def _born(pid: int) -> str:
-    """When a process started, in ticks since the machine did (no clock can be set wrong); "" where nothing tells."""
-    try:
-        state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if state in "ZX" else others[18]  # one that is dead and not yet buried by its parent
-    except (OSError, ValueError, IndexError):
-        return ""
-
-
-def _lives(holder: Holder) -> bool:
-    """Whether a process of this machine is still there, and has the lease."""
-    if holder.pid == os.getpid():
-        return holder.token in TAKEN
-    if holder.born:
-        return _born(holder.pid) == holder.born
-    try:
-        os.kill(holder.pid, 0)
-    except OSError as problem:
-        return problem.errno != errno.ESRCH
-    return True
-
-
-def _parse(data: bytes) -> Holder | None:
-    try:
-        return Holder(**json.loads(data))
-    except (ValueError, TypeError):  # it is just being written, or its writer died over it
-        return None
+    @property
+    def holder(self) -> Holder:
+        return parsed(self.data) or UNKNOWN
 
 
 class Lease:
@@ -107,6 +52,7 @@ class Lease:
     def __init__(self, path: Folder) -> None:
         self.path = path
         self.holder = this_process()
+        self.others: Seen | None = None  # what `take` found last
         self._data = json.dumps(self.holder._asdict()).encode()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -119,11 +65,13 @@ class Lease:
                     self._begin()
                     return None
             seen = _look(self.path)
-            if seen is not None and not _is_free(self.path, seen):
-                return _parse(seen.data) or UNKNOWN
-            if seen is not None:
-                with writing(self.path):
-                    _clear(self.path, seen)
+            if seen is None:
+                continue
+            self.others = seen
+            if not _is_free(self.path, seen) or _given_time(self.path, seen):
+                return seen.holder
+            with writing(self.path):
+                _clear(self.path, seen)
         return UNKNOWN
 
     def release(self) -> None:
@@ -151,16 +99,29 @@ class Lease:
 
 
 def _is_free(path: Folder, seen: Seen) -> bool:
-    holder = _parse(seen.data)
+    holder = parsed(seen.data)
     if holder is not None and holder.machine == this_machine():
-        return not _lives(holder)
-    return _age(path) > EXPIRY
+        return not lives(holder)
+    return not -BEAT <= _age(path, seen) <= EXPIRY  # a date ahead is that of another clock
+
+
+def _given_time(path: Folder, seen: Seen) -> bool:
+    """Whether a lease that is dated ahead was dated now instead. It may be that of a machine whose clock was right
+    before this one was set back: one that lives will touch it, and any other expires from now on."""
+    holder = parsed(seen.data)
+    if (holder is not None and holder.machine == this_machine()) or _age(path, seen) >= -BEAT:
+        return False
+    try:
+        _touch(path, seen.data)
+    except OSError:  # as another user's; then nobody's date ahead counts
+        return False
+    return True
 
 
 def holder_of(path: Folder) -> Holder | None:
     """Who has the lease at `path` now and shows signs of life."""
     seen = _look(path)
-    return None if seen is None or _is_free(path, seen) else _parse(seen.data)
+    return None if seen is None or _is_free(path, seen) else parsed(seen.data)
 
 
 @contextlib.contextmanager
@@ -178,9 +139,31 @@ def held(path: Folder, done: Callable[[], T | None]) -> Iterator[T | None]:
         lease.release()
 
 
+class _Patience:
+    """With the holder of a lease: as long as the lease changes, by the clock of this process that nobody can set."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease, self.known = lease, lease.others
+        self.began = self.changed = time.monotonic()
+        self.speaks = self.began + QUIET
+
+    def ends(self) -> bool:
+        """Whether what the holder makes is made here as well. Says now and then what is waited for."""
+        now, others = time.monotonic(), self.lease.others
+        if others and (self.known is None or others[:3] != self.known[:3]):
+            self.known, self.changed = others, now
+        over = now - self.changed > EXPIRY + BEAT or now - self.began > LONGEST
+        if over or now >= self.speaks:
+            self.speaks = now + AGAIN
+            then = "it is not waited for any longer" if over else "its result is waited for"
+            who = others.holder if others else UNKNOWN
+            print(f"{who}, has the lease {self.lease.path}: {then}", file=sys.stderr, flush=True)
+        return over
+
+
 def _wait(lease: Lease, done: Callable[[], T | None]) -> tuple[T] | None:
-    """What others made, or None once the lease is taken or cannot be."""
-    looks = 0
+    """What others made, or None once the lease is taken or cannot be, or its holder gave no sign of life."""
+    looks, patience = 0, _Patience(lease)
     while True:
         try:
             if lease.take() is None:
@@ -188,6 +171,8 @@ def _wait(lease: Lease, done: Callable[[], T | None]) -> tuple[T] | None:
         except OSError as problem:
             if problem.errno not in CANNOT:
                 raise
+            return None
+        if patience.ends():
             return None
         time.sleep(PAUSES[min(looks, len(PAUSES) - 1)])
         looks += 1
@@ -226,11 +211,14 @@ def _conditional() -> Iterator[None]:
 def _look(path: Folder) -> Seen | None:
     try:
         if isinstance(path, Path):
-            return Seen(path.read_bytes())
+            with open(path, "rb") as file:  # opening makes NFS ask its server
+                return Seen(file.read(), os.fstat(file.fileno()).st_mtime)
         with asked(path):
-            return Seen(s3().cat_file(path.url), _head(path)["ETag"])
+            data, answer = s3().cat_file(path.url), _head(path)
     except FileNotFoundError:
         return None
+    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return Seen(data, answer["LastModified"].timestamp(), answer["ETag"], now.timestamp())
 
 
 def _head(path: Remote) -> dict[str, Any]:
@@ -238,18 +226,10 @@ def _head(path: Remote) -> dict[str, Any]:
     return dict(s3().call_s3("head_object", Bucket=bucket, Key=key))
 
 
-def _age(path: Folder) -> float:
+def _age(path: Folder, seen: Seen) -> float:
     """Seconds since a lease's last sign of life, by the clock of its storage alone: no two machines need agree."""
-    try:
-        if isinstance(path, Path):
-            with open(path, "rb") as file:  # opening makes NFS ask its server
-                return _now(path) - os.fstat(file.fileno()).st_mtime
-        with asked(path):
-            answer = _head(path)
-    except FileNotFoundError:
-        return 0.0
-    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    return float((now - answer["LastModified"]).total_seconds())
+    now = _now(path) if isinstance(path, Path) else seen.now
+    return (seen.dated if now is None else now) - seen.dated
 
 
 def _now(path: Path) -> float:
@@ -259,8 +239,13 @@ def _now(path: Path) -> float:
         probe.touch()
         os.utime(probe)
         return probe.stat().st_mtime
+    except OSError as problem:
+        if problem.errno not in CANNOT:
+            raise
+        return time.time()  # for who only looks
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def _clear(path: Folder, seen: Seen) -> None:
@@ -272,7 +257,8 @@ def _clear(path: Folder, seen: Seen) -> None:
         return
     guard = path.with_name(f"{path.name}.clearing")  # whoever makes this is alone in taking the lease away
     if not _create(guard, b""):
-        if _age(guard) > EXPIRY:  # its maker died over it
+        there = _look(guard)
+        if there is not None and not -BEAT <= _age(guard, there) <= EXPIRY:  # its maker died over it
             guard.unlink(missing_ok=True)
         return
     try:

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -22,6 +22,7 @@ from sweeps import tracking_rows as rows
 from sweeps.tracking_data import data_input
 from sweeps.tracking_records import Records
 from sweeps.tracking_rows import Point, Trial
+from sweeps.tracking_uri import sqlite_uri
 
 DONE = ("FINISHED", "FAILED")
 POINTS_PER_CALL, PARAMS_PER_CALL = 800, 100  # MLflow takes 1000 entities a call, at most 100 parameters and 100 tags
@@ -85,13 +86,47 @@ class Mirror:
 
 def connect(tracking_uri: str) -> Any:
     """An MlflowClient that is quiet, offline apart from its store, and quick to give up."""
+    return _quiet_mlflow().MlflowClient(tracking_uri)
+
+
+class DatabaseTables:
+    """MLflow's tables in a database file, see `sweeps.tracking_database`."""
+
+    def newest(self) -> str:
+        _quiet_mlflow()
+        from mlflow.store.db import utils
+
+        return str(utils._get_latest_schema_revision())
+
+    def make(self, path: Path) -> None:
+        from mlflow.store.db import utils
+
+        self._change(path, utils._initialize_tables)
+
+    def upgrade(self, path: Path) -> None:
+        from mlflow.store.db import utils
+
+        self._change(path, utils._upgrade_db)
+
+    @staticmethod
+    def _change(path: Path, change: Callable[[Any], None]) -> None:
+        from mlflow.store.db import utils
+
+        engine = utils.create_sqlalchemy_engine(sqlite_uri(path))
+        try:
+            change(engine)
+        finally:
+            engine.dispose()
+
+
+def _quiet_mlflow() -> Any:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
+    import mlflow
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    return MlflowClient(tracking_uri)
+    return mlflow
 
 
 def known_runs(client: Any, experiment_id: str, sweep_id: str) -> dict[str, Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -15,15 +16,19 @@ from dataclasses import asdict
 from typing import Any
 
 from sweeps.cell import Cell
+from sweeps.cli import KEPT
 from sweeps.executors import ExecutorLostError, Queue
 from sweeps.files import Folder, local_copy
 from sweeps.gpu_share import Memory, measured, share_of
 from sweeps.launch import own_modules
 from sweeps.machine import usable_cpus
+from sweeps.ray_home import kept, private_home
+from sweeps.ray_watchdog import LocalRay, Watchdog
 from sweeps.tracking_uri import spare_proxies
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 from unlearn_core.checks import InputError
+from unlearn_core.private import UMASK
 
 ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment, not a copy built per start
@@ -35,6 +40,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_worker_niceness": "0",  # workers have the priority that the command was started with, not the lowest
 }
+PASSED_ON = (*ENVIRONMENT, UMASK)  # to workers on any machine
 PROBES = 3  # further tries at measuring memory
 PATIENCE = 5.0  # seconds for the head of a cluster to answer
 LOST_WORKERS = 10  # how often a cell is started again after a lost process or machine, before its progress is looked at
@@ -58,17 +64,38 @@ class RayExecutor:
         spare_proxies()
         if address == "local":
             protect_local_ray()
+        self._processors, cpus = local_room(cpus, workers) if address == "local" else (0, cpus)
+        self._share = {"cpu": cpus, "gpu": gpus}
+        self._measures = share_gpus and gpus == 1
+        self._local = address == "local"
+        self._room, self._look_again = 1, 0.0
+        self._where = "on this machine" if self._local else f"at {address}"
+        check_address(address)
+        with contextlib.ExitStack() as opened:
+            self._start(address, opened)
+            self._check_room(address)
+            self._opened = opened.pop_all()
+
+    def _start(self, address: str, opened: contextlib.ExitStack) -> None:
+        """Start Ray or join it, with those who watch it. Raises InputError or ExecutorLostError."""
         import ray
 
+        self._ray = ray
         local: dict[str, Any] = {}
-        if address == "local":
-            room, cpus = local_room(cpus, workers)
-            local = {"include_dashboard": False, "object_store_memory": 128 * 2**20, "num_cpus": room}
+        if self._local:
+            home = opened.enter_context(private_home())
+            local = {"include_dashboard": False, "object_store_memory": 128 * 2**20}
+            local |= {"_temp_dir": home, "num_cpus": self._processors}
+        dismiss = opened.enter_context(kept(f"error: the command or Ray {self._where} was ended from outside; {KEPT}"))
+        alive = LocalRay().lives if self._local else self._knows_this_node
+        self._dog = Watchdog(alive, f"error: Ray {self._where} is gone; {KEPT}", dismiss)
+        opened.enter_context(self._dog.watching())
         environment = {
-            "env_vars": {name: os.environ[name] for name in ENVIRONMENT},
+            "env_vars": {name: os.environ[name] for name in PASSED_ON if name in os.environ},
             "worker_process_setup_hook": own_modules(last=os.getcwd()),  # the folder that Ray puts first
         }
-        check_address(address)
+        opened.callback(ray.shutdown)
+        opened.callback(self._dog.stop)
         try:
             ray.init(
                 address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **local
@@ -76,14 +103,8 @@ class RayExecutor:
         except (ConnectionError, ValueError) as problem:
             raise InputError(f"--address {address!r} leads to no Ray cluster: {problem}") from None
         except Exception as problem:  # Ray has no class of its own for what goes wrong while it starts
-            raise ExecutorLostError(f"Ray did not start: {problem}") from None
-        self._ray = ray
-        self._share = {"cpu": cpus, "gpu": gpus}
-        self._measures = share_gpus and gpus == 1
-        self._local = address == "local"
-        self._room, self._look_again = 1, 0.0
-        self._where = "on this machine" if self._local else f"at {address}"
-        self._check_room(address)
+            why = "it was ended meanwhile" if self._dog.lost else problem
+            raise ExecutorLostError(f"Ray did not start: {why}") from None
 
     def _check_room(self, address: str) -> None:
         """Without a machine that holds a cell, Tune would wait for one without a word."""
@@ -92,7 +113,6 @@ class RayExecutor:
             return
         what = " and ".join(f"resources.{name}s={share:g}" for name, share in self._share.items() if share)
         if address == "local":
-            self.close()
             raise InputError(f"this machine does not have {what}; lower it")
         print(f"warning: no machine of the cluster has {what} now; waiting for one", file=sys.stderr)
 
@@ -136,12 +156,13 @@ class RayExecutor:
             crowded = json.dumps(asdict(result.crowded)) if result.crowded else ""
             tune.report({"error": result.error or "", "crowded": crowded})
 
+        usual = self._share  # without `self`, which cannot be sent
+
         def share(config: dict[str, Any]) -> dict[str, float]:
-            return self._share | ({"gpu": 1.0} if config["cell"]["alone"] else {})
+            return usual | ({"gpu": 1.0} if config["cell"]["alone"] else {})
 
         folder = local_copy(sweep_dir) / ".tune"
         shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
-        watch = Watch(self._alive)
         most = max(MOST_CELLS, ROUNDS * self._places())  # at the end of a fit places stand empty: seldom, for many
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)  # the searcher knows how many
         tuner = tune.Tuner(
@@ -153,21 +174,23 @@ class RayExecutor:
                 name="cells",
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[watch],
+                callbacks=[Watch(self._dog)],
                 failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
             ),
         )
         try:
             tuner.fit()
         except Exception:
-            if watch.lost:
+            if self._dog.lost:
                 raise ExecutorLostError(f"Ray {self._where} is gone") from None
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _alive(self) -> bool:
-        """Whether Ray still knows the node that this process is connected to."""
+    def _knows_this_node(self) -> bool:
+        """Whether the cluster still knows the node that this process is connected to, once it is."""
+        if not self._ray.is_initialized():
+            return True
         here = self._ray.get_runtime_context().get_node_id()
         return any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == here)
 
@@ -191,7 +214,7 @@ class RayExecutor:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def close(self) -> None:
-        self._ray.shutdown()
+        self._opened.close()
 
 
 def local_room(cpus: float, workers: int | None) -> tuple[int, float]:

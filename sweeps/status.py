@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from sweeps.cell import Cell, members, trainings, trials_in
 from sweeps.files import Folder, Remote, asked, s3
-from sweeps.leases import Holder, holder_of
+from sweeps.holders import Holder
+from sweeps.leases import holder_of
 from sweeps.manifest import read_manifest
 from sweeps.plan import Missing, missing
 from sweeps.replica import Replica

@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.mirror import Mirror, connect, is_running, known_runs, send
+from sweeps.files import StorageError
+from sweeps.mirror import DatabaseTables, Mirror, connect, is_running, known_runs, send
+from sweeps.tracking_database import DatabaseError, prepared
 from sweeps.tracking_records import Records
-from sweeps.tracking_uri import artifact_root, default_uri, made_once, page, reachable, without_secrets
+from sweeps.tracking_uri import artifact_root, default_uri, no_stray_folder, page, reachable, without_secrets
 from unlearn_core.checks import InputError
 from unlearn_core.output import run as run_command
+from unlearn_core.private import private_files
 
 __all__ = ["CHILD_RUNS", "SyncReport", "TrackingError", "default_uri", "follow", "main", "reachable", "sync"]
 
@@ -85,13 +88,15 @@ def _opened(sweep_dir: Path, tracking_uri: str) -> Iterator[Mirror]:
             raise TrackingError(problem)
         with _locked(sweep_dir) as sweep_id:
             name = json.loads((sweep_dir / "sweep.json").read_text())["name"]
-            with made_once(tracking_uri):
+            with prepared(tracking_uri, DatabaseTables()), no_stray_folder(tracking_uri):
                 client = connect(tracking_uri)
                 experiment_id = _experiment(client, name, tracking_uri)
             runs = known_runs(client, experiment_id, sweep_id)
             yield Mirror(client, sweep_dir, name, sweep_id, experiment_id, runs, Records(sweep_dir))
     except TrackingError:
         raise
+    except (DatabaseError, StorageError) as error:
+        raise TrackingError(str(error)) from error
     except Exception as error:  # of any kind: a mirror that fails must not look like a sweep that fails
         reason = without_secrets(str(error)).strip().partition("\n")[0]
         raise TrackingError(f"{type(error).__name__}: {reason}") from error
@@ -151,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.nice(10)  # the sweep's own processes come first
     try:
         send = follow if args.follow else sync
-        report = send(args.sweep_dir, args.tracking_uri, child_runs=args.child_runs)
+        with private_files():
+            report = send(args.sweep_dir, args.tracking_uri, child_runs=args.child_runs)
     except (TrackingError, InputError) as error:
         print(f"tracking: {error}", file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sweeps.records import DERIVED_COLUMNS, METRIC_PREFIX, RUNG_COLUMNS, TRIAL_COLUMNS, flatten
+from unlearn_core.cells import inert
 
 Trial = dict[str, Any]
 
@@ -201,9 +202,9 @@ def table(trials: Iterable[Trial]) -> str:
     known = [*TRIAL_COLUMNS, *RUNG_COLUMNS, *DERIVED_COLUMNS]
     extra = sorted({name for row in rows for name in row}.difference(known))
     text = io.StringIO()
-    writer = csv.DictWriter(text, known + extra, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(inert, known + extra))
+    writer.writerows([inert(row.get(name)) for name in known + extra] for row in rows)
     return text.getvalue()
 
 

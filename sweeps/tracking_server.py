@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -25,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sweeps.cli import answered
+from sweeps.locking import locked
 from sweeps.postgres import Postgres, environment, install
 from sweeps.tracking_uri import reachable
 from unlearn_core.checks import InputError, in_range
@@ -51,13 +51,9 @@ class TrackingServer:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait for another start or stop of this folder."""
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        """Wait for another start or stop of this folder. Raises StorageError."""
+        with locked(self.folder, "starts or stops this server"):
             yield
-        finally:
-            os.close(folder)
 
     def start(self, port: int) -> str:
         """Start what does not run; returns the address. Raises InputError with what is missing or in the way."""

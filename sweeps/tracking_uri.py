@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shlex
-import sqlite3
 import threading
 import urllib.error
 import urllib.request
@@ -23,17 +21,16 @@ LOCAL_SERVER = "http://127.0.0.1:5000"
 
 
 def default_uri(out: Path) -> str:
-    """The SQLite store of an output folder, `out/mlflow.db`.
-
-    The file is switched to write-ahead logging, which it remembers: half the time per run. A file system that cannot
-    do that keeps the journal it has, and a folder that cannot be written is for `reachable` to report.
-    """
+    """The SQLite store of an output folder, `out/mlflow.db`; a folder that cannot be made is for `reachable` to say."""
     path = Path(out).resolve() / "mlflow.db"
-    with contextlib.suppress(OSError, sqlite3.Error):
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(path, timeout=1)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")  # which SQLAlchemy would read otherwise
+    return sqlite_uri(path)
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of a database file, with what SQLAlchemy would take for something else written as it reads it back."""
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def spare_proxies() -> None:
@@ -54,27 +51,20 @@ def reachable(tracking_uri: str) -> str | None:
 
 
 @contextlib.contextmanager
-def made_once(tracking_uri: str) -> Iterator[None]:
-    """One process at a time, on an SQLite store: two that meet an empty one would both make its tables."""
-    path = _sqlite_path(tracking_uri)
-    if path is None:  # servers make theirs before they answer
-        yield
-        return
-    folder, misread = os.open(path.parent, os.O_RDONLY), Path(tracking_uri.partition(":///")[2]).parent
-    is_new = not misread.exists()
+def no_stray_folder(tracking_uri: str) -> Iterator[None]:
+    """MLflow also makes the folder that it reads in the URI without decoding %25 and %3F: it is removed again."""
+    misread = Path(tracking_uri.partition(":///")[2]).parent
+    is_new = sqlite_path(tracking_uri) is not None and not misread.exists()
     try:
-        with contextlib.suppress(OSError):  # NFS does not lock folders
-            fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(folder)
-        with contextlib.suppress(OSError):  # MLflow also makes the folder that it reads without decoding %25 and %3F
+        with contextlib.suppress(OSError):
             os.removedirs(misread) if is_new else None
 
 
 def artifact_root(tracking_uri: str) -> str | None:
     """The folder beside an SQLite store; None leaves the place to the server."""
-    path = _sqlite_path(tracking_uri)
+    path = sqlite_path(tracking_uri)
     return (path.parent / "mlartifacts").as_uri() if path else None
 
 
@@ -144,7 +134,7 @@ def _http_problem(tracking_uri: str) -> str | None:
 
 
 def _sqlite_problem(tracking_uri: str) -> str | None:
-    path = _sqlite_path(tracking_uri)
+    path = sqlite_path(tracking_uri)
     if path is None:
         return f"tracking store {tracking_uri!r}: give a file, as in sqlite:////absolute/path/mlflow.db"
     if not path.parent.is_dir():
@@ -155,7 +145,8 @@ def _sqlite_problem(tracking_uri: str) -> str | None:
     return None
 
 
-def _sqlite_path(tracking_uri: str) -> Path | None:
+def sqlite_path(tracking_uri: str) -> Path | None:
+    """The file of an SQLite store; None for any other."""
     scheme, _, rest = tracking_uri.partition(":///")
     path = unquote(rest.partition("?")[0])  # as SQLAlchemy does
     return Path(path).resolve() if scheme.startswith("sqlite") and path else None

@@ -22,6 +22,7 @@ from sweeps.run import run_cell
 from sweeps.spec import Sweep
 from sweeps.workbench import Place, Workbench
 from unlearn_core.checks import InputError
+from unlearn_core.private import private_files
 
 STOP = ".stop"  # a file in the sweep's folder
 WORKING = ".working"  # a folder in it, with a lease for every cell that a worker is at
@@ -82,6 +83,7 @@ class Result(NamedTuple):
     crowded: Cell | None = None
 
 
+@private_files()
 def work_cell(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
     """Do what is missing in `cell`.
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = tuple(f"unlearn_core.{name}" for name in ("metrics", "registry", "checks", "output", "types"))
+PURE = tuple(
+    f"unlearn_core.{name}" for name in ("metrics", "registry", "cells", "checks", "output", "private", "types")
+)
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
 SCHEMA = ("sweeps.records", "sweeps.record_lines")
 FILES = {

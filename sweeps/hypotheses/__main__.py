@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from sweeps.cli import answered, read_raw
 from sweeps.files import place as folder_or_url
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
+from sweeps.interruption import run_told
 from sweeps.launch import module_command
 from sweeps.overrides import apply
 from sweeps.spec import check_name
 from unlearn_core.checks import InputError
 from unlearn_core.output import run as run_command
+from unlearn_core.private import private_files
 
 if TYPE_CHECKING:
     from sweeps.workbench import Place
@@ -65,6 +66,7 @@ def read_hypotheses(options: argparse.Namespace) -> Hypotheses:
     return spec if options.name is None else spec._replace(name=check_name("--name", options.name))
 
 
+@private_files()
 def _run(options: argparse.Namespace) -> int:
     spec = read_hypotheses(options)
     if not isinstance(options.out, Path):  # is not repeated: what it holds may be a password
@@ -76,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--out {options.out} cannot be written: {problem.strerror}; choose another folder") from None
     _measure(spec, options, folder)
     sys.stdout.flush()
-    return subprocess.run(module_command("analysis.hypotheses", str(folder))).returncode
+    return run_told(module_command("analysis.hypotheses", str(folder)), "the report")
 
 
 def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> None:

@@ -19,6 +19,8 @@ from analysis.results import Results
 from analysis.style import looks
 from analysis.tables import grid_text
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
+from tests.sweeps.test_storage_faults import fill
+from tests.sweeps.test_storage_faults import small_disk as small_disk  # a fixture
 
 EVIL = "<script>alert(1)</script>"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -183,3 +185,14 @@ def test_fronts_draw_in_a_browser(tmp_path: Path) -> None:
         assert box.count('<g class="trace scatter') >= 6, f"{name} drew no traces"
         assert "winner" in box
     assert 'id="front-2"' not in dom, "the attack that did not take has no front"
+
+
+@pytest.mark.parametrize("leave", [150_000, 300_000, 450_000, 2_000_000])  # in tables, figures, and the page
+def test_a_disk_that_fills_up_while_the_report_is_written_is_one_line(
+    known_folder: Path, small_disk: Path, leave: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(small_disk, leave=leave)
+    assert main([str(known_folder), "--out", str(small_disk / "report")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith(f"error: the report cannot be written to '{small_disk / 'report'}': ")
+    assert "No space left on device" in said[-1]

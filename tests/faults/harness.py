@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from sweeps.leases import Holder, holder_of
+from sweeps.holders import Holder
+from sweeps.leases import holder_of
 from sweeps.store import Trial, read_trials
 from tests.faults.ledger import LEDGER
 from tests.faults.looks import first_holder
@@ -25,7 +26,7 @@ from tests.sweeps.tiny import RAW, ROOT, TIMES, lines
 
 PATIENCE = 900.0  # seconds for anything that is waited for, on a busy machine
 NAME = "faults"
-TOO_BUSY = "or the GCS has become overloaded."  # ends what Ray says where its own processes take over 30 s to start
+TOO_BUSY = "or the GCS has become overloaded."  # what Ray says where its own processes take over 30 s to start
 SETTINGS: dict[str, Any] = RAW | {
     "name": NAME,
     "plugins": [str(Path(__file__).with_name("counted.py"))],
@@ -111,7 +112,7 @@ class Sweep:
         """The same command completes."""
         process = self.start(*more)
         self.wait(process)
-        if self.said().rstrip().endswith(TOO_BUSY):
+        if TOO_BUSY in self.said().splitlines()[-1]:
             process = self.start(*more)
             self.wait(process)
         assert process.returncode == 0, self.said()

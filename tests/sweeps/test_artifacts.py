@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import torch
 
 import sweeps.leases
 from sweeps.artifacts import ABANDONED, Artifact, ArtifactStore, digest, read, write
+from sweeps.files import StorageError
 
 RECIPE = {"rows": [1, 2], "lr": 0.1}
 CONTENT = {"flops": 123456789, "seconds": 0.1}
@@ -104,6 +106,11 @@ def truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def into_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "tensors cut": truncate,
     "tensors empty": lambda folder: (folder / "tensors.safetensors").write_bytes(b""),
@@ -114,6 +121,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "meta of another kind": lambda folder: (folder / "meta.json").write_text('{"sha256": "0"}'),
     "meta not text": lambda folder: (folder / "meta.json").write_bytes(b"\xff\xfe"),
     "both missing": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "meta nested without end": lambda folder: (folder / "meta.json").write_text("[" * 100_000),
+    "meta a folder": lambda folder: [(folder / "meta.json").unlink(), (folder / "meta.json").mkdir()],
+    "tensors a folder": lambda folder: [truncate(folder), into_folder(folder / "tensors.safetensors")],
+    "a file in its place": lambda folder: [shutil.rmtree(folder), folder.write_text("file")],
+    "a link to nothing in its place": lambda folder: [shutil.rmtree(folder), folder.symlink_to("gone")],
 }
 
 
@@ -127,6 +139,14 @@ def test_damaged_artifacts_are_made_again(store: ArtifactStore, damage: str, cap
     assert "it is made again" in caplog.text
     assert same(store.get("model", RECIPE, make), sound)
     assert make.calls == 2
+
+
+def test_a_file_in_place_of_a_folder_of_the_store_is_one_line(store: ArtifactStore) -> None:
+    store.root.mkdir()
+    (store.root / "model").write_text("file")
+    with pytest.raises(StorageError, match="model cannot be written: .*; move away what stands in its place"):
+        store.get("model", RECIPE, Maker())
+    assert (store.root / "model").read_text() == "file"
 
 
 def test_half_written_folders_are_ignored(store: ArtifactStore) -> None:

@@ -117,7 +117,6 @@ def test_what_no_machine_has_is_said(
     monkeypatch.setattr(executor, "_share", {"cpu": 1, "gpu": 64})
     executor._check_room("10.0.0.1:6379")
     assert "no machine of the cluster has resources.cpus=1 and resources.gpus=64 now" in capsys.readouterr().err
-    monkeypatch.setattr(executor, "close", lambda: None)
     with pytest.raises(InputError, match="this machine does not have resources.cpus=1 and resources.gpus=64; lower it"):
         executor._check_room("local")
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from sweeps.cell import reference_cells, study_cells
-from sweeps.interruption import two_stages
+from sweeps.interruption import run_told, two_stages
 from sweeps.plan import missing
 from sweeps.schedule import Recorded, Schedule
 from sweeps.store import read_trials
@@ -131,7 +131,7 @@ def test_nothing_is_begun_any_more(tmp_path: Path) -> None:
 
 BACKGROUND = """
 import signal, time
-from sweeps.interruption import two_stages
+from sweeps.interruption import run_told, two_stages
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with two_stages(lambda: None, "stopping"):
     print("ready", flush=True)
@@ -162,3 +162,18 @@ def test_handlers_are_put_back_and_stop_is_called_only_when_asked() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert called == ["stop"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN + 3])
+def test_a_command_that_was_killed_is_told(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})"]
+    assert run_told(command, "the report") == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: the report was not made, as its process was ended by signal {int(number)} (")
+    assert said.count("\n") == 1 and "make it again: " in said
+
+
+def test_a_command_that_ends_by_itself_speaks_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for code in (0, 2):
+        assert run_told([sys.executable, "-c", f"raise SystemExit({code})"], "the report") == code
+    assert capsys.readouterr().err == ""

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sweeps import leases
-from sweeps.leases import Lease, held, this_process
+from sweeps.holders import UNKNOWN, Holder, born_at, this_process
+from sweeps.leases import Lease, held
 
 FORK = multiprocessing.get_context("fork")
 
@@ -23,7 +24,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / ".lock"
 
 
-def leave(path: Path, *, seconds_ago: float = 0.0, **changes: Any) -> leases.Holder:
+def leave(path: Path, *, seconds_ago: float = 0.0, **changes: Any) -> Holder:
     """A lease as another process would leave it behind."""
     holder = this_process()._replace(**changes)
     path.write_text(json.dumps(holder._asdict()))
@@ -77,7 +78,7 @@ def test_a_later_process_of_the_same_number_is_another(path: Path, seconds_ago: 
 
 @pytest.mark.parametrize("seconds_ago", [0.0, 1e6, -1e6])
 def test_a_process_of_this_machine_keeps_its_lease_whatever_the_clock_says(path: Path, seconds_ago: float) -> None:
-    holder = leave(path, pid=os.getppid(), born=leases._born(os.getppid()), seconds_ago=seconds_ago)
+    holder = leave(path, pid=os.getppid(), born=born_at(os.getppid()), seconds_ago=seconds_ago)
     assert Lease(path).take() == holder
 
 
@@ -92,7 +93,7 @@ def test_a_lease_of_another_machine_expires_without_signs_of_life(path: Path, se
 def test_a_lease_that_cannot_be_read_expires_as_well(path: Path, text: str, seconds_ago: float, free: bool) -> None:
     path.write_text(text)
     os.utime(path, (time.time() - seconds_ago,) * 2)
-    assert Lease(path).take() == (None if free else leases.UNKNOWN)
+    assert Lease(path).take() == (None if free else UNKNOWN)
 
 
 def test_a_holder_shows_that_it_lives_until_the_lease_is_not_its_own(

@@ -19,12 +19,13 @@ from sweeps.artifacts import ArtifactStore
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.files import ROOM, StorageError, check_room, put
-from sweeps.leases import EXPIRY
+from sweeps.leases import EXPIRY, holder_of
 from sweeps.store import CellWriter, read_cell, read_trials
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_artifacts import RECIPE, Maker, same
+from tests.sweeps.test_leases import leave
 from tests.sweeps.tiny import bare_trial, compacted, lines, record, science, write_config
 
 MIB = 2**20
@@ -208,6 +209,25 @@ def test_a_damaged_artifact_in_a_read_only_store_is_made_again(
     for _ in range(2):
         assert same(store.get("model", RECIPE, make), Maker()())
     assert make.calls == 2
+
+
+def test_a_read_only_store_that_lacks_a_whole_folder_is_as_good(read_only: Path) -> None:
+    make = Maker()
+    ArtifactStore(read_only).get("model", RECIPE, make)
+    lock(read_only)
+    store = ArtifactStore(read_only)
+    for _ in range(2):
+        assert same(store.get("poison", RECIPE, make), make())
+    assert make.calls == 4  # with those of this test
+
+
+def test_a_lease_in_a_read_only_folder_can_be_looked_at(read_only: Path) -> None:
+    leave(read_only / ".lock", machine="elsewhere", seconds_ago=70)
+    leave(read_only / ".alive", machine="elsewhere", host="node7")
+    lock(read_only)
+    assert holder_of(read_only / ".lock") is None
+    found = holder_of(read_only / ".alive")
+    assert found is not None and found.host == "node7"
 
 
 def test_a_store_that_is_neither_there_nor_can_be_made(

@@ -64,11 +64,10 @@ def test_reachable_names_the_problem(uri: str, problem: str | None) -> None:
     assert "s3c" not in str(found)
 
 
-def test_default_store_uses_write_ahead_logging(tmp_path: Path) -> None:
+def test_naming_the_default_store_makes_its_folder_and_no_file(tmp_path: Path) -> None:
     uri = default_uri(tmp_path / "new" / "out")
     assert reachable(uri) is None
-    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
-        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert list((tmp_path / "new" / "out").iterdir()) == []
     (tmp_path / "file").write_text("")
     assert reachable(default_uri(tmp_path / "file" / "out")) is not None
 
