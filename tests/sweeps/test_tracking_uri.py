@@ -17,8 +17,9 @@ import pytest
 from sweeps import tracking_uri
 from sweeps.cli import main, parser
 from sweeps.driver import Driver
-from sweeps.mirror import connect
-from sweeps.tracking_uri import artifact_root, default_uri, made_once, reachable, shown_command
+from sweeps.mirror import DatabaseTables, connect
+from sweeps.tracking_database import prepared
+from sweeps.tracking_uri import artifact_root, default_uri, no_stray_folder, reachable, shown_command
 from tests.sweeps.tiny import tiny, write_config
 
 
@@ -97,7 +98,7 @@ def test_the_database_is_where_the_folder_is(name: str, tmp_path: Path) -> None:
     out = tmp_path / name
     uri = default_uri(out)
     assert reachable(uri) is None
-    with made_once(uri):
+    with prepared(uri, DatabaseTables()), no_stray_folder(uri):
         client = connect(uri)
     experiment = client.create_experiment("x", artifact_location=artifact_root(uri))
     client.log_text(client.create_run(experiment).info.run_id, "text", "file.txt")
