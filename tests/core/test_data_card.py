@@ -173,5 +173,5 @@ def test_features_keep_the_class_names_of_their_base() -> None:
     source = Features(base=base, model={"name": "mlp", "hidden": (4,)}, recipe=recipe, train_rows=200, held_out_rows=60)
     card = load_dataset(source, data_root=None).card
     assert card is not None
-    assert card.used == ("features of digits",)
+    assert card.used == ("scikit-learn's digits",)
     assert card.classes == tuple("0123456789")
