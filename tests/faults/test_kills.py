@@ -67,14 +67,16 @@ NIGHT = {
     "worker in a training": 3, "worker in a trial": 3, "mirror at first": 6, "mirror": 4, "analysis": 4,
 }  # fmt: skip
 """Kills in a night."""
+DAILY = ("driver", "driver on Ray", "raylet at first", "gcs_server", "mirror at first", "analysis")
+"""Once with the slow tests."""
 
 
 def cases() -> Iterator[object]:
-    """Each of them once, and as often as in a night."""
     for name, kill in KILLS.items():
         ray = [pytest.mark.ray] if "--inline" not in kill.options else []
         slow, night = [pytest.mark.slow, pytest.mark.timeout(1800)], [pytest.mark.nightly, pytest.mark.timeout(7200)]
-        yield pytest.param(name, 1, marks=[*slow, *ray])
+        if name in DAILY:
+            yield pytest.param(name, 1, marks=[*slow, *ray])
         yield pytest.param(name, NIGHT[name], marks=[*night, *ray])
 
 
