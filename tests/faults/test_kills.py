@@ -154,7 +154,8 @@ def hit(sweep: Sweep, place: Path, kill: Kill, aim: Aim, *more: str) -> bool:
     by_others = process.returncode and (process.returncode > 0 or remains.homes)  # Ray's keeper speaks for a driver
     if kill.says and (kill.again or by_others):
         wait_for_end_of(lambda: not re.search(kill.says, sweep.said()[before:]) and sweep.said(), MINUTE)
-    assert "Traceback" not in sweep.said()[before:], sweep.said()
+    if process.returncode:  # Tune shows one where a worker was lost, and goes on
+        assert "Traceback" not in sweep.said()[before:], sweep.said()
     wait_for_end_of(remains.left, SECONDS)
     return True
 
