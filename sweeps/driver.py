@@ -145,7 +145,9 @@ class Driver:
             raise InputError(f"--tracking-uri: {problem}")
         with contextlib.suppress(InputError, StorageError), self._only_driver():
             (self.dir / ".running").unlink(missing_ok=True)  # left by a driver that was killed
-        return subprocess.run(self._tracking_command(), env=self._tracking_environment()).returncode
+        command, environment = self._tracking_command(), self._tracking_environment()
+        again = "send the rest with --sync-mlflow"
+        return run_told(command, "MLflow has not got everything", again=again, environment=environment)
 
     @property
     def tracking_uri(self) -> str:
@@ -276,7 +278,7 @@ class Driver:
     def _analyse(self) -> int:
         """Tables, verdict and report, by the analysis package in a process of its own."""
         sys.stdout.flush()
-        return run_told(module_command("analysis.report", str(self.dir)), "the report")
+        return run_told(module_command("analysis.report", str(self.dir)), "the report was not made")
 
     def _print_ui_command(self) -> None:
         log = self.dir / "tracking.log"

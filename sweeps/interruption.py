@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 STDERR = 2
@@ -45,17 +45,19 @@ def two_stages(stop: Callable[[], None], text: str) -> Iterator[None]:
         asked.set()
 
 
-def run_told(command: Sequence[str], product: str) -> int:
+def run_told(
+    command: Sequence[str], failure: str, *, again: str | None = None, environment: Mapping[str, str] | None = None
+) -> int:
     """Run a command that says itself what goes wrong; returns its exit code. One that was killed could not say it.
 
-    product: what it makes, for that line."""
-    code = subprocess.run(command).returncode
+    failure: what has failed then. again: what to do about it, the same command by default."""
+    code = subprocess.run(command, env=environment).returncode
     if code >= 0:
         return code
     reason = signal.strsignal(-code) or "unknown"
     print(
-        f"error: {product} was not made, as its process was ended by signal {-code} ({reason}; out of memory?); the "
-        f"records are kept, make it again: {shlex.join(command)}",
+        f"error: {failure}, as its process was ended by signal {-code} ({reason}; out of memory?); the records are "
+        f"kept, {again or f'make it again: {shlex.join(command)}'}",
         file=sys.stderr,
     )
     return 1

@@ -148,10 +148,27 @@ def clear(folder: Path) -> None:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Those that have the folder in their environment; one that is dead and not yet buried has none."""
+    """Those that have the folder in their environment or write to files in it: Ray's agents rename themselves, over
+    the beginning of their environment. One that is dead and not yet buried has neither."""
     mark, found = f"{MARK}={folder}".encode(), []
-    for path in Path("/proc").glob("[0-9]*/environ"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # of another user, or just gone
-            if mark in path.read_bytes().split(b"\0") and int(path.parent.name) != os.getpid():
-                found.append(int(path.parent.name))
+            marked = mark in (process / "environ").read_bytes().split(b"\0")
+            if int(process.name) != os.getpid() and (marked or _writes_in(process, folder.resolve())):
+                found.append(int(process.name))
     return found
+
+
+def _writes_in(process: Path, folder: Path) -> bool:
+    """Whether a process writes to files in a folder, but for the one that has locked the folder."""
+    opened = dict(_open_files(process))
+    return str(folder) not in opened and any(
+        path.startswith(f"{folder}/") and mode & stat.S_IWUSR for path, mode in opened.items()
+    )
+
+
+def _open_files(process: Path) -> Iterator[tuple[str, int]]:
+    """Their names, and what may be done with each as a mode."""
+    for link in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):  # just closed
+            yield os.readlink(link), link.lstat().st_mode

@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--out {options.out} cannot be written: {problem.strerror}; choose another folder") from None
     _measure(spec, options, folder)
     sys.stdout.flush()
-    return run_told(module_command("analysis.hypotheses", str(folder)), "the report")
+    return run_told(module_command("analysis.hypotheses", str(folder)), "the report was not made")
 
 
 def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> None:

@@ -34,6 +34,7 @@ SETTINGS: dict[str, Any] = RAW | {
     "methods": ["counted_gd", "counted_ngd"],
     "search": {"trials": 10, "startup": 3},
 }
+WITH_REPORT = "import sys; from sweeps.cli import main; sys.exit(main(sys.argv[1:]))"
 COMMAND = "import sys; from tests.faults.harness import run_without_report as run; sys.exit(run())"
 PASSED_ON = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}  # or a busy machine stops Ray
 NOT_PASSED_ON = ("RAY_", "PYTHONDONTWRITEBYTECODE")  # the command is started so often that compiling it again matters
@@ -51,10 +52,19 @@ def run_without_report() -> int:
 class Sweep:
     """The sweep in a folder of its own, and the command that runs it.
 
-    options: further arguments of the command; without `--tracking-uri` nothing is mirrored.
+    options: further arguments of the command; without `--tracking-uri` nothing is mirrored. silence: the longest time
+    that a command which was waited for said nothing, in seconds.
     """
 
-    def __init__(self, folder: Path, *options: Any, environment: dict[str, str] | None = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: Any,
+        environment: dict[str, str] | None = None,
+        report: bool = False,
+        **changes: Any,
+    ) -> None:
+        self.code, self.silence = WITH_REPORT if report else COMMAND, 0.0
         self.out, self.place = folder, folder / "orders"
         self.place.mkdir(parents=True)
         config = folder / "config.yaml"
@@ -65,6 +75,11 @@ class Sweep:
         self.environment = clean | PASSED_ON | {"FAULTS_DIR": str(self.place)} | (environment or {})
 
     @property
+    def mark(self) -> str:
+        """In the environment of all processes of this sweep."""
+        return f"FAULTS_DIR={self.place}"
+
+    @property
     def dir(self) -> Path:
         return self.out / NAME
 
@@ -72,7 +87,7 @@ class Sweep:
         """The command in a process of its own; what it says is kept for `said`. more: further arguments."""
         with open(self.out / "said", "ab") as said:
             return subprocess.Popen(
-                [sys.executable, "-c", COMMAND, *self.arguments, *more],
+                [sys.executable, "-c", self.code, *self.arguments, *more],
                 stdout=said, stderr=said, cwd=ROOT, env=self.environment, start_new_session=True,
             )  # fmt: skip
 
@@ -81,12 +96,15 @@ class Sweep:
 
     def wait(self, process: subprocess.Popen[bytes], condition: Callable[[], bool] = lambda: False) -> bool:
         """Until `condition` holds (True) or the command has ended (False)."""
-        end = time.monotonic() + PATIENCE
+        end, said, since = time.monotonic() + PATIENCE, 0, time.monotonic()
         try:
             while process.poll() is None:
                 if condition():
                     return True
-                if time.monotonic() > end:
+                now, size = time.monotonic(), (self.out / "said").stat().st_size
+                said, since = size, since if size == said else now
+                self.silence = max(self.silence, now - since)
+                if now > end:
                     raise TimeoutError(self.said())
                 time.sleep(0.002)
         except BaseException:

@@ -10,9 +10,12 @@ from typing import Any
 FAULTS = (
     "driver killed", "driver on Ray killed", "worker killed in a training", "worker killed in a trial",
     "worker killed while it writes a record", "worker killed while it writes an artifact", "node lost",
-    "node joins late", "Ray's own process on the driver's machine killed", "two drivers at once",
+    "node joins late", "Ray's own process on the driver's machine killed", "raylet killed while Ray starts",
+    "gcs_server killed while Ray starts", "two drivers at once", "mirror killed while it makes MLflow's database",
+    "mirror killed while it sends", "analysis killed",
     "a trial hangs", "a trial ends its process", "MLflow server killed", "disk full", "artifact store read-only",
-    "artifact with a flipped byte", "record cut in the middle", "clock set back", "checkpoint of a base model damaged",
+    "artifact with a flipped byte", "record cut in the middle", "record damaged",
+    "clock set back", "lease dated ahead", "checkpoint of a base model damaged",
     "upload to an object store cut off",
 )  # fmt: skip
 """In the order of the table."""

@@ -26,6 +26,16 @@ def descendants(root: int) -> dict[int, str]:
     return {pid: names.get(pid, "") for pid in below - {root}}
 
 
+def running(root: int, module: str) -> list[int]:
+    """The processes below `root` that run this module of ours."""
+    found = []
+    for pid in descendants(root):
+        with contextlib.suppress(OSError):
+            if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
+
+
 def first_holder(leases: Iterable[Path]) -> int | None:
     """The process that has one of these leases; None if nobody has any."""
     return next((holder.pid for holder in map(holder_of, leases) if holder), None)

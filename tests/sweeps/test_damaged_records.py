@@ -20,6 +20,8 @@ from sweeps.driver import Driver
 from sweeps.record_lines import DamagedError, from_line, to_line
 from sweeps.records import MANIFEST_KINDS
 from sweeps.store import read_trials
+from tests.faults.feeding import Feed
+from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import bare_trial, compacted, science, write_config
 
@@ -139,10 +141,13 @@ def test_a_changed_line_is_named_and_counts_as_not_done(
 
 
 @pytest.mark.parametrize("name", ["a metric called budget", "schema of the future"])
-def test_the_trial_of_a_damaged_line_is_done_again(name: str, folder: Path, done: Done, tmp_path: Path) -> None:
+def test_the_trial_of_a_damaged_line_is_done_again(
+    name: str, folder: Path, done: Done, tmp_path: Path, feed: Feed
+) -> None:
     change_one(folder, MUTATIONS[name], seal=True)
     assert run(folder, tmp_path) == 0
     assert science(read_trials(folder)) == science(done.trials)
+    feed("record damaged", folder, done.trials)
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

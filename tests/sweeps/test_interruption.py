@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 
 from sweeps.cell import reference_cells, study_cells
+from sweeps.cli import main
+from sweeps.driver import Driver
 from sweeps.interruption import run_told, two_stages
 from sweeps.plan import missing
 from sweeps.schedule import Recorded, Schedule
@@ -167,7 +169,7 @@ def test_handlers_are_put_back_and_stop_is_called_only_when_asked() -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN + 3])
 def test_a_command_that_was_killed_is_told(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})"]
-    assert run_told(command, "the report") == 1
+    assert run_told(command, "the report was not made") == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: the report was not made, as its process was ended by signal {int(number)} (")
     assert said.count("\n") == 1 and "make it again: " in said
@@ -175,5 +177,19 @@ def test_a_command_that_was_killed_is_told(number: int, capsys: pytest.CaptureFi
 
 def test_a_command_that_ends_by_itself_speaks_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
     for code in (0, 2):
-        assert run_told([sys.executable, "-c", f"raise SystemExit({code})"], "the report") == code
+        assert run_told([sys.executable, "-c", f"raise SystemExit({code})"], "no report") == code
     assert capsys.readouterr().err == ""
+
+
+def test_a_mirror_that_is_killed_while_it_is_waited_for_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "sweep.json").write_text("{}")
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    monkeypatch.setattr(Driver, "_tracking_command", lambda self: killed)
+    arguments = ["--config", write_config(tmp_path), "--out", tmp_path, "--inline", "--sync-mlflow"]
+    assert main([str(argument) for argument in arguments]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: MLflow has not got everything, as its process was ended by signal 9 (")
+    assert said.endswith("; the records are kept, send the rest with --sync-mlflow\n")

@@ -15,13 +15,19 @@ from typing import Any
 import pytest
 
 from sweeps import leases
+from sweeps.cli import main
+from sweeps.driver import Driver
 from sweeps.files import Remote
 from sweeps.holders import this_process
 from sweeps.leases import Lease, held, holder_of
+from sweeps.store import read_trials
+from tests.faults.feeding import Feed, feed
+from tests.sweeps.conftest import Done
 from tests.sweeps.object_store import bucket, endpoint
 from tests.sweeps.test_leases import leave
+from tests.sweeps.tiny import science, write_config
 
-__all__ = ["bucket", "endpoint"]  # fixtures
+__all__ = ["bucket", "endpoint", "feed"]  # fixtures
 
 FORK = multiprocessing.get_context("fork")
 DAY = 86400.0
@@ -168,3 +174,25 @@ def test_a_lease_dated_ahead_in_an_object_store_expires(bucket: Remote, monkeypa
     lease = Lease(place)
     assert lease.take() is None
     lease.release()
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("kind", ["lock", "models"])
+def test_a_sweep_with_leases_dated_ahead_is_completed(done: Done, tmp_path: Path, kind: str, feed: Feed) -> None:
+    sweep_dir, models = tmp_path / "tiny", tmp_path / "store" / "model"
+    names = [folder.name for folder in (done.out / "store" / "model").iterdir()]
+    assert names
+    places = [models / f".{name}.lease" for name in names] if kind == "models" else [sweep_dir / ".lock"]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        leave(place, machine="another boot", host="node7", seconds_ago=-DAY)
+    arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Driver, "_analyse", lambda self: 0)
+        end = time.monotonic() + 60
+        while main(arguments) == 2 and kind == "lock":  # "its lock is free after"
+            assert time.monotonic() < end
+            time.sleep(0.2)
+    assert not any(map(Path.exists, places))
+    feed("lease dated ahead", sweep_dir, done.trials, tried=len(places))
+    assert science(read_trials(sweep_dir)) == science(done.trials)

@@ -139,6 +139,32 @@ def test_the_next_start_ends_processes_that_a_killed_one_and_its_keeper_left(pla
     assert not folder.exists()
 
 
+def test_processes_that_have_lost_the_mark_are_ended_too(place: Path) -> None:
+    folder = place / f"{PREFIX}stale"
+    folder.mkdir()
+    with open(folder / "log", "w") as log:
+        agent = subprocess.Popen(["sleep", "600"], pass_fds=[log.fileno()])
+    reader = subprocess.Popen(["tail", "-f", folder / "log"], stdout=subprocess.DEVNULL)
+    clear_stale(place)
+    assert agent.wait(10) == -signal.SIGKILL
+    assert reader.poll() is None
+    reader.kill()
+    reader.wait()
+
+
+def test_who_uses_a_folder_is_not_taken_for_one_of_its_processes(place: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom sweeps.ray_home import private_home\nwith private_home() as home:"
+    )
+    code += "\n log = open(Path(home).parent / 'log', 'w')\n print(home, flush=True)\n sys.stdin.read()"
+    with run(code) as user:
+        assert user.stdout is not None
+        folder = Path(user.stdout.readline().strip()).parent
+        assert processes_of(folder) == []
+        user.communicate(timeout=60)
+    assert not folder.exists()
+
+
 def ended(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
