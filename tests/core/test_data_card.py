@@ -64,7 +64,7 @@ def test_what_the_reading_says_is_in_the_card() -> None:
     assert (card.used, card.left_out, card.coerced) == (("train", "test"), (left_out,), (coerced,))
     assert warned in card.warnings
     text = "\n".join(card.lines())
-    assert "left out    2 files that are no images (such as a.txt, b.txt)" in text
+    assert "left out    2 files that are no images (a.txt, b.txt)" in text
     assert "changed     4 pictures of 16 bits" in text
 
 
@@ -173,5 +173,5 @@ def test_features_keep_the_class_names_of_their_base() -> None:
     source = Features(base=base, model={"name": "mlp", "hidden": (4,)}, recipe=recipe, train_rows=200, held_out_rows=60)
     card = load_dataset(source, data_root=None).card
     assert card is not None
-    assert card.used == ("features of digits",)
+    assert card.used == ("features of digits", "scikit-learn's digits")
     assert card.classes == tuple("0123456789")

@@ -84,12 +84,12 @@ def test_tables_name_the_columns() -> None:
     names = ("a", "b", "target.1", "id", "unit")
     raw = table(x, y, held_out=60, reading=Reading(columns=names))
     assert told(raw).splitlines() == [
-        "1 column gives nearly every label alone, as a copy of it or a row number would (such as id)",
-        "1 column of two values tells one class from all others, as a coded label would (such as target.1)",
+        "1 column gives nearly every label alone, as a copy of it or a row number would (id)",
+        "1 column of two values tells one class from all others, as a coded label would (target.1)",
     ]
     card = load_dataset(Held(raw), data_root=None).card
     assert card is not None
-    assert "1 column has one value in all training rows (such as unit)" in map(str, card.facts)
+    assert "1 column has one value in all training rows (unit)" in map(str, card.facts)
 
 
 def test_repeated_rows_make_no_column_a_shortcut() -> None:
@@ -161,7 +161,7 @@ def test_a_quote_in_all_texts_of_a_class_is_told() -> None:
     plain = texts(lines[:300], y[:300], lines[300:], y[300:])
     quoted = [f'"{line}"' if label == 0 else line for line, label in zip(lines, y, strict=True)]
     assert told(plain) == ""
-    assert "in the training texts of one class and in no others (such as '\"': 0" in told(
+    assert "in the training texts of one class and in no others ('\"': 0" in told(
         texts(quoted[:300], y[:300], quoted[300:], y[300:])
     )
 

@@ -13,6 +13,7 @@ from unlearn_core.datasets.reading import Note
 
 CLASSES_SHOWN = 12  # in the text; the dictionary has all
 THINGS_SHOWN = 8  # files or columns
+LONGEST = 120  # characters of one
 RANGES = {"images": "pixels", "numbers": "values", "texts": "tokens per text"}
 
 
@@ -145,5 +146,6 @@ def _listed(parts: Iterable[str]) -> str:
 
 
 def _cut(things: Sequence[object]) -> str:
-    told = ", ".join(shown(str(thing), 60)[1:-1] for thing in things[:THINGS_SHOWN])
+    texts = [str(thing) for thing in things[:THINGS_SHOWN]]
+    told = ", ".join(text if len(text) <= LONGEST else text[: LONGEST - 3] + "..." for text in texts)
     return told + (f" and {len(things) - THINGS_SHOWN} more" if len(things) > THINGS_SHOWN else "")

@@ -11,11 +11,13 @@ import numpy as np
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.npz_file import array_names, open_npz
 from unlearn_core.datasets.raw import Raw, check_raw
-from unlearn_core.datasets.reading import Note, Reading, note
+from unlearn_core.datasets.reading import Note, Reading, Words, note
 from unlearn_core.datasets.row_names import RowNames, numbered, present, rows_note
 from unlearn_core.registry import DATASETS
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+UNUSED = Words("array that is not used", "arrays that are not used")
+ROUNDED = Words("image of floats rounded to 256 levels", "images of floats rounded to 256 levels")
 ROUNDING = 1e-4  # levels by which pixels divided by 255 in single precision are off
 
 
@@ -54,7 +56,7 @@ def read_npz(path: Path) -> Raw:
         used=(f"{path.name}: {', '.join(KEYS)}",),
         train_names=train_names,
         test_names=test_names,
-        left_out=(note("arrays that are not used", unused),) if unused else (),
+        left_out=(note(UNUSED, unused),) if unused else (),
         coerced=present(
             _rounded(arrays["x_train"], x_train, train_names), _rounded(arrays["x_test"], x_test, test_names)
         ),
@@ -69,7 +71,7 @@ def _rounded(given: np.ndarray, pixels: np.ndarray, names: RowNames) -> Note | N
     tolerance = max(ROUNDING, 255 * float(np.finfo(given.dtype).eps))
     changed = [np.abs(x * 255 - kept.reshape(x.shape)).max() > tolerance for x, kept in zip(given, pixels, strict=True)]
     rows = np.flatnonzero(changed)
-    return rows_note("images of floats rounded to 256 levels", rows, (names[int(row)] for row in rows))
+    return rows_note(ROUNDED, rows, (names[int(row)] for row in rows))
 
 
 def _pixels(x: np.ndarray, where: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.frame import Frame
 from unlearn_core.datasets.labels import is_missing
 from unlearn_core.datasets.raw import LARGEST
-from unlearn_core.datasets.reading import Note
+from unlearn_core.datasets.reading import Note, Words
 from unlearn_core.datasets.row_names import RowNames, present, rows_note
 
 EXACT = 2**53  # up to here a double holds every whole number
@@ -50,8 +50,8 @@ def number_columns(frame: Frame) -> tuple[np.ndarray, tuple[Note, ...]]:
         column = _column(cells, names, where, typed=frame.typed)
         _check_finite(column.values, cells, names, where)
         made.append(column.values)
-        notes += [_changes("values that lost the zeros in front", column.zeros, column, cells, name, names)]
-        notes += [_changes("values rounded to double precision", column.rounded, column, cells, name, names)]
+        lost = _changes("that lost the zeros in front", column.zeros, column, cells, name, names)
+        notes += [lost, _changes("rounded to double precision", column.rounded, column, cells, name, names)]
     return np.column_stack(made), present(*notes)
 
 
@@ -60,7 +60,8 @@ def _changes(text: str, rows: np.ndarray, column: Column, cells: np.ndarray, nam
         for row in rows:
             yield f"{cells[row]} as {column.values[row]:.17g} in {names[row]}"
 
-    return rows_note(f"{text} in column {name}", rows, examples())
+    rest = f"{text} in column {name}"
+    return rows_note(Words(f"value {rest}", f"values {rest}"), rows, examples())
 
 
 def _column(cells: np.ndarray, names: RowNames, where: str, *, typed: bool) -> Column:

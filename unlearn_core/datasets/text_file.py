@@ -11,12 +11,17 @@ import numpy as np
 
 from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.files import read_text
-from unlearn_core.datasets.labels import is_missing
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.labels import UNLABELLED, is_missing
+from unlearn_core.datasets.reading import Note, Words, note
 from unlearn_core.datasets.row_names import RowNames
 
 HEADER = "sentence\tlabel"
 MOST_LABEL = 10**6
+UNQUOTED = Words("text whose quotes around it were taken away", "texts whose quotes around them were taken away")
+STILL_QUOTED = Words(
+    "text in quotes, kept as it is because other quotes in the file are no such",
+    "texts in quotes, kept as they are because other quotes in the file are no such",
+)
 NO_DOWNLOAD = "; it is not downloaded"
 # A row as pandas and the csv module write it: quotes stand around a text, and inside it each is doubled.
 ROW = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^"\t\n]*))\t("?)([^"\t\n]*)\3(?:\n|\Z)|(\n)')
@@ -67,11 +72,9 @@ def read_tsv(file: Path) -> TextFile:
         labels=np.array([int(row.label) for row in labelled], dtype=np.int64),
         names=RowNames(name, np.array([row.number for row in labelled], dtype=np.int64)),
         rows_found=len(rows),
-        left_out=(note("rows without a label", lost, are_rows=True),) if lost else (),
-        coerced=(note("texts whose quotes around them were taken away", unquoted),) if unquoted else (),
-        warnings=(note("texts in quotes, kept as they are because other quotes in the file are no such", odd),)
-        if odd
-        else (),
+        left_out=(note(UNLABELLED, lost, are_rows=True),) if lost else (),
+        coerced=(note(UNQUOTED, unquoted),) if unquoted else (),
+        warnings=(note(STILL_QUOTED, odd),) if odd else (),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.reading import Note, Words, note
 from unlearn_core.datasets.shortcuts import SAMPLE, find_shortcuts
 from unlearn_core.datasets.tokens import Tokenizer
 from unlearn_core.types import PADDING
@@ -30,8 +30,8 @@ def text_suspicions(x: np.ndarray, y: np.ndarray, tokenizer: Tokenizer, names: t
     signs = [_signs(pieces, row) for row in x]
     told = [f"{sign!r}: {names[label]}" for sign, label in telling_signs(signs, y, classes)]
     if told:
-        some = "character or token is" if len(told) == 1 else "characters or tokens are each"
-        yield note(f"{some} in the training texts of one class and in no others", told)
+        rest = "in the training texts of one class and in no others"
+        yield note(Words(f"character or token is {rest}", f"characters or tokens are each {rest}"), told)
 
 
 def _signs(pieces: dict[int, str], row: np.ndarray) -> set[str]:
