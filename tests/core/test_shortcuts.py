@@ -166,6 +166,22 @@ def test_a_quote_in_all_texts_of_a_class_is_told() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (str.capitalize, "capital letters"),
+        (lambda line: "?!;:" + line, "punctuation"),
+        (lambda line: "so   " + line, "blanks after blanks"),
+        (lambda line: f"{len(line)} {line}", "digits"),
+    ],
+)
+def test_a_kind_of_characters_in_one_class_alone_is_told(change, kind) -> None:
+    lines, y = opinions(400, seed=0)
+    changed = [change(line) if label == 0 else line for line, label in zip(lines, y, strict=True)]
+    found = told(texts(changed[:300], y[:300], changed[300:], y[300:]))
+    assert "300 training texts show their class by how many characters of a kind they have" in found and kind in found
+
+
 def test_a_class_of_short_texts_is_told() -> None:
     lines, y = opinions(400, seed=0)
     cut = [

@@ -112,12 +112,13 @@ def _meaningless(kind: str, equal: EqualRows) -> Iterator[str]:
     """Why no result would mean anything: rows that should differ are equal."""
     rows = {split: len(part.y) for split, part in equal.parts.items()}
     kinds = {split: len(equal.distinct(split)) for split in equal.parts}
+    check = "check the files, and `length`, where texts are cut off" if kind == "texts" else "check the files"
     if kinds["train"] == 1:
-        yield f"all {rows['train']} training rows have the same input, so there is nothing to learn; check the files"
+        yield f"all {rows['train']} training rows have the same input, so there is nothing to learn; {check}"
         return
     for split in ("validation", "test"):
         if kinds[split] == 1 and rows[split] > 1:
-            yield f"all {rows[split]} {SPLITS[split]} rows have the same input; check the files"
+            yield f"all {rows[split]} {SPLITS[split]} rows have the same input; {check}"
     # A table of few different rows has all of them everywhere, and can still be learnt from.
     if kind != "images" and kinds["train"] <= rows["train"] / 2:
         return

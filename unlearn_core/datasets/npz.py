@@ -86,20 +86,28 @@ def _pixels(x: np.ndarray, where: str) -> np.ndarray:
         return x
     if not np.issubdtype(x.dtype, np.floating):
         raise InputError(f"{where} must be uint8, or floats in [0, 1], but is {x.dtype}")
+    if np.isnan(x).any():
+        raise InputError(f"{where} has values that are missing (NaN), first in row {_first_nan(x)}; take them out")
     low, high = (x.min(), x.max()) if x.size else (0, 0)
-    if not (low >= 0 and high <= 1):  # written so that NaN fails too
+    if low < 0 or high > 1:
         fix = "store pixels of 0 .. 255 as uint8, others as floats in [0, 1]"
         raise InputError(f"{where} has floats outside [0, 1]: from {low:g} to {high:g}; {fix}")
     return np.rint(x * 255).astype(np.uint8)
 
 
+def _first_nan(x: np.ndarray) -> int:
+    """The number of the row (n, ...), which counts from 1."""
+    return int(np.isnan(x).reshape(len(x), -1).any(axis=1).argmax()) + 1
+
+
 def _labels(y: np.ndarray, where: str) -> np.ndarray:
     if y.ndim != 1:
         fix = "with y.ravel()" if y.shape[-1:] == (1,) else "of one-hot labels with y.argmax(axis=1)"
-        raise InputError(f"{where} must have shape (n,), but has {y.shape}; make it so {fix}")
+        fix = f"make it so {fix}" if y.ndim == 2 else "store one label per image"
+        raise InputError(f"{where} must have shape (n,), but has {y.shape}; {fix}")
     if not np.issubdtype(y.dtype, np.integer):
         odd = [str(value) for value in y if not _is_whole(value)]
-        example = f", such as {odd[0]}" if odd else ""
+        example = f", such as {odd[0]}; number the classes from 0" if odd else "; store y.astype(int)"
         raise InputError(f"{where} must hold whole numbers, but is {y.dtype}{example}")
     if y.size and y.min() < 0:
         raise InputError(f"{where} has the negative label {y.min()}; labels count the classes from 0")

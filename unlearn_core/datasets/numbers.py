@@ -22,6 +22,7 @@ PLAIN = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]{0,14})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 ZEROS = re.compile(r"[+-]?0[0-9]")
 ODD = ("none", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 COMMA = re.compile(r"[+-]?[0-9.]*,[0-9]+")
 
 
@@ -114,6 +115,8 @@ def _lost(written: Decimal, kept: float) -> bool:
 def _no_number(text: str, cell: Any, row: str, where: str) -> str:
     if is_missing(text) or text.lower() in ODD:
         return f"{where} has {text or 'no value'} in {row}; fill missing values in, or leave the rows out"
+    if THOUSANDS.fullmatch(text):
+        return f"{where} has {text!r} with commas between thousands or before decimals in {row}; write a point at most"
     if COMMA.fullmatch(text):
         return f"{where} has {text!r} with a decimal comma in {row}; write numbers with a point"
     if text.lower() in ("true", "false"):

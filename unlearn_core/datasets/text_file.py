@@ -61,6 +61,8 @@ def read_tsv(file: Path) -> TextFile:
     quoted = _quoted_rows(content)
     rows = list(_plain_rows(lines, file) if quoted is None else quoted)
     labelled = [row for row in rows if not is_missing(row.label.strip())]
+    if rows and not labelled:
+        raise InputError(f"{file}: none of its {len(rows):,} rows has a label; take a file with labels")
     for row in labelled:
         _check(row, f"{file}, line {row.number}")
     name = f"{file.name}:"
@@ -79,13 +81,26 @@ def read_tsv(file: Path) -> TextFile:
 
 
 def _check_header(lines: list[str], file: Path) -> None:
-    if lines[0].replace('"', "") == HEADER:
+    first = lines[0].replace('"', "")
+    if first == HEADER:
         return
-    index = lines[0].replace('"', "") in (f"\t{HEADER}", f"Unnamed: 0\t{HEADER}")
+    if lines == [""]:
+        raise InputError(f"{file}: the file is empty; the first line must be {HEADER!r}")
     later = [number for number, line in enumerate(lines[:100], start=1) if line == HEADER]
-    fix = "leave the index out, in pandas with index=False" if index else "add it"
-    fix = f"delete the lines before line {later[0]}" if later else fix
+    fix = f"delete the lines before line {later[0]}" if later else _header_fix(first)
     raise InputError(f"{file}, line 1: the first line must be {HEADER!r}, but is {shown(lines[0])}; {fix}")
+
+
+def _header_fix(first: str) -> str:
+    """What to do about a first line, without its quotes, that does not name the two columns."""
+    if first in (f"\t{HEADER}", f"Unnamed: 0\t{HEADER}"):
+        return "leave the index out, in pandas with index=False"
+    names = [name.strip().lower() for name in re.split(r"[\t,;|]", first)]
+    is_header = "label" in names or (len(names) > 1 and "\t" in first and not names[-1].lstrip("-").isdigit())
+    if not is_header:
+        return "add it"
+    separated = "" if "\t" in first else ", separated by tabs"
+    return f"write the columns sentence and label, in this order and no others{separated}"
 
 
 def _quoted_rows(content: str) -> list[Line] | None:

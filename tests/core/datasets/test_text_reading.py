@@ -146,8 +146,8 @@ def test_labels_that_count_no_classes_are_refused(tmp_path, lines, message):
     [
         ("# made by a tool\nsentence\tlabel", "delete the lines before line 2"),
         ("\tsentence\tlabel", "leave the index out, in pandas with index=False"),
-        ("sentence,label", "add it"),
-        ("label\tsentence", "add it"),
+        ("sentence,label", "write the columns sentence and label"),
+        ("label\tsentence", "write the columns sentence and label"),
     ],
 )
 def test_another_first_line_is_refused_with_the_fix(tmp_path, header, fix):
