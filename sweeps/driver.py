@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sweeps import store
+from sweeps.affordable import too_dear
 from sweeps.cell import trials_in
 from sweeps.compaction import compact
 from sweeps.data_card import DataFacts, check_finished, facts_of, show_card
@@ -119,6 +120,8 @@ class Driver:
         print(f"sweep {self.sweep.name}: {self.home}")
         show_card(work.dataset, sys.stdout)
         cost = estimate(work, left)
+        for method in too_dear(work, cost.training):
+            print(f"warning: {method}", file=sys.stderr)
         at_once = 1 if self.options.inline else slots(self.sweep.resources.cpus, self.options.workers)
         cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
         for name, trials in cells[:CELLS_SHOWN]:

@@ -43,13 +43,16 @@ class Missing(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What the missing work comes to. Confirmations are counted as if every budget chose another configuration."""
+    """What the missing work comes to. Confirmations are counted as if every budget chose another configuration.
+
+    training: FLOPs of training one oracle."""
 
     scenarios: int
     trainings: int
     trials: int
     flops: float
     flops_per_second: float
+    training: float
 
     def hours(self, slots: int) -> float:
         return self.flops / self.flops_per_second / slots / 3600
@@ -103,7 +106,7 @@ def estimate(work: Workbench, left: Missing) -> Estimate:
     climbs = sum(climbs_in(sweep, cell) for cell in left.studies)
     ladders = climbs * max(sweep.budgets) + len(left.references) * sum(sweep.budgets)
     scenarios = len(sweep.attacks) * len(sweep.scenario_seeds)
-    return Estimate(scenarios, trainings, trials, training * (trainings + ladders), speed)
+    return Estimate(scenarios, trainings, trials, training * (trainings + ladders), speed, training)
 
 
 def time_training(work: Workbench, seconds: float = 0.5) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweeps.records import (
+    GOOD,
     METRIC_PREFIX,
     RUNG_COLUMNS,
     SCHEMA_VERSION,
@@ -29,7 +30,7 @@ NEEDED = ("schema", "trial_id", "stage", "study", "attack", "method", "seed", "s
 FILLED = ("trial_id", "study", "attack", "method", "settings", "seed")
 """Of these, those that are never empty."""
 STAGES = ("reference", "tuning", "confirmation", "ensemble")
-STATUSES = ("ok", "finished", "diverged", "failed")
+STATUSES = (*GOOD, "diverged", "failed")
 JSON_TEXTS = {"settings": dict, "attack_settings": dict, "machine": dict, "chosen_for": list}
 SHARES = ("test_accuracy", "oracle_test_accuracy", "corrupted_test_accuracy", "budget", "discovery_rate")
 AMOUNTS = ("flops", "seconds", "steps", "sample_passes", "budget_spent", "oracle_flops", "oracle_seconds")

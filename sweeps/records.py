@@ -72,7 +72,8 @@ RUNG_COLUMNS: dict[str, str] = {
     "seconds": "wall seconds of the updates, evaluation excluded",
     "seconds_share": "seconds as a share of oracle_seconds",
     "peak_memory_bytes": "peak GPU memory of the run so far; empty on CPU",
-    "status": "ok (paused at the budget), finished (ended early, state kept), diverged, or failed",
+    "status": "ok (paused at the budget), finished (ended early, state kept), unaffordable (its first update costs "
+    "more than the budget: the corrupted model, unchanged), diverged, or failed",
     "primary_value": "primary metric",
     "primary_error": "its standard error",
     "primary_z": "its z against no poison where an exact null exists, else empty",
@@ -127,7 +128,7 @@ HYPOTHESIS_MEASURES: dict[str, str] = {
 METRIC_PREFIX = "metrics"
 WHOLE_NUMBERS = ("schema", "discovered", "poisons", "proposal", "seed", "unlearning_seed", "gpu_memory_retries")
 TRUTH_VALUES = ("attack_took", "is_reported")
-GOOD = ("ok", "finished")
+GOOD = ("ok", "finished", "unaffordable")
 """Status of a rung whose numbers count; every other status is a failure."""
 BUDGET_DIGITS = 9
 """Budgets are matched after rounding, since 0.1 may have been computed as 0.30000000000000004 / 3."""

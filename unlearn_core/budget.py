@@ -6,18 +6,19 @@ import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unlearn_core.trainable import gradients, thaw_if_whole, trainable
 from unlearn_core.types import Update
 
+ROUNDING = 1e-9  # of a budget
 PRICE_TOLERANCE = 0.01  # of a price, by which updates of the same kind may differ
 DECOMPOSITIONS = {
     torch.ops.aten._linalg_eigh: lambda a, *_, **__: 9 * math.prod(a) * a[-1],
@@ -35,7 +36,8 @@ _END: Any = object()
 class Rung(NamedTuple):
     """State of a run when it is paused; the model itself is the snapshot.
 
-    flops, steps, seconds: spent so far. status: `ok` (paused), `finished` (ended early) or `diverged`.
+    flops, steps, seconds: spent so far. status: `ok` (paused), `finished` (ended early), `diverged`, or `unaffordable`:
+    the first update costs more than the budget, and the model is as it was given.
     """
 
     budget: float
@@ -67,6 +69,15 @@ class Meter:
     before: float = 0.0  # seconds ahead of the first update
     plain: float = 0.0  # seconds of the updates that were not counted
     counted: dict[Update, list[float]] = field(default_factory=dict)  # seconds of each one that was
+
+    def start(self, updates: Iterator[Update]) -> Update:
+        """Start the method. What it computes before its first announcement is charged as well."""
+        start = self.clock()
+        with self.context(), flop_counter() as counter:
+            announced: Update = next(updates, _END)
+        self.flops += counter.get_total_flops()
+        self.before += self.clock() - start
+        return announced
 
     def context(self) -> AbstractContextManager[Any]:
         """Precision in which updates run: bfloat16 autocast on GPU if asked for, else full float32."""
@@ -100,11 +111,11 @@ class Meter:
 
     @contextmanager
     def timing(self) -> Iterator[None]:
-        """The updates made inside take time; `seconds` is brought up to date at the end, and never falls."""
+        """The updates made inside take time; `seconds` is brought up to date at the end."""
         start, apart = self.clock(), sum(map(sum, self.counted.values()))
         yield
         self.plain += self.clock() - start - (sum(map(sum, self.counted.values())) - apart)
-        self.seconds = max(self.seconds, self.before + self.plain + self._seconds_counted())
+        self.seconds = self.before + self.plain + self._seconds_counted()
 
     def _seconds_counted(self) -> float:
         """What the counted updates would have taken."""
@@ -128,7 +139,7 @@ class Meter:
         """Whether the announced update can be paid for. One of unknown price is tried while anything is left; one that
         reads no rows counts as free until its price is known."""
         price = self.prices.get(announced, 0 if announced.size == 0 else None)
-        return self.flops < budget if price is None else self.flops + price <= budget * (1 + 1e-9)
+        return self.flops < budget if price is None else self.flops + price <= budget * (1 + ROUNDING)
 
     def clock(self) -> float:
         if self.device.type == "cuda":
@@ -136,40 +147,114 @@ class Meter:
         return time.perf_counter()
 
 
+class Spent(NamedTuple):
+    """What a run has paid for: FLOPs, updates and their seconds."""
+
+    flops: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+
+class Run:
+    """Updates that are made one after the other, on a model that is shown as any budget leaves it.
+
+    The price of an update of a new kind is known once it is made. If it is more than was left, the model is put back
+    until a budget can pay for it. Nothing of a method is shown before its first update is paid for.
+    """
+
+    def __init__(self, updates: Iterator[Update], model: nn.Module, meter: Meter) -> None:
+        self.updates, self.model, self.meter = updates, model, meter
+        self.shown = Spent()  # by the model as it is
+        self._announced: Update | None = None  # before the start
+        self._ahead: dict[str, Tensor] | None = None  # the model after an update that is not paid for yet
+
+    def climb(self, budget: float) -> None:
+        """Make the updates that `budget`, in FLOPs, can pay for."""
+        if self._ahead is not None:
+            if not self._has(budget):
+                return
+            put_back(self.model, self._ahead)
+            self._ahead = None
+        while self._ahead is None and self._can_go_on(budget):
+            self._make_known(budget) if self._announced in self.meter.prices else self._try(budget)
+        if self._ahead is None and self._announced is not None:
+            self.shown = self._spent()
+
+    @property
+    def status(self) -> str:
+        if self._ahead is None and self._announced is _END:
+            return "finished"
+        return "ok" if self.shown.steps else "unaffordable"
+
+    def _can_go_on(self, budget: float) -> bool:
+        if self._announced is None:
+            return True
+        return self._announced is not _END and self.meter.fits(self._announced, budget)
+
+    def _make_known(self, budget: float) -> None:
+        """All updates up to the next one whose price is not known."""
+        with self.meter.timing():
+            while self._announced in self.meter.prices and self._can_go_on(budget):
+                self._announced = self.meter.advance(self.updates, self._announced)
+
+    def _try(self, budget: float) -> None:
+        """The next update, whose price is not known; for one that is too dear the model is put back."""
+        spent, before = self._spent(), copied(self.model) if math.isfinite(budget) else {}
+        if self._announced is None:  # what comes before the first update is part of it
+            self._announced = self.meter.start(self.updates)
+        with self.meter.timing():
+            if self._announced is not _END:
+                self._announced = self.meter.advance(self.updates, self._announced)
+        if not self._has(budget):
+            self._ahead, self.shown = copied(self.model), spent
+            put_back(self.model, before)
+
+    def _has(self, budget: float) -> bool:
+        """Whether `budget` pays for all that was made."""
+        return self.meter.flops <= budget * (1 + ROUNDING)
+
+    def _spent(self) -> Spent:
+        """Seconds never fall from one budget to the next, though what counted updates would have taken is estimated."""
+        return Spent(self.meter.flops, self.meter.steps, max(self.shown.seconds, self.meter.seconds))
+
+
+def copied(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, by name."""
+    return {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
+
+
+@torch.no_grad()
+def put_back(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give parameters and buffers these values, in place: whoever holds on to them still does."""
+    tensors = _tensors(model)
+    if tensors.keys() != state.keys():
+        raise RuntimeError(f"a method changed which parameters the model has: {sorted(tensors.keys() ^ state.keys())}")
+    for name, tensor in tensors.items():
+        tensor.copy_(state[name])
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
 def climb(updates: Iterator[Update], model: nn.Module, meter: Meter, budgets: Sequence[float]) -> Iterator[Rung]:
     """Run `updates` and pause at each budget (in FLOPs, increasing): yields while the model is in that state.
 
-    No budget is overspent, except by at most the first update of a kind whose price is not known yet.
-    A model that holds a non-finite number ends the run; the remaining rungs say `diverged`.
+    No budget is ever overspent. Where not even the first update can be paid for, the model is as it was given, and the
+    rung says `unaffordable`. A model that holds a non-finite number ends the run; the remaining rungs say `diverged`.
     """
-    announced = _announce(updates, meter)
+    run = Run(updates, model, meter)
     for index, budget in enumerate(budgets):
-        with meter.timing():
-            while announced is not _END and meter.fits(announced, budget):
-                announced = meter.advance(updates, announced)
+        run.climb(budget)
         if not is_finite(model):
-            yield from (_rung(meter, rest, "diverged") for rest in budgets[index:])
+            yield from (Rung(rest, *run.shown, "diverged") for rest in budgets[index:])
             return
-        yield _rung(meter, budget, "finished" if announced is _END else "ok")
+        yield Rung(budget, *run.shown, run.status)
 
 
 def run_to_end(updates: Iterator[Update], model: nn.Module, meter: Meter) -> Rung:
     """Run all updates; the spent FLOPs are the budget."""
     return next(iter(climb(updates, model, meter, [float("inf")])))
-
-
-def _announce(updates: Iterator[Update], meter: Meter) -> Update:
-    """Start the method. What it computes before its first announcement is charged as well."""
-    start = meter.clock()
-    with meter.context(), flop_counter() as counter:
-        announced: Update = next(updates, _END)
-    meter.flops += counter.get_total_flops()
-    meter.before += meter.clock() - start
-    return announced
-
-
-def _rung(meter: Meter, budget: float, status: str) -> Rung:
-    return Rung(budget, meter.flops, meter.steps, meter.seconds, status)
 
 
 def flop_counter() -> FlopCounterMode:

@@ -137,9 +137,10 @@ def run_member(climb: Callable[..., list[Measured]], looking: Callable[[nn.Modul
 
 
 def mean_rung(rungs: Sequence[Rung], *, diverged: bool) -> Rung:
-    """Mean cost of the members at one budget; `finished` if all are, `diverged` if one of them or a shadow has."""
-    count = len(rungs)
-    ended = "finished" if all(rung.status == "finished" for rung in rungs) else "ok"
+    """Mean cost of the members at one budget; `finished` or `unaffordable` if all are, `diverged` if one of them or a
+    shadow has."""
+    count, statuses = len(rungs), {rung.status for rung in rungs}
+    ended = statuses.pop() if len(statuses) == 1 else "ok"
     return Rung(
         rungs[0].budget,
         round(sum(rung.flops for rung in rungs) / count),

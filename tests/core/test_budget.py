@@ -55,13 +55,71 @@ def test_an_end_exactly_at_a_rung_is_an_end():
     assert ladder(updates(10, 10), 20, 30) == [(20, 2, "finished"), (20, 2, "finished")]
 
 
-def test_a_first_update_of_unknown_price_may_overspend_once():
-    assert ladder(updates(*[50] * 4), 10, 20, 60, 100) == [(50, 1, "ok"), (50, 1, "ok"), (50, 1, "ok"), (100, 2, "ok")]
+NOTHING = (0, 0, "unaffordable")
 
 
-def test_another_kind_is_tried_while_anything_is_left():
-    assert ladder(updates("a:10", "b:40", "a:10", "b:40"), 15, 59, 60) == [(50, 2, "ok"), (50, 2, "ok"), (60, 3, "ok")]
+def test_a_budget_below_the_first_update_buys_nothing():
+    assert ladder(updates(*[50] * 4), 10, 20, 60, 100) == [NOTHING, NOTHING, (50, 1, "ok"), (100, 2, "ok")]
+    assert ladder(updates(50), 10) == [NOTHING]  # not `finished`: its only update was not made
+
+
+def test_an_update_of_another_kind_counts_from_the_budget_that_pays_for_it():
+    assert ladder(updates("a:10", "b:40", "a:10", "b:40"), 15, 59, 60) == [(10, 1, "ok"), (50, 2, "ok"), (60, 3, "ok")]
+    assert ladder(updates("a:10", "b:40"), 15, 20) == [(10, 1, "ok")] * 2
     assert ladder(updates("a:10", "b:40"), 10) == [(10, 1, "ok")]  # nothing is left
+
+
+def writing(net, *costs):
+    """Each update writes its number into the weight, and into a statistic."""
+    for number, cost in enumerate(costs, start=1):
+        kind, _, price = str(cost).rpartition(":")
+        yield Update(kind, int(price))
+        spend(int(price))
+        net.weight.data.fill_(number)
+        net.running_mean.fill_(10 * number)
+
+
+def test_the_model_is_what_was_paid_for():
+    net = nn.BatchNorm1d(2)
+    net.weight.data.fill_(0.0)
+    parameter, shown = net.weight, []
+    for rung in climb(writing(net, "a:10", "b:40", "a:10", "c:100"), net, Meter(CPU), [5, 15, 59, 60, 159, 160]):
+        shown.append((rung.flops, net.weight[0].item(), net.running_mean[0].item(), rung.status))
+    assert shown == [
+        (0, 0.0, 0.0, "unaffordable"),
+        (10, 1.0, 10.0, "ok"),
+        (50, 2.0, 20.0, "ok"),
+        (60, 3.0, 30.0, "ok"),
+        (60, 3.0, 30.0, "ok"),
+        (160, 4.0, 40.0, "finished"),
+    ]
+    assert net.weight is parameter, "whoever holds on to a parameter still does"
+
+
+def test_what_a_method_does_before_its_first_update_is_shown_with_it():
+    net = nn.Linear(1, 1)
+    net.weight.data.fill_(0.0)
+
+    def resetting():
+        net.weight.data.fill_(1.0)
+        yield Update("a", 1)
+        spend(50)
+        net.weight.data.fill_(2.0)
+
+    shown = [net.weight.item() for _ in climb(resetting(), net, Meter(CPU), [10, 50])]
+    assert shown == [0.0, 2.0]
+
+
+def test_a_method_that_exchanges_parameters_is_an_error():
+    net = nn.Linear(1, 1)
+
+    def changing():
+        yield Update("a", 1)
+        spend(50)
+        net.bias = None
+
+    with pytest.raises(RuntimeError, match=r"which parameters the model has: \['bias'\]"):
+        ladder(changing(), 10, net=net)
 
 
 def test_no_update_is_done_before_it_is_paid_for():
@@ -76,12 +134,12 @@ def test_no_update_is_done_before_it_is_paid_for():
 
 def test_free_updates_are_made_even_when_nothing_is_left():
     assert ladder(updates(10, 0, 0), 10) == [(10, 3, "finished")]
-    assert ladder(updates("a:0", "a:0", "b:10", "a:0"), 5, 20) == [(10, 3, "ok"), (10, 4, "finished")]
+    assert ladder(updates("a:0", "a:0", "b:10", "a:0"), 5, 20) == [(0, 2, "ok"), (10, 4, "finished")]
 
 
 def test_what_a_method_computes_before_its_first_update_is_charged():
-    assert ladder(updates(10, 10, before=30), 35, 50) == [(40, 1, "ok"), (50, 2, "finished")]
-    assert ladder(updates(10, before=30), 20, 40) == [(30, 0, "ok"), (40, 1, "finished")]
+    assert ladder(updates(10, 10, before=30), 35, 50) == [NOTHING, (50, 2, "finished")]
+    assert ladder(updates(10, before=30), 20, 40) == [NOTHING, (40, 1, "finished")]
 
 
 def test_a_method_without_updates_is_finished():

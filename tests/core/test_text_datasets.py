@@ -136,6 +136,7 @@ def test_unusable_rules_are_refused(tmp_path, content):
 
 
 ROWS = [("a fine film", 1), ("dull , and long", 0), ('"quoted" words', 1), ("no\x85 break", 0)]
+HELD_OUT = [("a fine day", 1), ("dull , and short", 0)]
 
 
 def write(file, rows=ROWS, header="sentence\tlabel"):
@@ -154,7 +155,7 @@ def write(file, rows=ROWS, header="sentence\tlabel"):
 )
 def test_files_become_token_ids(tmp_path, source, folder, held_out):
     write(tmp_path / folder / "train.tsv")
-    write(tmp_path / folder / f"{held_out}.tsv", ROWS[:2])
+    write(tmp_path / folder / f"{held_out}.tsv", HELD_OUT)
     data = load_dataset(source, data_root=tmp_path)
     assert (len(data.train), len(data.validation) + len(data.test)) == (4, 2)
     assert data.train.inputs.shape == (4, source.length)
@@ -178,7 +179,7 @@ def in_cache(folder, column, held_out):
     now = folder / "snapshots" / "abc" / "data"
     parquet(now / "train-00000-of-00002.parquet", ROWS[:2], column)
     parquet(now / "train-00001-of-00002.parquet", ROWS[2:], column)
-    parquet(now / f"{held_out}-00000-of-00001.parquet", ROWS[:2], column)
+    parquet(now / f"{held_out}-00000-of-00001.parquet", HELD_OUT, column)
     parquet(folder / "snapshots" / "old" / "train-00000-of-00001.parquet", ROWS[:1], column)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("abc\n")
@@ -188,7 +189,7 @@ def in_cache(folder, column, held_out):
 @pytest.mark.parametrize(("source", "column", "held_out"), [(Sst2, "sentence", "validation"), (Imdb, "text", "test")])
 def test_a_hub_cache_gives_what_files_give(tmp_path, source, column, held_out):
     write(tmp_path / source.name / "train.tsv")
-    write(tmp_path / source.name / "test.tsv", ROWS[:2])
+    write(tmp_path / source.name / "test.tsv", HELD_OUT)
     hub = in_cache(tmp_path / "datasets--somebody--reviews", column, held_out)
     cached, plain = load_dataset(source(hub=hub), data_root=None), load_dataset(source(), data_root=tmp_path)
     assert cached.digest == plain.digest and len(cached.train) == 4

@@ -26,6 +26,8 @@ NO_DOWNLOAD = "; it is not downloaded"
 # A row as pandas and the csv module write it: quotes stand around a text, and inside it each is doubled.
 ROW = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^"\t\n]*))\t("?)([^"\t\n]*)\3(?:\n|\Z)|(\n)')
 
+ROW_INSIDE = re.compile(r"\t[ ]*(?:[0-9]+|NA|N/A|NaN|nan|null|None)[ ]*\n")
+
 
 class Line(NamedTuple):
     """A row of the file, the number of the line in which it begins, and whether its text was in quotes."""
@@ -104,13 +106,17 @@ def _header_fix(first: str) -> str:
 
 
 def _quoted_rows(content: str) -> list[Line] | None:
-    """The rows if quotes stand around texts wherever they stand, as pandas writes them; else None."""
+    """The rows if quotes stand around texts wherever they stand, as pandas writes them; else None.
+
+    Two texts of a file without quoting that begin with a quote look like one long text with rows inside it: such a file
+    is read line by line.
+    """
     if '\n"' not in content and not content.startswith('"'):
         return None
     rows, place, number = [], 0, 1
     while place < len(content):
         matched = ROW.match(content, place)
-        if matched is None:
+        if matched is None or ROW_INSIDE.search(matched[1] or ""):
             return None
         quoted, plain, _, label, empty = matched.groups()
         if empty is None and number > 1:

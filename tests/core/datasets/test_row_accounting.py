@@ -152,6 +152,8 @@ lines = st.text(st.sampled_from("ab \"'#,"), min_size=1, max_size=8).filter(str.
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(lines, st.sampled_from(("0", "1", "NA"))), min_size=4, max_size=12))
 @example([('a "film"', "1"), ("b", "0"), ('"c"', "1"), ("d", "NA")])
+@example([("a", "0"), ("a", "0"), ('"', "NA"), ('"', "0")])
+@example([("a", "0"), ('"a', "1"), ("b", "0"), ('c"', "1")])
 def test_texts_that_are_written_without_quoting_are_kept_or_told(rows):
     whole = [("first", "0"), ("second", "1"), *rows]
     text = "\n".join(["sentence\tlabel", *("\t".join(row) for row in whole)])
