@@ -100,7 +100,7 @@ class DataCard:
         ]
         if len(told) <= CLASSES_SHOWN:
             return ", ".join(told)
-        spans = "/".join(f"{min(s.per_class)}-{max(s.per_class)}" for s in self.splits)
+        spans = "/".join(_span(split.per_class) for split in self.splits)
         rest = len(told) - CLASSES_SHOWN // 2
         return ", ".join(told[: CLASSES_SHOWN // 2]) + f", and {rest} more classes; all have {spans}"
 
@@ -138,6 +138,11 @@ def _differences(before: DataCard, now: DataCard) -> Iterator[str]:
             yield f"{SPLITS[old.name]} rows per class: {_cut(old.per_class)}, now {_cut(new.per_class)}"
         if (old.low, old.high) != (new.low, new.high):
             yield f"{SPLITS[old.name]} range: {old.low:g} to {old.high:g}, now {new.low:g} to {new.high:g}"
+
+
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low}-{high}"
 
 
 def _listed(parts: Iterable[str]) -> str:

@@ -128,9 +128,8 @@ def used(counts: Sequence[tuple[str, int]]) -> tuple[str, ...]:
     images = [count for _, count in counts]
     part = counts[0][0].rpartition("/")[0]
     where = f"{part}: " if part else ""
-    return (
-        f"{where}{sum(images):,} images in {len(counts)} class folders, {min(images):,} to {max(images):,} in each",
-    )
+    each = f"{min(images):,} to {max(images):,}" if min(images) < max(images) else f"{images[0]:,}"
+    return (f"{where}{sum(images):,} images in {len(counts)} class folders, {each} in each",)
 
 
 def _warnings(
