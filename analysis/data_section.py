@@ -58,7 +58,8 @@ def _note(note: object) -> str:
     """A note as a sentence; an error is one already."""
     if not isinstance(note, dict):
         return str(note)
-    shown = f" (such as {', '.join(note['examples'])})" if note.get("examples") else ""
+    such = "" if note["count"] == len(note.get("examples", ())) else "such as "
+    shown = f" ({such}{', '.join(note['examples'])})" if note.get("examples") else ""
     return f"{note['count']:,} {note['text']}{shown}"
 
 

@@ -35,7 +35,7 @@ def test_facts_classes_and_warnings_are_told() -> None:
         ("left out", "2 files that are no images (such as x.txt)"),
     ]
     assert section.classes == [(0, "cat", 700, 20), (1, "<b>dog</b>", 500, 0)]
-    assert section.warnings == ["all rows are equal", "1 class has no test row (such as <b>dog</b>)"]
+    assert section.warnings == ["all rows are equal", "1 class has no test row (<b>dog</b>)"]
 
 
 def test_many_classes_are_cut() -> None:

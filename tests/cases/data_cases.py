@@ -122,12 +122,12 @@ CASES = {
     "contradiction": Case(contradiction, r"6 rows with equal inputs and different labels \(such as training row"),
     "all_equal": Case(all_equal, "all 60 training rows have the same input", refused=True),
     "equal_held_out": Case(equal_held_out, "all 10 validation rows have the same input", refused=True),
-    "equal_class": Case(equal_class, r"1 class has the same input in all training rows \(such as 1\)"),
+    "equal_class": Case(equal_class, r"1 class has the same input in all training rows \(1\)"),
     "divided_by_255": Case(divided_by_255, "training pixels reach 255, held-out ones 1", refused=True),
     "darker": Case(darker, "30 held-out images have another scale of pixels than the training images"),
     "clipped_class": Case(clipped_class, "20 of the 60 training images have two pixel levels or fewer, all of class 0"),
     "bright_class": Case(bright_class, "20 training images of class 2 differ from all others by a single number"),
-    "no_class_0": Case(no_class_0, r"1 class has no validation row \(such as 0\)"),
+    "no_class_0": Case(no_class_0, r"1 class has no validation row \(0\)"),
     "only_class_0": Case(
         only_class_0, r"'badnets' cannot be measured on the validation rows: .*they have no row of classes 1, 2", True
     ),

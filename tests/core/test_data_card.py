@@ -14,10 +14,10 @@ from hypothesis.extra import numpy as hnp
 from tests.cases.data_cases import Held, table
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import BreastCancer, Digits, Features, Opinions, Raw, load_dataset
-from unlearn_core.datasets.card import DataCard, differences, printable
+from unlearn_core.datasets.card import DataCard, SplitFacts, differences, printable
 from unlearn_core.datasets.describing import describe
 from unlearn_core.datasets.equal_rows import row_keys
-from unlearn_core.datasets.parts import Part
+from unlearn_core.datasets.parts import SPLITS, Part
 from unlearn_core.datasets.reading import Note, Reading
 
 
@@ -64,7 +64,7 @@ def test_what_the_reading_says_is_in_the_card() -> None:
     assert (card.used, card.left_out, card.coerced) == (("train", "test"), (left_out,), (coerced,))
     assert warned in card.warnings
     text = "\n".join(card.lines())
-    assert "left out    2 files that are no images (such as a.txt, b.txt)" in text
+    assert "left out    2 files that are no images (a.txt, b.txt)" in text
     assert "changed     4 pictures of 16 bits" in text
 
 
@@ -173,5 +173,21 @@ def test_features_keep_the_class_names_of_their_base() -> None:
     source = Features(base=base, model={"name": "mlp", "hidden": (4,)}, recipe=recipe, train_rows=200, held_out_rows=60)
     card = load_dataset(source, data_root=None).card
     assert card is not None
-    assert card.used == ("scikit-learn's digits",)
+    assert card.used == ("features of digits", "scikit-learn's digits")
     assert card.classes == tuple("0123456789")
+
+
+def test_many_classes_of_equal_size_are_told_by_one_number() -> None:
+    split = {name: SplitFacts(name=name, rows=40, per_class=(2,) * 20, low=0, high=1) for name in SPLITS}
+    long = "c" * 119 + "de"
+    card = DataCard(
+        name="own",
+        kind="numbers",
+        classes=tuple("abcdefghijklmnopqrst"),
+        shape=(1,),
+        splits=tuple(split.values()),
+        used=(long,),
+    )
+    text = "\n".join(card.lines())
+    assert "and 14 more classes; all have 2/2/2" in text
+    assert text.endswith("c" * 117 + "...")

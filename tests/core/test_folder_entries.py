@@ -80,13 +80,13 @@ def test_what_is_no_image_is_listed(root):
     (root / "b" / "photo.HEIC").write_bytes(b"?")
     (root / "README.md").write_text("# mine")
     save(root / "cover.png")
-    assert counts(read(root)) == {NO_IMAGES: (4, 0), NOT_DECODED: (1, 1), OUTSIDE: (1, 1)}
+    assert counts(read(root)) == {NO_IMAGES.many: (4, 0), NOT_DECODED.one: (1, 1), OUTSIDE.one: (1, 1)}
 
 
 def test_a_class_without_images_says_what_it_holds_instead(root):
     (root / "c").mkdir()
     (root / "c" / "x.heic").write_bytes(b"?")
-    with pytest.raises(InputError, match=r"c: no images in this class folder \(but 1 images in formats .*c/x\.heic"):
+    with pytest.raises(InputError, match=r"c: no images in this class folder \(but 1 image in a format .*c/x\.heic"):
         read(root)
 
 
@@ -100,7 +100,7 @@ def test_folders_of_other_systems_are_neither_classes_nor_images(root, place, na
     (root / place / name / "._thumb.jpg").write_bytes(b"\x00\x05\x16\x07")
     raw = read(root)
     assert raw.reading.class_names == ("a", "b")
-    assert counts(raw) == {LEFT_BEHIND: (1, 1)}
+    assert counts(raw) == {LEFT_BEHIND.one: (1, 1)}
     assert raw.reading.rows_found == 7
 
 
@@ -109,20 +109,22 @@ def test_folders_of_other_systems_are_neither_classes_nor_images(root, place, na
 def test_files_of_other_systems_are_listed(root, name, place):
     (root / place / name).write_bytes(b"\x00\x05\x16\x07" + bytes(80))
     raw = read(root)
-    assert counts(raw) == {LEFT_BEHIND: (1, 0)}
+    assert counts(raw) == {LEFT_BEHIND.one: (1, 0)}
     assert all(example.isprintable() for example in raw.reading.left_out[0].examples)
 
 
 def test_hidden_images_are_counted_as_images(root):
     save(root / "a" / ".old.png")
     save(root / ".hidden" / "x.png")
-    assert counts(read(root)) == {LEFT_BEHIND: (2, 2)}
+    raw = read(root)
+    assert counts(raw) == {LEFT_BEHIND.many: (2, 2)}
+    assert raw.reading.left_out[0].examples == (".hidden with 1 image", "a/.old.png")
 
 
 def test_pipes_are_never_opened(root):
     os.mkfifo(root / "a" / "pipe.png")
     os.mkfifo(root / "b" / "pipe")
-    assert counts(read(root)) == {NO_FILES: (2, 0)}
+    assert counts(read(root)) == {NO_FILES.many: (2, 0)}
 
 
 def test_links_are_followed_once(root):
@@ -138,7 +140,7 @@ def test_links_are_followed_once(root):
     (root / "a" / "linked.png").symlink_to(root / "a" / "0.png")
     raw = read(own)
     assert raw.reading.class_names == ("a", "b")
-    assert counts(raw) == {LOOPS: (3, 0)}
+    assert counts(raw) == {LOOPS.many: (3, 0)}
     assert len(names(raw)) == 7
 
 
@@ -149,7 +151,7 @@ def test_a_link_to_a_lost_image_is_an_error(root, target):
         read(root)
     (root / "a" / "broken.png").unlink()
     (root / "a" / "notes").symlink_to(root / "nowhere")
-    assert counts(read(root)) == {NO_FILES: (1, 0)}
+    assert counts(read(root)) == {NO_FILES.one: (1, 0)}
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0" + bytes(20)])

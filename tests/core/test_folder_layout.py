@@ -61,9 +61,9 @@ def test_other_names_are_no_parts():
 def test_the_validation_part_is_left_out_beside_a_test_part(tmp_path):
     raw = read(fill(tmp_path, ["train/a", "train/b", "Test/a", "Test/b", "valid/a", "valid/b", "extra/x"]))
     notes = left_out(raw)
-    valid = notes["folders that are not used, because Test is held out"]
+    valid = notes["folder that is not used, because Test is held out"]
     assert (valid.examples, valid.rows) == (("valid with 6 images",), 6)
-    extra = notes["folders beside the parts that are used"]
+    extra = notes["folder beside the parts that are used"]
     assert (extra.examples, extra.rows) == (("extra with 3 images",), 3)
     assert raw.reading.rows_found == len(raw.y_train) + len(raw.y_test) + 9
 
@@ -71,7 +71,7 @@ def test_the_validation_part_is_left_out_beside_a_test_part(tmp_path):
 def test_unlabelled_test_images_give_way_to_a_validation_part(tmp_path):
     raw = read(fill(tmp_path, ["train/a", "train/b", "test", "val/a", "val/b"]))
     assert raw.reading.test_names[0] == "val/a/0.png"
-    assert left_out(raw)["folders that are not used, because val is held out"].rows == 3
+    assert left_out(raw)["folder that is not used, because val is held out"].rows == 3
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def warnings_of(tmp_path, choose, *, parts=("",), counts=(6, 6, 6)):
 
 def test_a_format_of_one_class_is_a_warning(tmp_path):
     found = warnings_of(tmp_path, lambda part, label, n: (noise(n), "jpg" if label == 0 else "png"))
-    assert found == {"classes that can be told by the format of the files alone": ("a: JPEG in 6 of 6 files",)}
+    assert found == {"class that can be told by the format of the files alone": ("a: JPEG in 6 of 6 files",)}
 
 
 def test_a_size_of_each_class_is_a_warning(tmp_path):
@@ -39,7 +39,7 @@ def test_a_size_of_each_class_is_a_warning(tmp_path):
 
 def test_grey_images_of_one_class_are_a_warning(tmp_path):
     found = warnings_of(tmp_path, lambda part, label, n: (noise(n).convert("L" if label == 2 else "RGB"), "png"))
-    assert found == {"classes that can be told by the mode of the files alone": ("c: L in 6 of 6 files",)}
+    assert found == {"class that can be told by the mode of the files alone": ("c: L in 6 of 6 files",)}
 
 
 def test_values_of_fewer_bits_in_one_class_are_a_warning(tmp_path):
@@ -47,7 +47,7 @@ def test_values_of_fewer_bits_in_one_class_are_a_warning(tmp_path):
         values = np.full((8, 8), 4095 if label == 0 else 65535, np.uint16)
         return Image.fromarray(values), "png"
 
-    text = "classes that can be told by the range of values of the files alone"
+    text = "class that can be told by the range of values of the files alone"
     assert warnings_of(tmp_path, choose)[text] == ("a: 12 bits in 6 of 6 files",)
 
 

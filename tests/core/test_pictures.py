@@ -10,6 +10,9 @@ from PIL import Image
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import ImageFolder, pictures
 from unlearn_core.datasets.picture import (
+    ALPHA,
+    BLACK_AND_WHITE,
+    BY_MODE,
     CUT,
     DEEP_COLOUR,
     FIRST_FRAME,
@@ -24,7 +27,6 @@ from unlearn_core.datasets.stored_depth import stored_bits
 
 SIDE = 16
 RAMP = np.arange(256, dtype=np.uint8).reshape(SIDE, SIDE)  # every grey level once
-ALPHA_DROPPED = "images with an alpha channel, which is dropped"
 
 
 def write(root, images, **options):
@@ -141,9 +143,9 @@ def test_a_depth_of_one_class_changes_no_brightness_and_is_a_warning(tmp_path):
     raw = read(write(tmp_path, {"a": RAMP, "b": RAMP.astype(np.uint16) * 257, "c": RAMP.T}))
     assert np.array_equal(of_class(raw, "a"), of_class(raw, "b"))
     notes = {note.text: note for note in raw.reading.warnings}
-    mixed = notes["images of more than 8 bits among others of 8, by class"]
-    assert (mixed.count, mixed.examples) == (2, ("a: 0 of 2", "b: 2 of 2", "c: 0 of 2"))
-    assert notes["classes that can be told by the mode of the files alone"].examples == ("b: I;16 in 2 of 2 files",)
+    mixed = notes["images of more than 8 bits among others of 8"]
+    assert (mixed.count, mixed.examples) == (2, ("b: 2 of 2", "a: 0 of 2", "c: 0 of 2"))
+    assert notes["class that can be told by the mode of the files alone"].examples == ("b: I;16 in 2 of 2 files",)
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (6, 4), (4, 2)])
@@ -155,7 +157,7 @@ def test_colours_of_16_bits_keep_their_upper_bits_with_a_note(tmp_path, colour_t
             (tmp_path / name / f"{number}.png").write_bytes(png(values, colour_type))
     raw = read(tmp_path)
     assert (of_class(raw, "a") == RAMP[..., np.newaxis]).all()
-    assert told(raw.reading.coerced)[DEEP_COLOUR] == 4
+    assert told(raw.reading.coerced)[DEEP_COLOUR.many] == 4
 
 
 def test_colours_of_16_bits_of_which_the_upper_are_empty_are_refused(tmp_path):
@@ -229,14 +231,14 @@ GRADED.info["transparency"] = bytes(range(0, 256, 4))
     ("image", "suffix", "changes"),
     [
         (RGB, "png", []),
-        (PALETTE, "png", ["images with a palette, converted to RGB"]),
-        (GRADED, "png", ["images with a palette, converted to RGB", TRANSPARENT]),
-        (RGB.convert("1"), "png", ["images of 1 bit, whose values become 0 and 255"]),
-        (RGB.convert("RGBA"), "png", [ALPHA_DROPPED]),
-        (HALF_CLEAR, "png", [ALPHA_DROPPED, TRANSPARENT]),
-        (HALF_CLEAR.convert("LA"), "png", [ALPHA_DROPPED, TRANSPARENT]),
-        (RGB.convert("CMYK"), "tif", ["CMYK images, converted to RGB"]),
-        (RGB.convert("YCbCr"), "tif", ["YCbCr images, converted to RGB"]),
+        (PALETTE, "png", [BY_MODE["P"]]),
+        (GRADED, "png", [BY_MODE["P"], TRANSPARENT]),
+        (RGB.convert("1"), "png", [BLACK_AND_WHITE]),
+        (RGB.convert("RGBA"), "png", [ALPHA]),
+        (HALF_CLEAR, "png", [ALPHA, TRANSPARENT]),
+        (HALF_CLEAR.convert("LA"), "png", [ALPHA, TRANSPARENT]),
+        (RGB.convert("CMYK"), "tif", [BY_MODE["CMYK"]]),
+        (RGB.convert("YCbCr"), "tif", [BY_MODE["YCbCr"]]),
         (RGB.resize((16, 24)), "png", [CUT]),
     ],
 )
@@ -260,7 +262,7 @@ def test_a_shape_that_is_only_in_the_transparency_is_a_warning(tmp_path):
     icon = Image.new("RGB", (SIDE, SIDE), (1, 2, 3))
     icon.putalpha(Image.fromarray(RAMP))
     raw = read(write(tmp_path, {"a": icon, "b": icon}))
-    assert told(raw.reading.warnings)[SHAPE_IN_ALPHA] == 4
+    assert told(raw.reading.warnings)[SHAPE_IN_ALPHA.many] == 4
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])

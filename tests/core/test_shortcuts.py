@@ -84,12 +84,12 @@ def test_tables_name_the_columns() -> None:
     names = ("a", "b", "target.1", "id", "unit")
     raw = table(x, y, held_out=60, reading=Reading(columns=names))
     assert told(raw).splitlines() == [
-        "1 column gives nearly every label alone, as a copy of it or a row number would (such as id)",
-        "1 column of two values tells one class from all others, as a coded label would (such as target.1)",
+        "1 column gives nearly every label alone, as a copy of it or a row number would (id)",
+        "1 column of two values tells one class from all others, as a coded label would (target.1)",
     ]
     card = load_dataset(Held(raw), data_root=None).card
     assert card is not None
-    assert "1 column has one value in all training rows (such as unit)" in map(str, card.facts)
+    assert "1 column has one value in all training rows (unit)" in map(str, card.facts)
 
 
 def test_repeated_rows_make_no_column_a_shortcut() -> None:
@@ -161,9 +161,25 @@ def test_a_quote_in_all_texts_of_a_class_is_told() -> None:
     plain = texts(lines[:300], y[:300], lines[300:], y[300:])
     quoted = [f'"{line}"' if label == 0 else line for line, label in zip(lines, y, strict=True)]
     assert told(plain) == ""
-    assert "in the training texts of one class and in no others (such as '\"': 0" in told(
+    assert "in the training texts of one class and in no others ('\"': 0" in told(
         texts(quoted[:300], y[:300], quoted[300:], y[300:])
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (str.capitalize, "capital letters"),
+        (lambda line: "?!;:" + line, "punctuation"),
+        (lambda line: "so   " + line, "blanks after blanks"),
+        (lambda line: f"{len(line)} {line}", "digits"),
+    ],
+)
+def test_a_kind_of_characters_in_one_class_alone_is_told(change, kind) -> None:
+    lines, y = opinions(400, seed=0)
+    changed = [change(line) if label == 0 else line for line, label in zip(lines, y, strict=True)]
+    found = told(texts(changed[:300], y[:300], changed[300:], y[300:]))
+    assert "300 training texts show their class by how many characters of a kind they have" in found and kind in found
 
 
 def test_a_class_of_short_texts_is_told() -> None:

@@ -13,6 +13,7 @@ from unlearn_core.datasets.reading import Note
 
 CLASSES_SHOWN = 12  # in the text; the dictionary has all
 THINGS_SHOWN = 8  # files or columns
+LONGEST = 120  # characters of one
 RANGES = {"images": "pixels", "numbers": "values", "texts": "tokens per text"}
 
 
@@ -99,7 +100,7 @@ class DataCard:
         ]
         if len(told) <= CLASSES_SHOWN:
             return ", ".join(told)
-        spans = "/".join(f"{min(s.per_class)}-{max(s.per_class)}" for s in self.splits)
+        spans = "/".join(_span(split.per_class) for split in self.splits)
         rest = len(told) - CLASSES_SHOWN // 2
         return ", ".join(told[: CLASSES_SHOWN // 2]) + f", and {rest} more classes; all have {spans}"
 
@@ -139,11 +140,17 @@ def _differences(before: DataCard, now: DataCard) -> Iterator[str]:
             yield f"{SPLITS[old.name]} range: {old.low:g} to {old.high:g}, now {new.low:g} to {new.high:g}"
 
 
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low}-{high}"
+
+
 def _listed(parts: Iterable[str]) -> str:
     *first, last = parts
     return f"{', '.join(first)} and {last} rows"
 
 
 def _cut(things: Sequence[object]) -> str:
-    told = ", ".join(shown(str(thing), 60)[1:-1] for thing in things[:THINGS_SHOWN])
+    texts = [str(thing) for thing in things[:THINGS_SHOWN]]
+    told = ", ".join(text if len(text) <= LONGEST else text[: LONGEST - 3] + "..." for text in texts)
     return told + (f" and {len(things) - THINGS_SHOWN} more" if len(things) > THINGS_SHOWN else "")

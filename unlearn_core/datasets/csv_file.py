@@ -14,10 +14,11 @@ from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.files import CELLS, read_text
 from unlearn_core.datasets.frame import Frame, text_cells
 from unlearn_core.datasets.numbers import COMMA, NUMBER
-from unlearn_core.datasets.reading import note
+from unlearn_core.datasets.reading import Words, note
 from unlearn_core.datasets.row_names import RowNames
 
 INDEX = re.compile(r"Unnamed: 0(\.\d+)*")  # what pandas calls a column without a name; the first is its index
+NAMELESS = Words("column without a name or a value", "columns without a name or a value")
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -45,7 +46,7 @@ def read_csv(path: Path) -> Frame:
     unused = [i for i, name in enumerate(names) if i and not name and not any(cell.strip() for cell in columns[i])]
     _check_names(names, unused, f"{path}, line {header.number}")
     named = {name: text_cells(columns[i]) for i, name in enumerate(names) if i not in unused}
-    empty = note("columns without a name or a value", [f"column {i + 1}" for i in unused])
+    empty = note(NAMELESS, [f"column {i + 1}" for i in unused])
     return Frame(
         path=path,
         columns=named,

@@ -11,7 +11,7 @@ from unlearn_core.datasets.equal_rows import EqualRows
 from unlearn_core.datasets.image_signs import image_suspicions
 from unlearn_core.datasets.parts import SPLITS, Named, Part
 from unlearn_core.datasets.raw import Raw
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.reading import Note, Words, note
 from unlearn_core.datasets.scale import Scale, image_scale, table_scale
 from unlearn_core.datasets.table_signs import constant_columns, table_suspicions
 from unlearn_core.datasets.text_signs import lengths, text_suspicions
@@ -63,15 +63,13 @@ def _split_facts(raw: Raw, split: str, part: Part) -> SplitFacts:
 def _unused(raw: Raw, parts: Mapping[str, Part]) -> Iterator[Note]:
     """Rows that were read, and are not used because only some were asked for."""
     used = {split: len(part.y) for split, part in parts.items()}
-    for text, there, taken in (
-        ("training rows are not used: rows.train_rows asks for fewer", len(raw.y_train), used["train"]),
-        (
-            "held-out rows are not used: rows.held_out_rows asks for fewer",
-            len(raw.y_test),
-            used["validation"] + used["test"],
-        ),
+    for what, setting, there, taken in (
+        ("training", "train_rows", len(raw.y_train), used["train"]),
+        ("held-out", "held_out_rows", len(raw.y_test), used["validation"] + used["test"]),
     ):
+        words = Words(f"{what} row is", f"{what} rows are")
         if there > taken:
+            text = f"{words.of(there - taken)} not used: rows.{setting} asks for fewer"
             yield Note(text=text, count=there - taken)
 
 
@@ -80,8 +78,8 @@ def _absent(parts: Mapping[str, Part], classes: int, named: Named) -> Iterator[N
     for split in ("validation", "test"):
         absent = np.flatnonzero(np.bincount(parts[split].y, minlength=classes) == 0)
         if len(absent):
-            some = "class has" if len(absent) == 1 else "classes have"
-            yield note(f"{some} no {SPLITS[split]} row", [names[label] for label in absent])
+            none = f"no {SPLITS[split]} row"
+            yield note(Words(f"class has {none}", f"classes have {none}"), [names[label] for label in absent])
 
 
 def _same_class(equal: EqualRows, classes: int) -> Iterator[Note]:
@@ -91,8 +89,8 @@ def _same_class(equal: EqualRows, classes: int) -> Iterator[Note]:
     same = np.flatnonzero((np.bincount(kinds, minlength=classes) == 1) & (np.bincount(y, minlength=classes) >= SAME))
     if len(same):
         names = equal.named.classes(classes)
-        some = "class has" if len(same) == 1 else "classes have"
-        yield note(f"{some} the same input in all training rows", [names[label] for label in same])
+        rest = "the same input in all training rows"
+        yield note(Words(f"class has {rest}", f"classes have {rest}"), [names[label] for label in same])
 
 
 def _signs(raw: Raw, parts: Mapping[str, Part], equal: EqualRows) -> Iterator[Note]:
@@ -114,12 +112,13 @@ def _meaningless(kind: str, equal: EqualRows) -> Iterator[str]:
     """Why no result would mean anything: rows that should differ are equal."""
     rows = {split: len(part.y) for split, part in equal.parts.items()}
     kinds = {split: len(equal.distinct(split)) for split in equal.parts}
+    check = "check the files, and `length`, where texts are cut off" if kind == "texts" else "check the files"
     if kinds["train"] == 1:
-        yield f"all {rows['train']} training rows have the same input, so there is nothing to learn; check the files"
+        yield f"all {rows['train']} training rows have the same input, so there is nothing to learn; {check}"
         return
     for split in ("validation", "test"):
         if kinds[split] == 1 and rows[split] > 1:
-            yield f"all {rows[split]} {SPLITS[split]} rows have the same input; check the files"
+            yield f"all {rows[split]} {SPLITS[split]} rows have the same input; {check}"
     # A table of few different rows has all of them everywhere, and can still be learnt from.
     if kind != "images" and kinds["train"] <= rows["train"] / 2:
         return

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from unlearn_core.datasets.parts import SPLITS, Named, Part
-from unlearn_core.datasets.reading import EXAMPLES, Note
+from unlearn_core.datasets.reading import EXAMPLES, Note, Words
 
 
 def row_keys(x: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ class EqualRows:
             f"{self.named.row(split, part, int(i))} = {self.named.row(split, part, int(first[group[i]]))}"
             for i in again[:EXAMPLES]
         ]
-        some = "row repeats" if len(again) == 1 else "rows repeat"
+        some = Words("row repeats", "rows repeat").of(len(again))
         return Note(text=f"{SPLITS[split]} {some} another one", count=len(again), examples=tuple(names))
 
     def _between(self, split: str, other: str) -> Note:
@@ -96,6 +96,6 @@ class EqualRows:
             f"{self.named.row(other, self.parts[other], known[int(self.keys[split][i])])}"
             for i in same[:EXAMPLES]
         ]
-        some = "is a {} row" if len(same) == 1 else "are {} rows"
+        some = Words("is a {} row", "are {} rows").of(len(same))
         text = f"of the {len(self.parts[split].y):,} {SPLITS[split]} rows {some.format(SPLITS[other])}, too"
         return Note(text=text, count=len(same), examples=tuple(names))

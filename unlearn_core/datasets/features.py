@@ -18,7 +18,7 @@ from unlearn_core.checks import InputError
 from unlearn_core.datasets.keeping import Keep, Tensors, at_once, keeping
 from unlearn_core.datasets.loading import load_dataset
 from unlearn_core.datasets.raw import Raw, Source
-from unlearn_core.datasets.reading import Note, Reading
+from unlearn_core.datasets.reading import Note, Reading, Words
 from unlearn_core.frozen import Extractor, fit_extractor, keep_apart, restored, train_body, without_head
 from unlearn_core.models import build_model
 from unlearn_core.registry import DATASETS, MODELS, Registry
@@ -94,7 +94,7 @@ class Features:
         found = keep(recipe, make)
         x_train, x_test = (found[part].double().numpy() for part in ("train", "held_out"))
         y_train, y_test = rest.train.targets.numpy(), held_out.targets.numpy()
-        reading = _reading(base.reading, len(apart), rest.train.ids.tolist(), held_out.ids.tolist())
+        reading = _reading(base, len(apart), rest.train.ids.tolist(), held_out.ids.tolist())
         if rest.card:  # what was found in the values of the base holds for its features, too
             reading = replace(reading, warnings=rest.card.suspicions)
         made_by = json.dumps(recipe, sort_keys=True)
@@ -152,15 +152,19 @@ class Features:
         return {what: settings, "data": rest.digest, "science_version": SCIENCE_VERSION}
 
 
-def _reading(base: Reading, apart: int, train: Sequence[int], held_out: Sequence[int]) -> Reading:
+def _reading(source: Read, apart: int, train: Sequence[int], held_out: Sequence[int]) -> Reading:
     """How the base was read, for the rows that are left of it; columns of the base are none of the features."""
-    left = replace(base, columns=(), train_names=_names(base.train_names, train))
+    base = source.reading
+    used = (f"features of {source.name}", *base.used)
+    left = replace(base, used=used, columns=(), train_names=_names(base.train_names, train))
     left = replace(left, test_names=_names(base.test_names, held_out))
     if base.rows_found is None:
         return left
     unasked = base.rows_found - sum(note.rows for note in base.left_out) - apart - len(train) - len(held_out)
-    kept_apart = Note(text="rows kept apart for the extractor", count=apart, rows=apart)
-    not_asked = Note(text="rows beyond train_rows and held_out_rows", count=unasked, rows=unasked)
+    words = Words("row kept apart for the extractor", "rows kept apart for the extractor")
+    kept_apart = Note(text=words.of(apart), count=apart, rows=apart)
+    words = Words("row beyond train_rows and held_out_rows", "rows beyond train_rows and held_out_rows")
+    not_asked = Note(text=words.of(unasked), count=unasked, rows=unasked)
     return replace(left, left_out=(*base.left_out, kept_apart, *((not_asked,) if unasked else ())))
 
 

@@ -15,12 +15,19 @@ from typing import NamedTuple
 from PIL import Image, ImageFile
 
 from unlearn_core.checks import InputError
+from unlearn_core.datasets.reading import Words
 
-LEFT_BEHIND = "hidden files and folders, and what other systems leave behind"
-LOOPS = "links to folders that were already visited"
-NO_IMAGES = "files that are no images"
-NO_FILES = "things that are neither files nor folders, such as pipes and links that lead nowhere"
-NOT_DECODED = "images in formats that are not decoded here"
+LEFT_BEHIND = Words(
+    "hidden file or folder, or what another system left behind",
+    "hidden files and folders, and what other systems leave behind",
+)
+LOOPS = Words("link to a folder that was already visited", "links to folders that were already visited")
+NO_IMAGES = Words("file that is no image", "files that are no images")
+NO_FILES = Words(
+    "thing that is neither file nor folder, such as a pipe or a link that leads nowhere",
+    "things that are neither files nor folders, such as pipes and links that lead nowhere",
+)
+NOT_DECODED = Words("image in a format that is not decoded here", "images in formats that are not decoded here")
 
 # Compared in lower case; names that begin with a dot need no mention.
 JUNK = {
@@ -46,14 +53,14 @@ class Stray(NamedTuple):
     """Something that is not used."""
 
     name: str
-    why: str
+    why: Words
     images: int = 0  # how many image files this is
 
 
 class Entry(NamedTuple):
     name: str
     path: str
-    why: str = ""  # it cannot be used; empty for folders and images
+    why: Words | None = None  # it cannot be used; None for folders and images
     is_folder: bool = False
 
 
@@ -128,7 +135,9 @@ def walk(root: Path, place: str) -> Contents:
 
 def _sort_in(found: Contents, root: Path, name: str, entry: Entry, visited: set[tuple[int, int]]) -> None:
     if entry.why:
-        found.strays.append(Stray(printable(name), entry.why, _images_at(root / name, entry.why)))
+        images = _images_at(root / name, entry.why)
+        inside = f" with {images:,} image{'s' * (images != 1)}" if images and (root / name).is_dir() else ""
+        found.strays.append(Stray(f"{printable(name)}{inside}", entry.why, images))
     elif not entry.is_folder:
         found.images.append(name)
     elif _identity(root / name) in visited:
@@ -166,7 +175,7 @@ def _entry(entry: os.DirEntry[str]) -> Entry:
         return Entry(entry.name, entry.path)
     if suffix in FOREIGN:
         return Entry(entry.name, entry.path, NOT_DECODED)
-    return Entry(entry.name, entry.path, "" if is_image(entry.path) else NO_IMAGES)
+    return Entry(entry.name, entry.path, None if is_image(entry.path) else NO_IMAGES)
 
 
 def is_left_behind(name: str) -> bool:
@@ -199,7 +208,7 @@ def _is_named_image(name: str) -> bool:
     return not name.startswith("._") and os.path.splitext(name)[1].lower() in suffixes() | FOREIGN
 
 
-def _images_at(path: Path, why: str) -> int:
+def _images_at(path: Path, why: Words) -> int:
     if why == LEFT_BEHIND:
         if path.is_symlink():  # to anywhere
             return 0

@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.folder_entries import Stray, contents, images_in, printable
-from unlearn_core.datasets.reading import EXAMPLES, Note, note
+from unlearn_core.datasets.reading import EXAMPLES, Note, Words, note
 
-OUTSIDE = "images outside of the class folders"
-UNUSED = "folders beside the parts that are used"
+OUTSIDE = Words("image outside of the class folders", "images outside of the class folders")
+UNUSED = Words("folder beside the parts that are used", "folders beside the parts that are used")
+ALIKE = Words(
+    "group of classes whose names are alike and may be meant to be one",
+    "groups of classes whose names are alike and may be meant to be one",
+)
 ROLES = {
     "train": ("train", "training"),
     "test": ("test", "testing"),
@@ -104,7 +108,8 @@ def _two_parts(root: Path, train: str, held_out: str) -> Layout:
 
 def _unused(root: Path, name: str, held_out: str) -> Stray:
     count = images_in(root / name)
-    why = f"folders that are not used, because {held_out} is held out" if role_of(name) else UNUSED
+    rest = f"not used, because {held_out} is held out"
+    why = Words(f"folder that is {rest}", f"folders that are {rest}") if role_of(name) else UNUSED
     return Stray(f"{printable(name)} with {count:,} images", why, count)
 
 
@@ -161,7 +166,7 @@ def alike(classes: Sequence[ClassFolder]) -> tuple[Note, ...]:
     for folder in classes:
         groups.setdefault(_key(folder.name), []).append(folder.name)
     pairs = [" and ".join(map(repr, names)) for names in groups.values() if len(names) > 1]
-    return (note("groups of classes whose names are alike and may be meant to be one", pairs),) if pairs else ()
+    return (note(ALIKE, pairs),) if pairs else ()
 
 
 def _key(name: str) -> str:

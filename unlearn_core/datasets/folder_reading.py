@@ -14,11 +14,14 @@ from unlearn_core.datasets.folder_layout import ClassFolder, Layout, find_layout
 from unlearn_core.datasets.picture_notes import file_warnings
 from unlearn_core.datasets.pictures import Pictures, read_pictures
 from unlearn_core.datasets.raw import Raw, stratified_order
-from unlearn_core.datasets.reading import EXAMPLES, Note, Reading, note
+from unlearn_core.datasets.reading import EXAMPLES, Note, Reading, Words, note
 
 SPLIT_SEED = 0
 LISTED = 12  # class folders that are listed one by one
-DEEPER = "images in folders within a class folder, taken as part of the class"
+DEEPER = Words(
+    "image in a folder within a class folder, taken as part of the class",
+    "images in folders within a class folder, taken as part of the class",
+)
 
 
 class Files(NamedTuple):
@@ -104,12 +107,12 @@ def _strays(layout: Layout, *files: Files) -> list[Stray]:
 
 def left_out(strays: Iterable[Stray]) -> tuple[Note, ...]:
     """One note per reason."""
-    by_reason: dict[str, list[Stray]] = {}
+    by_reason: dict[Words, list[Stray]] = {}
     for stray in strays:
         by_reason.setdefault(stray.why, []).append(stray)
     return tuple(
         Note(
-            text=why,
+            text=why.of(len(group)),
             count=len(group),
             examples=tuple(stray.name for stray in group[:EXAMPLES]),
             rows=sum(stray.images for stray in group),
@@ -125,9 +128,8 @@ def used(counts: Sequence[tuple[str, int]]) -> tuple[str, ...]:
     images = [count for _, count in counts]
     part = counts[0][0].rpartition("/")[0]
     where = f"{part}: " if part else ""
-    return (
-        f"{where}{sum(images):,} images in {len(counts)} class folders, {min(images):,} to {max(images):,} in each",
-    )
+    each = f"{min(images):,} to {max(images):,}" if min(images) < max(images) else f"{images[0]:,}"
+    return (f"{where}{sum(images):,} images in {len(counts)} class folders, {each} in each",)
 
 
 def _warnings(

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from unlearn_core.datasets.parts import SPLITS, Named, Part
-from unlearn_core.datasets.reading import EXAMPLES, Note
+from unlearn_core.datasets.reading import EXAMPLES, Note, Words
 from unlearn_core.datasets.shortcuts import SAMPLE, find_shortcuts
 
 PART = 4096  # images at a time
 SIDE = 16  # pixels looked at along each axis
+ALIKE = 3  # images from which it says something that all are of one class
 
 
 def image_suspicions(parts: Mapping[str, Part], distinct: np.ndarray, classes: int, named: Named) -> Iterator[Note]:
@@ -62,11 +63,12 @@ def _two_levels(split: str, part: Part, named: Named) -> Iterator[Note]:
     if not len(places):
         return
     among = np.unique(part.y[places])
-    within = len(among) == 1 and len(np.unique(part.y)) > 1
+    within = len(among) == 1 and len(places) >= ALIKE and len(np.unique(part.y)) > 1
     label = named.classes(int(part.y.max()) + 1)[int(among[0])]
     where = f", all of class {label}: brightness may give it away" if within else ""
     examples = tuple(named.row(split, part, int(i)) for i in places[:EXAMPLES])
-    text = f"of the {len(part.y):,} {SPLITS[split]} images have two pixel levels or fewer{where}"
+    some = Words("has", "have").of(len(places))
+    text = f"of the {len(part.y):,} {SPLITS[split]} images {some} two pixel levels or fewer{where}"
     yield Note(text=text, count=len(places), examples=examples)
 
 

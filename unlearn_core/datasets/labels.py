@@ -13,16 +13,27 @@ from typing import Any
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.reading import Note, Words, note
 from unlearn_core.datasets.row_names import RowNames, present, rows_note
 
 MOST_CLASSES = 1000
 MISSING = frozenset({"", "nan", "-nan", "null", "na", "n/a", "<na>", "#n/a", "#na", "none", "nil", "nat", "?"})
 WORD = "none"  # written so it is often a class ("none", "mild", "severe"); as None and NONE it is Python's and SQL's
+UNLABELLED = Words("row without a label", "rows without a label")
+REWRITTEN = Words("label written in another way", "labels written in another way")
 WHOLE = re.compile(r"-?[1-9][0-9]{0,99}|0")
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{0,99})?|\.[0-9]{1,99})(?:[eE][+-]?[0-9]{1,2})?")
 LOOSE = re.compile(r"[+-]?[0-9]{1,99}(?:\.[0-9]{0,99})?")
 INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
+OFTEN = {WORD, *"unknown unlabeled unlabelled undefined unspecified missing - -- . \\n n.a. ??".split()}
+BESIDE = Words(
+    "class that is a word, beside classes that are numbers", "classes that are words, beside classes that are numbers"
+)
+BY_CASE = Words("", "classes that differ by upper and lower case alone")  # never one
+AS_NUMBERS = Words("", "classes that are equal as numbers")
+OFTEN_MISSING = Words(
+    "class whose name often stands for a missing label", "classes whose names often stand for a missing label"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +81,8 @@ def classes_of(values: np.ndarray, names: RowNames, where: str) -> Classes:
         indices=indices[~missing],
         kept=~missing,
         names=tuple(classes),
-        left_out=present(rows_note("rows without a label", gone, shown_at(gone, False), left_out=True)),
-        coerced=present(rows_note("labels written in another way", coerced, shown_at(coerced, True))),
+        left_out=present(rows_note(UNLABELLED, gone, shown_at(gone, False), left_out=True)),
+        coerced=present(rows_note(REWRITTEN, coerced, shown_at(coerced, True))),
         warnings=_doubts(classes),
     )
 
@@ -145,12 +156,12 @@ def _doubts(classes: list[str]) -> tuple[Note, ...]:
     numbers = [label for label in classes if NUMBER.fullmatch(label) or LOOSE.fullmatch(label)]
     words = [label for label in classes if label not in numbers]
     found = {
-        "classes that are words, beside classes that are numbers": words if numbers else [],
-        "classes that differ by upper and lower case alone": _alike(classes, str.casefold),
-        "classes that are equal as numbers": _alike([label for label in classes if LOOSE.fullmatch(label)], Decimal),
-        "classes whose name often stands for a missing label": [label for label in classes if label == WORD],
+        BESIDE: words if numbers else [],
+        BY_CASE: _alike(classes, str.casefold),
+        AS_NUMBERS: _alike([label for label in classes if LOOSE.fullmatch(label)], Decimal),
+        OFTEN_MISSING: [label for label in classes if label.lower() in OFTEN],
     }
-    return tuple(note(text, map(repr, labels)) for text, labels in found.items() if labels)
+    return tuple(note(kind, map(repr, labels)) for kind, labels in found.items() if labels)
 
 
 def _alike(labels: list[str], form: Callable[[str], object]) -> list[str]:

@@ -135,6 +135,11 @@ STATISTICS = {"images": channel_statistics, "numbers": column_statistics, "texts
 def _pick(field: str, labels: np.ndarray, rows: int | None, *, least: int, seed: int) -> np.ndarray:
     """The first `rows` of the fixed order, or all."""
     available = len(labels)
+    if available < least:  # of training rows there is one of each class
+        raise InputError(
+            f"{field}: the data set has only {available} held-out row, but validation and test need one each; hold "
+            f"more rows out"
+        )
     wanted = available if rows is None else rows
     if not least <= wanted <= available:
         raise InputError(f"{field} must lie in [{least}, {available}] for this data set, but got {wanted}")

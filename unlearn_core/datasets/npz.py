@@ -11,11 +11,13 @@ import numpy as np
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.npz_file import array_names, open_npz
 from unlearn_core.datasets.raw import Raw, check_raw
-from unlearn_core.datasets.reading import Note, Reading, note
+from unlearn_core.datasets.reading import Note, Reading, Words, note
 from unlearn_core.datasets.row_names import RowNames, numbered, present, rows_note
 from unlearn_core.registry import DATASETS
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+UNUSED = Words("array that is not used", "arrays that are not used")
+ROUNDED = Words("image of floats rounded to 256 levels", "images of floats rounded to 256 levels")
 ROUNDING = 1e-4  # levels by which pixels divided by 255 in single precision are off
 
 
@@ -54,7 +56,7 @@ def read_npz(path: Path) -> Raw:
         used=(f"{path.name}: {', '.join(KEYS)}",),
         train_names=train_names,
         test_names=test_names,
-        left_out=(note("arrays that are not used", unused),) if unused else (),
+        left_out=(note(UNUSED, unused),) if unused else (),
         coerced=present(
             _rounded(arrays["x_train"], x_train, train_names), _rounded(arrays["x_test"], x_test, test_names)
         ),
@@ -69,7 +71,7 @@ def _rounded(given: np.ndarray, pixels: np.ndarray, names: RowNames) -> Note | N
     tolerance = max(ROUNDING, 255 * float(np.finfo(given.dtype).eps))
     changed = [np.abs(x * 255 - kept.reshape(x.shape)).max() > tolerance for x, kept in zip(given, pixels, strict=True)]
     rows = np.flatnonzero(changed)
-    return rows_note("images of floats rounded to 256 levels", rows, (names[int(row)] for row in rows))
+    return rows_note(ROUNDED, rows, (names[int(row)] for row in rows))
 
 
 def _pixels(x: np.ndarray, where: str) -> np.ndarray:
@@ -84,20 +86,28 @@ def _pixels(x: np.ndarray, where: str) -> np.ndarray:
         return x
     if not np.issubdtype(x.dtype, np.floating):
         raise InputError(f"{where} must be uint8, or floats in [0, 1], but is {x.dtype}")
+    if np.isnan(x).any():
+        raise InputError(f"{where} has values that are missing (NaN), first in row {_first_nan(x)}; take them out")
     low, high = (x.min(), x.max()) if x.size else (0, 0)
-    if not (low >= 0 and high <= 1):  # written so that NaN fails too
+    if low < 0 or high > 1:
         fix = "store pixels of 0 .. 255 as uint8, others as floats in [0, 1]"
         raise InputError(f"{where} has floats outside [0, 1]: from {low:g} to {high:g}; {fix}")
     return np.rint(x * 255).astype(np.uint8)
 
 
+def _first_nan(x: np.ndarray) -> int:
+    """The number of the row (n, ...), which counts from 1."""
+    return int(np.isnan(x).reshape(len(x), -1).any(axis=1).argmax()) + 1
+
+
 def _labels(y: np.ndarray, where: str) -> np.ndarray:
     if y.ndim != 1:
         fix = "with y.ravel()" if y.shape[-1:] == (1,) else "of one-hot labels with y.argmax(axis=1)"
-        raise InputError(f"{where} must have shape (n,), but has {y.shape}; make it so {fix}")
+        fix = f"make it so {fix}" if y.ndim == 2 else "store one label per image"
+        raise InputError(f"{where} must have shape (n,), but has {y.shape}; {fix}")
     if not np.issubdtype(y.dtype, np.integer):
         odd = [str(value) for value in y if not _is_whole(value)]
-        example = f", such as {odd[0]}" if odd else ""
+        example = f", such as {odd[0]}; number the classes from 0" if odd else "; store y.astype(int)"
         raise InputError(f"{where} must hold whole numbers, but is {y.dtype}{example}")
     if y.size and y.min() < 0:
         raise InputError(f"{where} has the negative label {y.min()}; labels count the classes from 0")

@@ -14,7 +14,7 @@ from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.frame import Frame
 from unlearn_core.datasets.labels import is_missing
 from unlearn_core.datasets.raw import LARGEST
-from unlearn_core.datasets.reading import Note
+from unlearn_core.datasets.reading import Note, Words
 from unlearn_core.datasets.row_names import RowNames, present, rows_note
 
 EXACT = 2**53  # up to here a double holds every whole number
@@ -22,6 +22,7 @@ PLAIN = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]{0,14})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 ZEROS = re.compile(r"[+-]?0[0-9]")
 ODD = ("none", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 COMMA = re.compile(r"[+-]?[0-9.]*,[0-9]+")
 
 
@@ -50,8 +51,8 @@ def number_columns(frame: Frame) -> tuple[np.ndarray, tuple[Note, ...]]:
         column = _column(cells, names, where, typed=frame.typed)
         _check_finite(column.values, cells, names, where)
         made.append(column.values)
-        notes += [_changes("values that lost the zeros in front", column.zeros, column, cells, name, names)]
-        notes += [_changes("values rounded to double precision", column.rounded, column, cells, name, names)]
+        lost = _changes("that lost the zeros in front", column.zeros, column, cells, name, names)
+        notes += [lost, _changes("rounded to double precision", column.rounded, column, cells, name, names)]
     return np.column_stack(made), present(*notes)
 
 
@@ -60,7 +61,8 @@ def _changes(text: str, rows: np.ndarray, column: Column, cells: np.ndarray, nam
         for row in rows:
             yield f"{cells[row]} as {column.values[row]:.17g} in {names[row]}"
 
-    return rows_note(f"{text} in column {name}", rows, examples())
+    rest = f"{text} in column {name}"
+    return rows_note(Words(f"value {rest}", f"values {rest}"), rows, examples())
 
 
 def _column(cells: np.ndarray, names: RowNames, where: str, *, typed: bool) -> Column:
@@ -113,6 +115,8 @@ def _lost(written: Decimal, kept: float) -> bool:
 def _no_number(text: str, cell: Any, row: str, where: str) -> str:
     if is_missing(text) or text.lower() in ODD:
         return f"{where} has {text or 'no value'} in {row}; fill missing values in, or leave the rows out"
+    if THOUSANDS.fullmatch(text):
+        return f"{where} has {text!r} with commas between thousands or before decimals in {row}; write a point at most"
     if COMMA.fullmatch(text):
         return f"{where} has {text!r} with a decimal comma in {row}; write numbers with a point"
     if text.lower() in ("true", "false"):

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.folder_entries import DAMAGE, formats
+from unlearn_core.datasets.reading import Words
 from unlearn_core.datasets.stored_depth import is_grey_beyond_8_bits, stored_bits
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -20,23 +21,47 @@ ORIENTED_BY = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # w
 DEPTHS = (8, 10, 12, 14, 16)  # bits per value of cameras and scanners
 SHADES = 2**16  # values that Pillow reads without loss
 
-FIRST_FRAME = "files of several images, of which the first is used"
-TURNED = "images turned upright as their EXIF orientation says"
-CUT = "images that are not square, cut to their central square"
-TRANSPARENT = "images with transparent pixels, shown in their own colours as if they were opaque"
-DEEP_COLOUR = "colour images of more than 8 bits, brought to 8 by their upper bits"
-SHALLOW = "images of fewer than 8 bits per value, scaled to 0 .. 255"
+FIRST_FRAME = Words(
+    "file of several images, of which the first is used", "files of several images, of which the first is used"
+)
+TURNED = Words(
+    "image turned upright as its EXIF orientation says", "images turned upright as their EXIF orientation says"
+)
+CUT = Words(
+    "image that is not square, cut to its central square", "images that are not square, cut to their central square"
+)
+TRANSPARENT = Words(
+    "image with transparent pixels, shown in their own colours as if they were opaque",
+    "images with transparent pixels, shown in their own colours as if they were opaque",
+)
+DEEP_COLOUR = Words(
+    "colour image of more than 8 bits, brought to 8 by its upper bits",
+    "colour images of more than 8 bits, brought to 8 by their upper bits",
+)
+SHALLOW = Words(
+    "image of fewer than 8 bits per value, scaled to 0 .. 255",
+    "images of fewer than 8 bits per value, scaled to 0 .. 255",
+)
+BLACK_AND_WHITE = Words(
+    "image of 1 bit, whose values become 0 and 255", "images of 1 bit, whose values become 0 and 255"
+)
+PALETTE = Words("image with a palette, converted to RGB", "images with a palette, converted to RGB")
+ALPHA = Words("image with an alpha channel, which is dropped", "images with an alpha channel, which is dropped")
 BY_MODE = {
-    "1": "images of 1 bit, whose values become 0 and 255",
-    "P": "images with a palette, converted to RGB",
-    "PA": "images with a palette, converted to RGB",
-    "CMYK": "CMYK images, converted to RGB",
-    "YCbCr": "YCbCr images, converted to RGB",
-    "HSV": "HSV images, converted to RGB",
-    "LA": "images with an alpha channel, which is dropped",
-    "RGBA": "images with an alpha channel, which is dropped",
+    "1": BLACK_AND_WHITE,
+    "P": PALETTE,
+    "PA": PALETTE,
+    "LA": ALPHA,
+    "RGBA": ALPHA,
+    **{
+        mode: Words(f"{mode} image, converted to RGB", f"{mode} images, converted to RGB")
+        for mode in ("CMYK", "YCbCr", "HSV")
+    },
 }
-SHAPE_IN_ALPHA = "images of one colour, whose shape is in the transparency that is dropped"
+SHAPE_IN_ALPHA = Words(
+    "image of one colour, whose shape is in the transparency that is dropped",
+    "images of one colour, whose shape is in the transparency that is dropped",
+)
 
 
 class Traits(NamedTuple):
@@ -65,8 +90,8 @@ class Picture(NamedTuple):
 
     pixels: np.ndarray
     traits: Traits
-    changes: list[str]
-    doubts: list[str]
+    changes: list[Words]
+    doubts: list[Words]
     top: float = 0.0
 
 
@@ -119,7 +144,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _colour_picture(image: Image.Image, size: int, traits: Traits, changes: list[str]) -> Picture:
+def _colour_picture(image: Image.Image, size: int, traits: Traits, changes: list[Words]) -> Picture:
     """An image of 8 bits per colour, or one that Pillow brings to 8."""
     doubts = []
     rgb = _rgb(image)
@@ -147,7 +172,7 @@ def _is_transparent(image: Image.Image) -> bool:
     return "transparency" in image.info
 
 
-def _deep_picture(image: Image.Image, size: int, traits: Traits, changes: list[str]) -> Picture:
+def _deep_picture(image: Image.Image, size: int, traits: Traits, changes: list[Words]) -> Picture:
     """A grey image of more than 8 bits, or of floats."""
     values = np.asarray(image)
     low, top = float(values.min()), float(values.max())

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 
 from unlearn_core.datasets.picture import Traits
 from unlearn_core.datasets.pictures import Pictures
-from unlearn_core.datasets.reading import EXAMPLES, Note, note
+from unlearn_core.datasets.reading import EXAMPLES, Note, Words, note
 
 FAR = 20  # times as frequent
 MOST = 0.5
@@ -28,12 +28,17 @@ def file_warnings(pictures: Pictures, classes: Sequence[str], held_out: Sequence
         del properties["range of values"]  # the mode says it
     parts = ["the held-out part" if part else "the training part" for part in held_out]
     found = [*_mixed_depths(pictures, classes)]
-    for groups, what in ((classes, "classes"), (parts, "parts")):
+    for groups, one, many in ((classes, "class", "classes"), (parts, "part", "parts")):
         for name, values in properties.items():
             apart = told_apart(values, groups)
             if apart:
-                text = f"{what} that can be told by the {name} of the files alone"
-                found.append(note(text, [f"{group}: {shown}" for group, shown in apart.items()]))
+                rest = f"that can be told by the {name} of the files alone"
+                found.append(
+                    note(
+                        Words(f"{one} {rest}", f"{many} {rest}"),
+                        [f"{group}: {shown}" for group, shown in apart.items()],
+                    )
+                )
     return tuple(found)
 
 
@@ -69,6 +74,7 @@ def _mixed_depths(pictures: Pictures, classes: Sequence[str]) -> Sequence[Note]:
         return []
     totals = Counter(classes)
     counts = Counter(name for name, is_deep in zip(classes, deep, strict=True) if is_deep)
-    examples = tuple(f"{name}: {counts[name]:,} of {totals[name]:,}" for name in totals)
-    text = "images of more than 8 bits among others of 8, by class"
-    return [Note(text=text, count=sum(deep), examples=examples)]
+    most = sorted(totals, key=lambda name: counts[name] / totals[name], reverse=True)
+    examples = tuple(f"{name}: {counts[name]:,} of {totals[name]:,}" for name in most[:EXAMPLES])
+    words = Words("image of more than 8 bits among others of 8", "images of more than 8 bits among others of 8")
+    return [Note(text=words.of(sum(deep)), count=sum(deep), examples=examples)]

@@ -15,8 +15,9 @@ from PIL import Image
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.folder_entries import printable
 from unlearn_core.datasets.picture import DEPTHS, Picture, Traits, depth, read_picture
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.reading import Note, Words, note
 
+DAMAGED = Words("file with damage that does not prevent reading", "files with damage that does not prevent reading")
 LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -48,7 +49,7 @@ def read_pictures(root: Path, names: Sequence[str], size: int) -> Pictures:
             changes.add(picture.changes, name)
             doubts.add(picture.doubts, name)
             if said:
-                doubts.add(["files with damage that does not prevent reading"], f"{name} ({said[0].message})")
+                doubts.add([DAMAGED], f"{name} ({said[0].message})")
                 said.clear()
     _check_colour_depth(root, names, traits, depths)
     scaled = _scale(pixels, deep, names)
@@ -56,17 +57,17 @@ def read_pictures(root: Path, names: Sequence[str], size: int) -> Pictures:
 
 
 class _Told:
-    """Which files a text is about."""
+    """Which files some words are about."""
 
     def __init__(self) -> None:
-        self.names: dict[str, list[str]] = {}
+        self.names: dict[Words, list[str]] = {}
 
-    def add(self, texts: Sequence[str], name: str) -> None:
-        for text in texts:
-            self.names.setdefault(text, []).append(printable(name))
+    def add(self, told: Sequence[Words], name: str) -> None:
+        for words in told:
+            self.names.setdefault(words, []).append(printable(name))
 
     def notes(self) -> tuple[Note, ...]:
-        return tuple(note(text, names) for text, names in self.names.items())
+        return tuple(note(words, names) for words, names in self.names.items())
 
 
 @contextmanager
@@ -88,8 +89,8 @@ def _scale(pixels: np.ndarray, deep: dict[int, Picture], names: Sequence[str]) -
         for row in rows:
             pixels[row] = np.rint(deep[row].pixels * (255 / top))[..., np.newaxis]
         if rows:
-            text = f"grey images of {what}, scaled from 0 .. {top} to 0 .. 255 and rounded"
-            yield note(text, [printable(names[row]) for row in rows])
+            rest = f"of {what}, scaled from 0 .. {top} to 0 .. 255 and rounded"
+            yield note(Words(f"grey image {rest}", f"grey images {rest}"), [printable(names[row]) for row in rows])
 
 
 def _check_colour_depth(root: Path, names: Sequence[str], traits: Sequence[Traits], depths: Sequence[int]) -> None:

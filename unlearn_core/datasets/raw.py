@@ -105,13 +105,21 @@ def _check_labels(raw: Raw, where: str) -> None:
     present = np.unique(raw.y_train)
     if present[0] != 0 or present[-1] != raw.classes - 1 or len(present) != raw.classes:
         raise InputError(
-            f"{where}: training labels must be 0 .. {raw.classes - 1} with none left out, but got {_listed(present)}"
+            f"{where}: training labels must be 0 .. {raw.classes - 1} with none left out, but got {_listed(present)}; "
+            f"{_numbering(present)}"
         )
     if raw.classes < 2:
         raise InputError(f"{where}: at least two classes are needed, but all training labels are {present[0]}")
     unknown = np.setdiff1d(raw.y_test, present)
     if len(unknown):
         raise InputError(f"{where}: held-out labels {_listed(unknown)} never occur in the training part")
+
+
+def _numbering(present: np.ndarray) -> str:
+    """How labels with gaps become those of classes that count from 0."""
+    if np.array_equal(present, np.arange(1, len(present) + 1)):
+        return "subtract 1 from all labels"
+    return f"number the {len(present)} classes from 0 to {len(present) - 1}"
 
 
 def _listed(values: np.ndarray) -> str:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 EXAMPLES = 3
+
+
+class Words(NamedTuple):
+    """What things are and why, as it follows their count: `file that is no image` and `files that are no images`."""
+
+    one: str
+    many: str
+
+    def of(self, count: int) -> str:
+        return self.one if count == 1 else self.many
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
     """A fact about the data: how many things it concerns, and the first of them.
 
-    text: what they are and why, in the plural, such as `files that are no images`; it follows the count in a sentence.
+    text: what they are and why; it follows the count in a sentence, and fits it, such as `files that are no images`.
     rows: how many rows of the files this accounts for; 0 for what holds no rows, such as a column or a stray file.
     """
 
@@ -22,14 +33,16 @@ class Note:
     rows: int = 0
 
     def __str__(self) -> str:
-        shown = f" (such as {', '.join(self.examples)})" if self.examples else ""
+        such = "" if self.count == len(self.examples) else "such as "
+        shown = f" ({such}{', '.join(self.examples)})" if self.examples else ""
         return f"{self.count:,} {self.text}{shown}"
 
 
-def note(text: str, things: Iterable[object], *, are_rows: bool = False) -> Note:
+def note(words: Words, things: Iterable[object], *, are_rows: bool = False) -> Note:
     """A note on all of `things`, the first three of which are its examples."""
     names = [str(thing) for thing in things]
-    return Note(text=text, count=len(names), examples=tuple(names[:EXAMPLES]), rows=len(names) if are_rows else 0)
+    count = len(names)
+    return Note(text=words.of(count), count=count, examples=tuple(names[:EXAMPLES]), rows=count if are_rows else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

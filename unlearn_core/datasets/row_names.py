@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 
-from unlearn_core.datasets.reading import EXAMPLES, Note
+from unlearn_core.datasets.reading import EXAMPLES, Note, Words
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ def numbered(before: str, count: int) -> RowNames:
     return RowNames(before, np.arange(1, count + 1))
 
 
-def rows_note(text: str, rows: np.ndarray, example: Iterable[str], *, left_out: bool = False) -> Note | None:
+def rows_note(words: Words, rows: np.ndarray, example: Iterable[str], *, left_out: bool = False) -> Note | None:
     """A note on `rows`, (k,) positions, with what `example` gives for the first; None if there are no rows.
 
     left_out: whether the rows are part of the data no more.
@@ -50,7 +50,7 @@ def rows_note(text: str, rows: np.ndarray, example: Iterable[str], *, left_out: 
     if not len(rows):
         return None
     examples = tuple(text for _, text in zip(range(EXAMPLES), example, strict=False))
-    return Note(text=text, count=len(rows), examples=examples, rows=len(rows) if left_out else 0)
+    return Note(text=words.of(len(rows)), count=len(rows), examples=examples, rows=len(rows) if left_out else 0)
 
 
 def present(*notes: Note | None) -> tuple[Note, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from unlearn_core.datasets.image_signs import SAMPLE, thinned
 from unlearn_core.datasets.parts import Named
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.reading import Note, Words, note
 
 LEAST = 20  # rows on either side: fewer may lie anywhere by chance
 DARK, LIGHT = 2, 20  # pixels that are all at most the first, beside some above the second, are of another scale
@@ -58,6 +58,5 @@ def table_scale(train: np.ndarray, held_out: np.ndarray, named: Named) -> Scale:
         return Scale(
             (f"all columns ({', '.join(columns[:3])}) have other units in the held-out rows than in training",)
         )
-    some = "column has" if len(off) == 1 else "columns have"
-    text = f"{some} another scale in the held-out rows than in the training rows"
-    return Scale((), (note(text, columns),)) if len(off) else Scale()
+    rest = "another scale in the held-out rows than in the training rows"
+    return Scale((), (note(Words(f"column has {rest}", f"columns have {rest}"), columns),)) if len(off) else Scale()

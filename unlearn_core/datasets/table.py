@@ -19,10 +19,18 @@ from unlearn_core.datasets.numbers import number_columns
 from unlearn_core.datasets.one_hot import mates, one_hot, parts
 from unlearn_core.datasets.parquet_file import read_parquet
 from unlearn_core.datasets.raw import Raw, check_raw, stratified_order
-from unlearn_core.datasets.reading import Note, Reading, note
+from unlearn_core.datasets.reading import Note, Reading, Words, note
 from unlearn_core.registry import DATASETS
 
 SPLIT_SEED = 0
+NUMBERING = Words(
+    "column that numbers the rows, as pandas writes its index",
+    "columns that number the rows, as pandas writes its index",
+)
+SIBLINGS = Words(
+    "column of the array that holds the target, used as an input",
+    "columns of the array that holds the target, used as inputs",
+)
 READERS: dict[str, Callable[[Path], Frame]] = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz_table}
 
 
@@ -58,7 +66,7 @@ class Table:
         index = [name for name in frame.index if name != self.target]
         frame = frame.without(self.target, *index)
         x, changed = number_columns(frame)
-        numbering = note("columns that number the rows, as pandas writes its index", (n or "no name" for n in index))
+        numbering = note(NUMBERING, (n or "no name" for n in index))
         reading = Reading(
             rows_found=found,
             class_names=classes.names,
@@ -121,8 +129,9 @@ def with_one_target(frame: Frame, target: str) -> tuple[Frame, tuple[Note, ...]]
                 f"{frame.path}: {target} has shape {values.shape} and is not one-hot, with one 1 in each row and 0 "
                 "elsewhere; give it one label per row, shape (n,)"
             )
-        decoded = Note(text=f"one-hot rows of {target} read as the number of their column", count=len(labels))
-        return replace(rest, columns={**rest.columns, target: labels}), (decoded,) if len(names) > 1 else ()
+        decoded = f"one-hot rows of {target} read as the number of their column"  # a table has more than one
+        notes = (Note(text=decoded, count=len(labels)),)
+        return replace(rest, columns={**rest.columns, target: labels}), notes if len(names) > 1 else ()
     family = parts(frame.columns, target)
     problem = f"{frame.path}: target must be a column, but none is called {target!r}"
     if family:
@@ -146,4 +155,4 @@ def _check_leak(frame: Frame, target: str) -> tuple[Note, ...]:
             f"{fix}"
         )
     siblings = [name for block in frame.blocks.values() if target in block for name in block if name != target]
-    return (note("columns of the array that holds the target, used as inputs", siblings),) if siblings else ()
+    return (note(SIBLINGS, siblings),) if siblings else ()

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from unlearn_core.datasets.parts import Named
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.reading import Note, Words, note
 from unlearn_core.datasets.shortcuts import SAMPLE, find_shortcuts
 
 
 def constant_columns(x: np.ndarray, named: Named) -> tuple[Note, ...]:
     """The columns (n, columns) that have one value; a model learns nothing from them."""
     constant = np.flatnonzero((x == x[0]).all(axis=0))
-    some = "column has" if len(constant) == 1 else "columns have"
-    return (note(f"{some} one value in all training rows", named.columns(constant)),) if len(constant) else ()
+    words = Words("column has one value in all training rows", "columns have one value in all training rows")
+    return (note(words, named.columns(constant)),) if len(constant) else ()
 
 
 def table_suspicions(x: np.ndarray, y: np.ndarray, classes: int, named: Named) -> Iterator[Note]:
@@ -25,12 +25,12 @@ def table_suspicions(x: np.ndarray, y: np.ndarray, classes: int, named: Named) -
     found = find_shortcuts(x, y, classes)
     whole = np.flatnonzero(found.labels)
     if len(whole):
-        some = "column gives" if len(whole) == 1 else "columns each give"
-        text = f"{some} nearly every label alone, as a copy of it or a row number would"
-        yield note(text, named.columns(whole))
+        rest = "nearly every label alone, as a copy of it or a row number would"
+        yield note(Words(f"column gives {rest}", f"columns each give {rest}"), named.columns(whole))
     # A threshold that tells one of many classes apart can be a good feature; two values that do are a coded label.
     single = np.flatnonzero(found.classes.any(axis=1) & ~found.labels) if classes > 2 else whole[:0]
     coded = [column for column in single if len(np.unique(x[:, column])) == 2]
     if len(coded):
-        some = "column of two values tells" if len(coded) == 1 else "columns of two values each tell"
-        yield note(f"{some} one class from all others, as a coded label would", named.columns(coded))
+        rest = "one class from all others, as a coded label would"
+        words = Words(f"column of two values tells {rest}", f"columns of two values each tell {rest}")
+        yield note(words, named.columns(coded))

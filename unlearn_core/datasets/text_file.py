@@ -11,12 +11,17 @@ import numpy as np
 
 from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.files import read_text
-from unlearn_core.datasets.labels import is_missing
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.labels import UNLABELLED, is_missing
+from unlearn_core.datasets.reading import Note, Words, note
 from unlearn_core.datasets.row_names import RowNames
 
 HEADER = "sentence\tlabel"
 MOST_LABEL = 10**6
+UNQUOTED = Words("text whose quotes around it were taken away", "texts whose quotes around them were taken away")
+STILL_QUOTED = Words(
+    "text in quotes, kept as it is because other quotes in the file are no such",
+    "texts in quotes, kept as they are because other quotes in the file are no such",
+)
 NO_DOWNLOAD = "; it is not downloaded"
 # A row as pandas and the csv module write it: quotes stand around a text, and inside it each is doubled.
 ROW = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^"\t\n]*))\t("?)([^"\t\n]*)\3(?:\n|\Z)|(\n)')
@@ -58,6 +63,8 @@ def read_tsv(file: Path) -> TextFile:
     quoted = _quoted_rows(content)
     rows = list(_plain_rows(lines, file) if quoted is None else quoted)
     labelled = [row for row in rows if not is_missing(row.label.strip())]
+    if rows and not labelled:
+        raise InputError(f"{file}: none of its {len(rows):,} rows has a label; take a file with labels")
     for row in labelled:
         _check(row, f"{file}, line {row.number}")
     name = f"{file.name}:"
@@ -69,22 +76,33 @@ def read_tsv(file: Path) -> TextFile:
         labels=np.array([int(row.label) for row in labelled], dtype=np.int64),
         names=RowNames(name, np.array([row.number for row in labelled], dtype=np.int64)),
         rows_found=len(rows),
-        left_out=(note("rows without a label", lost, are_rows=True),) if lost else (),
-        coerced=(note("texts whose quotes around them were taken away", unquoted),) if unquoted else (),
-        warnings=(note("texts in quotes, kept as they are because other quotes in the file are no such", odd),)
-        if odd
-        else (),
+        left_out=(note(UNLABELLED, lost, are_rows=True),) if lost else (),
+        coerced=(note(UNQUOTED, unquoted),) if unquoted else (),
+        warnings=(note(STILL_QUOTED, odd),) if odd else (),
     )
 
 
 def _check_header(lines: list[str], file: Path) -> None:
-    if lines[0].replace('"', "") == HEADER:
+    first = lines[0].replace('"', "")
+    if first == HEADER:
         return
-    index = lines[0].replace('"', "") in (f"\t{HEADER}", f"Unnamed: 0\t{HEADER}")
+    if lines == [""]:
+        raise InputError(f"{file}: the file is empty; the first line must be {HEADER!r}")
     later = [number for number, line in enumerate(lines[:100], start=1) if line == HEADER]
-    fix = "leave the index out, in pandas with index=False" if index else "add it"
-    fix = f"delete the lines before line {later[0]}" if later else fix
+    fix = f"delete the lines before line {later[0]}" if later else _header_fix(first)
     raise InputError(f"{file}, line 1: the first line must be {HEADER!r}, but is {shown(lines[0])}; {fix}")
+
+
+def _header_fix(first: str) -> str:
+    """What to do about a first line, without its quotes, that does not name the two columns."""
+    if first in (f"\t{HEADER}", f"Unnamed: 0\t{HEADER}"):
+        return "leave the index out, in pandas with index=False"
+    names = [name.strip().lower() for name in re.split(r"[\t,;|]", first)]
+    is_header = "label" in names or (len(names) > 1 and "\t" in first and not names[-1].lstrip("-").isdigit())
+    if not is_header:
+        return "add it"
+    separated = "" if "\t" in first else ", separated by tabs"
+    return f"write the columns sentence and label, in this order and no others{separated}"
 
 
 def _quoted_rows(content: str) -> list[Line] | None:

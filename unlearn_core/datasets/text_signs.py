@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from unlearn_core.datasets.reading import Note, note
+from unlearn_core.datasets.reading import EXAMPLES, Note, Words, note
 from unlearn_core.datasets.shortcuts import SAMPLE, find_shortcuts
 from unlearn_core.datasets.tokens import Tokenizer
 from unlearn_core.types import PADDING
 
 LEAST = 20  # texts of a class, and of all others: with fewer, a word may be in all of them by chance
+CHARACTERS = {
+    "capital letters": re.compile(r"[A-Z]"),
+    "digits": re.compile(r"[0-9]"),
+    "punctuation": re.compile(r"[^\w\s]"),
+    "blanks after blanks": re.compile(r"(?<=\s)\s"),
+}
 NEARLY = 0.99  # share of the texts of a class that have it, and of the others that have it not
 
 
@@ -26,12 +33,26 @@ def text_suspicions(x: np.ndarray, y: np.ndarray, tokenizer: Tokenizer, names: t
     x, y, classes = x[:SAMPLE], y[:SAMPLE], len(names)
     if find_shortcuts(lengths(x)[:, None], y, classes).labels[0]:
         yield Note(text="training texts show their class by their length alone", count=len(y))
+    yield from _telling_characters([tokenizer.decode(row) for row in x], y, names)
     pieces = {int(i): tokenizer.decode(np.array([i])) for i in np.unique(x) if i != PADDING}
     signs = [_signs(pieces, row) for row in x]
     told = [f"{sign!r}: {names[label]}" for sign, label in telling_signs(signs, y, classes)]
     if told:
-        some = "character or token is" if len(told) == 1 else "characters or tokens are each"
-        yield note(f"{some} in the training texts of one class and in no others", told)
+        rest = "in the training texts of one class and in no others"
+        yield note(Words(f"character or token is {rest}", f"characters or tokens are each {rest}"), told)
+
+
+def _telling_characters(texts: Sequence[str], y: np.ndarray, names: tuple[str, ...]) -> Iterator[Note]:
+    """A note if a kind of characters tells all classes apart, such as capital letters in the texts of one."""
+    counted = np.array([[len(kind.findall(text)) for kind in CHARACTERS.values()] for text in texts])
+    found = find_shortcuts(counted, y, len(names)).labels
+    told = tuple(kind for kind, telling in zip(CHARACTERS, found, strict=True) if telling)
+    if told:
+        yield Note(
+            text="training texts show their class by how many characters of a kind they have",
+            count=len(y),
+            examples=told[:EXAMPLES],
+        )
 
 
 def _signs(pieces: dict[int, str], row: np.ndarray) -> set[str]:

@@ -15,7 +15,7 @@ import torch
 from unlearn_core import checks
 from unlearn_core.datasets.keeping import Keep, Tensors, at_once
 from unlearn_core.datasets.raw import Raw, check_raw
-from unlearn_core.datasets.reading import Note, Reading
+from unlearn_core.datasets.reading import Note, Reading, Words
 from unlearn_core.datasets.row_names import present, rows_note
 from unlearn_core.datasets.tokens import BYTES, Tokenizer, learn_rules, library_version, read_rules
 from unlearn_core.types import PADDING
@@ -101,7 +101,8 @@ def _cut_off(texts: Texts, tokenizer: Tokenizer, ids: np.ndarray) -> Note | None
         for row in cut.tolist() if names else ():
             yield names[row] if row < len(names) else others[row - len(names)]
 
-    return rows_note(f"texts of more than {tokenizer.length} tokens, cut off at the end", cut, examples())
+    rest = f"of more than {tokenizer.length} tokens, cut off at the end"
+    return rows_note(Words(f"text {rest}", f"texts {rest}"), cut, examples())
 
 
 def digest(texts: Sequence[str]) -> str:

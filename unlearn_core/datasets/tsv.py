@@ -12,7 +12,7 @@ import numpy as np
 from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.hub import read_hub
-from unlearn_core.datasets.reading import Reading, note
+from unlearn_core.datasets.reading import Reading, Words, note
 from unlearn_core.datasets.text_file import read_tsv
 from unlearn_core.datasets.texts import Texts, TextSource
 from unlearn_core.registry import DATASETS
@@ -132,6 +132,6 @@ def _from_hub(hub: str, held_out: str, column: str) -> Texts:
         used=tuple(file.name for file in (*train.files, *test.files)),
         train_names=train.names,
         test_names=test.names,
-        left_out=(note("files of other parts", unused),) if unused else (),
+        left_out=(note(Words("file of another part", "files of other parts"), unused),) if unused else (),
     )
     return Texts(train.texts, train.labels, test.texts, test.labels, hub, reading)

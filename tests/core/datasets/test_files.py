@@ -174,8 +174,8 @@ def test_empty_columns_and_rows_of_spreadsheets_are_left_out(tmp_path):
     (tmp_path / "own.csv").write_text("a,target,,\n" + rows + ",,,\n")
     raw = Table(path=str(tmp_path / "own.csv")).load(None)
     assert [str(note) for note in raw.reading.left_out] == [
-        "1 rows without a label (such as '' in own.csv:22)",
-        "2 columns without a name or a value (such as column 3, column 4)",
+        "1 row without a label ('' in own.csv:22)",
+        "2 columns without a name or a value (column 3, column 4)",
     ]
     assert raw.reading.rows_found == 21
 

@@ -101,10 +101,10 @@ def test_every_row_of_a_table_is_used_or_listed_and_no_value_changes_in_silence(
         changed["value"] += sum(not same(cell, value) for cell, value in zip(written[index:], inputs, strict=True))
     told = {"label": 0, "value": 0}
     for note in reading.coerced:
-        told["label" if note.text.startswith("labels") else "value"] += note.count
+        told["label" if note.text.startswith("label") else "value"] += note.count
     assert told == changed
     assert reading.columns == tuple(f"c{i}" for i in range(len(columns)))
-    assert any("columns that number the rows" in note.text for note in reading.left_out) == index
+    assert any("column that numbers the rows" in note.text for note in reading.left_out) == index
     merged = {(label, name) for _, (*_, label), _, name in used}
     for label, name in merged:  # labels that became one class are one number, or one word with blanks around it
         assert name == label.strip() or Decimal(name) == Decimal(label.strip())

@@ -111,9 +111,9 @@ def test_independent_flags_beside_the_target_stay_inputs(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "value", "note"),
     [
-        ("01234", 1234.0, "1 values that lost the zeros in front in column zip (such as 01234 as 1234 in own.csv:2)"),
-        (str(2**53 + 1), 2.0**53, "1 values rounded to double precision in column zip (such as 9007199254740993 as 9"),
-        ("1e-400", 0.0, "1 values rounded to double precision in column zip (such as 1e-400 as 0"),
+        ("01234", 1234.0, "1 value that lost the zeros in front in column zip (01234 as 1234 in own.csv:2)"),
+        (str(2**53 + 1), 2.0**53, "1 value rounded to double precision in column zip (9007199254740993 as 9"),
+        ("1e-400", 0.0, "1 value rounded to double precision in column zip (1e-400 as 0"),
         ("+1", 1.0, ""),
         ("1e3", 1000.0, ""),
         (" 7 ", 7.0, ""),

@@ -52,7 +52,7 @@ def test_words_for_a_missing_label_are_no_class(tmp_path, ending, word):
     assert (lost.rows, lost.count, raw.reading.rows_found) == (2, 2, ROWS)
     assert len(raw.y_train) + len(raw.y_test) == ROWS - 2
     first = {".csv": "own.csv:5", ".parquet": "own.parquet, row 4", ".npz": "own.npz, row 4"}[ending]
-    assert str(lost) == f"2 rows without a label (such as {word!r} in {first}, {lost.examples[1]})"
+    assert str(lost) == f"2 rows without a label ({word!r} in {first}, {lost.examples[1]})"
 
 
 def test_missing_labels_of_binary_formats_are_no_class(tmp_path):
@@ -71,7 +71,7 @@ def test_missing_labels_of_binary_formats_are_no_class(tmp_path):
 def test_none_written_small_is_a_class_with_a_warning(tmp_path):
     raw = load(write(tmp_path / "own.csv", [("none", "mild", "severe")[i % 3] for i in range(ROWS)]))
     assert raw.reading.class_names == ("mild", "none", "severe")
-    assert "name often stands for a missing label (such as 'none')" in str(raw.reading.warnings[0])
+    assert "name often stands for a missing label ('none')" in str(raw.reading.warnings[0])
     assert not raw.reading.left_out
 
 
@@ -140,11 +140,11 @@ def test_labels_that_are_no_whole_numbers_are_refused(tmp_path, ending):
 
 def test_classes_that_may_be_none_are_doubted(tmp_path):
     mixed = load(write(tmp_path / "mixed.csv", [("0", "1", "unknown")[i % 3] for i in range(ROWS)]))
-    assert str(mixed.reading.warnings[0]).startswith("1 classes that are words, beside classes that are numbers")
+    assert str(mixed.reading.warnings[0]).startswith("1 class that is a word, beside classes that are numbers")
     cases = load(write(tmp_path / "cases.csv", [("Yes", "yes", "no")[i % 3] for i in range(ROWS)]))
     assert cases.reading.warnings[0].examples == ("'Yes'", "'yes'")
     zeros = load(write(tmp_path / "zeros.csv", [("007", "7", "08")[i % 3] for i in range(ROWS)]))
-    assert str(zeros.reading.warnings[0]) == "2 classes that are equal as numbers (such as '007', '7')"
+    assert str(zeros.reading.warnings[0]) == "2 classes that are equal as numbers ('007', '7')"
 
 
 def test_a_single_class_besides_missing_labels_is_refused(tmp_path):

@@ -75,7 +75,7 @@ def test_texts_with_stray_quotes_stay_as_they_are(tmp_path, stray):
 def test_quoted_texts_among_others_with_stray_quotes_are_doubted(tmp_path, escaped):
     found = read_tsv(raw_file(tmp_path / "train.tsv", f"{escaped}\t1", 'say "so"\t0'))
     assert found.texts[0] == escaped and not found.coerced
-    assert str(found.warnings[0]).startswith("1 texts in quotes, kept as they are because") and "train.tsv:2" in str(
+    assert str(found.warnings[0]).startswith("1 text in quotes, kept as it is because") and "train.tsv:2" in str(
         found.warnings[0]
     )
 
@@ -108,7 +108,7 @@ def test_rows_without_a_label_are_left_out(tmp_path, word):
     raw = Tsv(path=str(tmp_path)).load(None)
     assert (len(raw.y_train), len(raw.y_test), raw.reading.rows_found) == (20, 20, 42)
     assert [str(note) for note in raw.reading.left_out] == [
-        f"1 rows without a label (such as {name}.tsv:22)" for name in ("train", "test")
+        f"1 row without a label ({name}.tsv:22)" for name in ("train", "test")
     ]
 
 
@@ -146,8 +146,8 @@ def test_labels_that_count_no_classes_are_refused(tmp_path, lines, message):
     [
         ("# made by a tool\nsentence\tlabel", "delete the lines before line 2"),
         ("\tsentence\tlabel", "leave the index out, in pandas with index=False"),
-        ("sentence,label", "add it"),
-        ("label\tsentence", "add it"),
+        ("sentence,label", "write the columns sentence and label"),
+        ("label\tsentence", "write the columns sentence and label"),
     ],
 )
 def test_another_first_line_is_refused_with_the_fix(tmp_path, header, fix):
@@ -159,7 +159,7 @@ def test_texts_that_are_cut_are_told(tmp_path):
     for name in ("train", "test"):
         raw_file(tmp_path / f"{name}.tsv", *[f"{'long ' * (i == 7) * 900}film {i}\t{i % 2}" for i in range(20)])
     (told, *_) = Tsv(path=str(tmp_path)).load(None).reading.coerced
-    assert str(told) == ("2 texts of more than 64 tokens, cut off at the end (such as train.tsv:9, test.tsv:9)")
+    assert str(told) == ("2 texts of more than 64 tokens, cut off at the end (train.tsv:9, test.tsv:9)")
     assert not Opinions(rows=400).load(None).reading.coerced, "some fill all their tokens, and none is cut"
 
 
@@ -180,7 +180,7 @@ def test_a_hub_cache_says_what_it_used(tmp_path):
         write(name)
     reading = Imdb(hub=str(tmp_path)).load(None).reading
     assert (reading.used, reading.rows_found) == (("train-0.parquet", "test-0.parquet"), 4)
-    assert str(reading.left_out[0]) == "1 files of other parts (such as unsupervised-0.parquet)"
+    assert str(reading.left_out[0]) == "1 file of another part (unsupervised-0.parquet)"
     assert list(reading.test_names) == ["test-0.parquet, row 1", "test-0.parquet, row 2"]
     for columns, message in (
         (dict(label=[0.5, 1.0]), "column label must hold whole numbers, but holds double"),
