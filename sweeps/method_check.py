@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from sweeps.device_errors import is_devices
 from unlearn_core.budget import Meter, run_to_end
 from unlearn_core.checks import InputError
 from unlearn_core.scenario import Scenario, Split, begin
 from unlearn_core.seeding import global_seed
-from unlearn_core.training import predict
+from unlearn_core.trainable import set_training
 from unlearn_core.types import Examples, Task, Update
 
 FORGET, SAME, OTHERS = 4, 2, 4  # rows to forget; rows to retain of each of their labels; further ones
@@ -29,6 +30,7 @@ def check_methods(methods: Mapping[str, Any], model_name: str, scenario: Scenari
     """
     model, split = scenario.fresh_model("check"), few_rows(scenario.dataset.train)
     with global_seed(0):  # of a model that draws from it; what runs afterwards finds it as it was
+        check_build(model, model_name, scenario)
         check_output(model, model_name, split.retain, scenario.dataset.classes)
         found = {name: _problem(method, model, split, scenario) for name, method in methods.items()}
     failed = {name: problem for name, problem in found.items() if problem is not None}
@@ -48,14 +50,53 @@ def few_rows(train: Examples) -> Split:
 
 
 def check_output(model: nn.Module, name: str, rows: Examples, classes: int) -> None:
-    """A model gives one logit for each class. Raises InputError."""
+    """A model gives one logit for each class, in training too, and of the same rows always the same. Raises InputError.
+
+    The model itself is left as it is.
+    """
+    wanted = (len(rows), classes)
+    for mode, training in {"training": True, "evaluation": False}.items():
+        output = _output(model, name, rows, training)
+        if not isinstance(output, torch.Tensor):
+            kind = type(output).__name__
+            raise InputError(f"model {name} gives a {kind} in {mode} mode; let it give the logits alone")
+        if output.shape != wanted:
+            given = f"outputs of shape {tuple(output.shape)} for {len(rows)} rows"
+            raise InputError(f"model {name} gives {given}, but {wanted} is needed")
+    if not torch.allclose(output, _output(model, name, rows, False), equal_nan=True):
+        fix = "does it call dropout without training=self.training?"
+        raise InputError(f"model {name} gives other outputs for the same rows in evaluation mode; {fix}")
+
+
+def _output(model: nn.Module, name: str, rows: Examples, training: bool) -> Any:
+    """What a copy of the model makes of the rows, after which it must be possible to copy that, too."""
+    net = copy.deepcopy(model)
+    set_training(net, training)
     try:
-        logits = predict(model, rows.inputs)
+        output = net(rows.inputs)
     except Exception as problem:  # a model is foreign code, which may raise anything
         raise InputError(f"model {name} cannot read the data: {_line(problem)}; change the model") from None
-    if logits.shape != (len(rows), classes):
-        given, wanted = tuple(logits.shape), (len(rows), classes)
-        raise InputError(f"model {name} gives outputs of shape {given} for {len(rows)} rows, but {wanted} is needed")
+    try:
+        copy.deepcopy(net)
+    except Exception as problem:
+        fix = "let it keep nothing of a pass (with weight_norm, take that of torch.nn.utils.parametrizations)"
+        raise InputError(f"model {name} cannot be copied once it has run: {_line(problem)}; {fix}") from None
+    return output
+
+
+def check_build(model: nn.Module, name: str, scenario: Scenario) -> None:
+    """What the settings build depends on the seed alone. Raises InputError."""
+    again = scenario.fresh_model("check").state_dict()
+    other = [key for key, value in model.state_dict().items() if not _same(value, again.get(key))]
+    if other:
+        fix = "let build draw from torch's global generator alone"
+        raise InputError(f"model {name} starts with another {other[0]} each time, under the same seed; {fix}")
+
+
+def _same(value: Any, other: Any) -> bool:
+    if not isinstance(value, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return True  # extra state, of which nothing is known
+    return value.shape == other.shape and torch.allclose(value, other, rtol=0, atol=0, equal_nan=True)
 
 
 def _problem(method: Any, model: nn.Module, split: Split, scenario: Scenario) -> str | None:
@@ -65,6 +106,9 @@ def _problem(method: Any, model: nn.Module, split: Split, scenario: Scenario) ->
         task = Task(net, split.retain, split.forget, recipe, scenario.streams("check"), lambda: 0.0)
         run_to_end(first_updates(begin(shortened(method), task)), net, Meter(scenario.device, recipe.bf16))
     except Exception as problem:  # a method meets foreign models here, which may raise anything
+        if is_devices(problem):
+            fix = "free its memory, or use another device"
+            raise InputError(f"the device failed while methods were checked: {_line(problem)}; {fix}") from problem
         return _line(problem)
     return None
 

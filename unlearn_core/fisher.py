@@ -19,6 +19,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from unlearn_core.forward_trace import used_as_layers
 from unlearn_core.row_gradients import FLOATS, Of, Sums, Total, Way, alone, batched, first_that_agrees
 from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating
@@ -73,9 +74,18 @@ def per_sample_sums(model: nn.Module, inputs: Tensor, total: Total, kind: Kind) 
     """
     known = WAYS.setdefault(model, {})
     if kind not in known:
-        ways = partial(by_layers, rule=kind.rule), batched(kind.of), alone(kind.of)
+        ways = [batched(kind.of), alone(kind.of)]
+        if _is_all_layers(model, inputs[:1]):
+            ways.insert(0, partial(by_layers, rule=kind.rule))
         known[kind] = first_that_agrees(ways, model, inputs, kind.of)
     return known[kind](model, inputs, total)
+
+
+def _is_all_layers(model: nn.Module, example: Tensor) -> bool:
+    """Whether all that parameters do is seen at the layers that hold them. Comparing sums does not tell: what is missed
+    can be small next to the gradients of other layers, and still be most of its own."""
+    owners = {name: m for name, m in model.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
+    return len(used_as_layers(model, owners, example)) == len(owners)
 
 
 def by_layers(model: nn.Module, inputs: Tensor, total: Total, *, rule: Rule) -> Sums:

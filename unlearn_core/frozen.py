@@ -14,7 +14,7 @@ from unlearn_core.budget import Meter, run_to_end
 from unlearn_core.checks import InputError
 from unlearn_core.forward_trace import head_of
 from unlearn_core.models.building import build_model, chain
-from unlearn_core.seeding import Streams, derive
+from unlearn_core.seeding import Streams, derive, global_seed
 from unlearn_core.training import Recipe, predict, train_updates
 from unlearn_core.types import Dataset, Examples
 
@@ -71,7 +71,9 @@ def train_body(settings: Any, recipe: Recipe, apart: Examples, dataset: Dataset,
     model = build_model(settings, input_shape=dataset.input_shape, classes=dataset.classes, seed=derive(seed, "init"))
     device = apart.targets.device
     updates = train_updates(model.to(device), apart, recipe, Streams(derive(seed, "train"), device))
-    if run_to_end(updates, model, Meter(device, recipe.bf16)).status == "diverged":
+    with global_seed(derive(seed, "layers")):  # dropout, where a model has it, takes no generator
+        cost = run_to_end(updates, model, Meter(device, recipe.bf16))
+    if cost.status == "diverged":
         raise InputError(f"the extractor's training diverged: recipe lr {recipe.lr!r} is too large; lower it")
     return without_head(model, apart.inputs)
 

@@ -105,6 +105,8 @@ def first_that_agrees(ways: Sequence[Way], model: nn.Module, inputs: Tensor, of:
         for way in ways[:-1]:
             try:
                 found = way(model, rows, _weighted)
+            except (torch.AcceleratorError, torch.OutOfMemoryError):  # the device's, which another way would meet, too
+                raise
             except Exception:  # whatever goes wrong in a model taken apart says only that this way is not for it
                 continue
             if agree(found, expected, of):

@@ -17,7 +17,7 @@ from unlearn_core.evaluation import Evaluator, NotFiniteError, distances, fresh_
 from unlearn_core.metrics.relearn import TOLERANCE_NATS
 from unlearn_core.models import build_model
 from unlearn_core.relearning import Relearning, affordable_passes, forget_loss
-from unlearn_core.seeding import Streams, derive
+from unlearn_core.seeding import Streams, derive, global_seed
 from unlearn_core.trainable import thaw_if_whole
 from unlearn_core.training import Recipe, predict, train_updates
 from unlearn_core.types import Composite, CraftContext, Dataset, Examples, Poisoned, Task, Update
@@ -71,7 +71,9 @@ class Scenario:
         their initialisation; another label gives an independent training."""
         model = self.fresh_model(label)
         meter = Meter(self.device, self.recipe.bf16)
-        cost = run_to_end(train_updates(model, examples, self.recipe, self.streams(label)), model, meter)
+        rng = self.streams(label)
+        with global_seed(derive(rng.seed, "layers")):  # dropout, where a model has it, takes no generator
+            cost = run_to_end(train_updates(model, examples, self.recipe, rng), model, meter)
         if cost.status == "diverged":
             raise InputError(f"training diverged: recipe lr {self.recipe.lr!r} is too large for this model; lower it")
         return Trained(model, cost)
@@ -233,9 +235,10 @@ def unlearn(
         task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
         if rng.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(rng.device)
-        for rung in climb(begin(method, task), model, meter, ladder):
-            memory = torch.cuda.max_memory_allocated(rng.device) if rng.device.type == "cuda" else None
-            measured.append(measure(rung, model, evaluator, memory))
+        with global_seed(derive(rng.seed, "layers")):  # as for trainings
+            for rung in climb(begin(method, task), model, meter, ladder):
+                memory = torch.cuda.max_memory_allocated(rng.device) if rng.device.type == "cuda" else None
+                measured.append(measure(rung, model, evaluator, memory))
     return measured
 
 

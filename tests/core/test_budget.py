@@ -156,6 +156,23 @@ def test_prices_are_counted_at_powers_of_two_of_each_kind(monkeypatch):
     assert meter.prices == {Update("", 10): 10, Update("", 20): 20}
 
 
+class Queried(nn.Module):
+    """Gives one of its layers a view of a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.inner = nn.Parameter(torch.ones(1, 3)), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return x + self.inner(self.query.expand(len(x), -1))
+
+
+def test_passes_without_gradients_are_counted_whatever_goes_into_a_layer():
+    with budget.flop_counter() as counter, torch.no_grad():
+        Queried()(torch.zeros(5, 2))
+    assert counter.get_total_flops() == 2 * 5 * 3 * 2
+
+
 def test_unlike_work_under_one_name_is_an_error():
     def cheap_first():
         for price in (10, 10_000):

@@ -1,5 +1,7 @@
 """The models' block contract, their sizes and costs, and their seeded initial weights."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -217,6 +219,30 @@ def test_a_model_without_resets_is_built_again_for_each_seed():
     initialise(other, 1, ["1", "2.bias"])
     for name, value in other.state_dict().items():
         assert torch.equal(value, first.state_dict()[name]) == (name in ("1.scale", "2.bias"))
+
+
+class Built:
+    """Settings of a model that `build` does not leave as its layers were drawn."""
+
+    def build(self, *, input_shape, classes):
+        net = nn.Sequential(OrderedDict(body=nn.Linear(*input_shape, 5), head=nn.Linear(5, classes)))
+        net.body.weight.data = torch.arange(5.0)[:, None].expand(5, *input_shape).clone()  # as if read from a file
+        nn.init.zeros_(net.head.weight)
+        net.register_buffer("centre", torch.zeros(5))
+        return net
+
+
+def test_what_build_does_to_the_weights_is_where_every_training_starts():
+    net = build_model(Built(), input_shape=(3,), classes=2, seed=7)
+    assert net.body.weight[:, 0].tolist() == [0, 1, 2, 3, 4] and not net.head.weight.any()
+    other = build_model(Built(), input_shape=(3,), classes=2, seed=8)
+    assert not torch.equal(net.body.bias, other.body.bias)
+    start = {name: value.clone() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        for value in (*net.parameters(), *net.buffers()):
+            value += 1  # trained
+    initialise(net, 7)
+    assert all(torch.equal(value, start[name]) for name, value in net.state_dict().items())
 
 
 def test_a_factory_is_matched_by_name_and_shape():

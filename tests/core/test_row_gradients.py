@@ -147,3 +147,24 @@ def test_the_rows_of_a_pass_are_found_for_any_model(kind):
     build, inputs = MODELS[kind]
     assert rows_within(seeded(build), inputs, 3) == 3
     assert rows_within(seeded(build), inputs, 3, limit=1) == 1
+
+
+class Whispering(nn.Module):
+    """A layer whose weight another function uses, too; what comes of both is next to nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.layer, self.head = nn.Linear(192, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        h = torch.tanh(self.into(x.flatten(1)))
+        return self.head(h + 1e-6 * torch.tanh(self.layer(h) + functional.linear(h, self.layer.weight)))
+
+
+def test_what_a_layer_does_not_see_counts_however_small():
+    net, x, y = seeded(Whispering), images(), torch.tensor([0, 1, 2, 3, 0, 1])
+    found = squared_gradient_sums(net, x, y)["layer.weight"]
+    expected = torch.zeros_like(found)
+    for row, target in zip(x.split(1), y.split(1), strict=True):
+        expected += torch.autograd.grad(functional.cross_entropy(net(row), target), net.layer.weight)[0] ** 2
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.max()))

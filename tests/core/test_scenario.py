@@ -1,10 +1,12 @@
 """Splits of poisoned data, reference trainings, and the ladder of one trial."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from tests.contracts.tiny import CPU, DATA, FORGET, RECIPE, RETAIN, examples, model, run, same_state, task, weights
 from unlearn_core.attacks import Gaussian
@@ -149,6 +151,26 @@ def test_training_repeats_and_is_charged(scenario):
     row = 2 * 2 * (256 * 8) + 3 * 2 * (8 * 10)  # forward, weight gradient, and the head's input gradient
     assert first.cost.flops == 2 * 400 * row
     assert not same_state(first.model, scenario.train(scenario.dataset.train, "retrain").model)
+
+
+class Dropping:
+    """Settings of a model with dropout, which draws from torch's global state."""
+
+    def build(self, *, input_shape, classes):
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(math.prod(input_shape), classes))
+
+
+def test_dropout_is_a_function_of_the_seed(scenario):
+    scenario = replace(scenario, model=Dropping())
+    first = scenario.train(scenario.dataset.train).model
+    torch.rand(1)  # as whatever ran in this process before
+    before = torch.get_rng_state()
+    second = scenario.train(scenario.dataset.train).model
+    assert same_state(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+    data = DATA._replace(retain=scenario.dataset.train, forget=scenario.dataset.test)
+    runs = [run(GD(epochs=1), first, data).final for _ in range(2)]
+    assert same_state(*runs) and not same_state(runs[0], run(GD(epochs=1), first, data, seed=1).final)
 
 
 def test_a_training_that_diverges_says_so(scenario):

@@ -102,7 +102,9 @@ def work(gpu, name):
         net = tiny.model(name)
         gates.training(gpu, net, tiny.data_for(net).retain, RECIPE, waits=int(name == "gpt2"))
     else:
-        gates.unlearning(gpu, build(name), tiny.model("mlp"), doubles=True, waits=lambda phase: 4)
+        gates.unlearning(
+            gpu, build(name), tiny.model("mlp"), doubles=True, waits=lambda phase: 2 if phase == "distil" else 4
+        )
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -56,7 +56,8 @@ def outputs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Output]
     """What pytest says of each run that is asked for; all are begun, a few at a time."""
     commands = {name: ["-m", "", *(str(HERE / file) for file in files)] for name, files in RUNS.items()}
     commands[MARKED] = ["-m", "gpu", *marked_files()]
-    runs = [item for item in request.session.items if getattr(item, "originalname", "") == "test_on_pretended_device"]
+    own = test_on_the_pretended_device.__name__
+    runs = [item for item in request.session.items if getattr(item, "originalname", "") == own]
     names = [item.callspec.params["name"] for item in runs]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {name: pool.submit(run, [*OPTIONS, *commands[name]]) for name in names}

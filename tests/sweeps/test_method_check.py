@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from sweeps import method_check
 from sweeps.method_check import check_methods, few_rows, first_updates, shortened
@@ -124,3 +126,71 @@ def test_a_shortened_method_keeps_its_phases() -> None:
         short = shortened(method)
         assert type(short) is type(method)
         assert getattr(short, "epochs", 1) == 1
+
+
+class Plain(nn.Module):
+    """Flat rows to logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(192, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.fc(x.flatten(1))
+
+
+class Auxiliary(Plain):
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+
+class Named(Plain):
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"logits": super().forward(x)}
+
+
+class AlwaysDropping(Plain):
+    def forward(self, x: torch.Tensor) -> Any:
+        return super().forward(functional.dropout(x))
+
+
+class Drifting(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc.bias.data += torch.from_numpy(np.random.default_rng().normal(size=4))
+
+
+class Keeping(Plain):
+    def forward(self, x: torch.Tensor) -> Any:
+        self.last = super().forward(x)
+        return self.last
+
+
+@dataclass(frozen=True)
+class Foreign:
+    net: type[nn.Module]
+
+    def build(self, **_: Any) -> nn.Module:
+        return self.net()
+
+
+@pytest.mark.parametrize("net, said", [
+    (Auxiliary, "gives a tuple in training mode; let it give the logits alone"),
+    (Named, "gives a dict in training mode"),
+    (AlwaysDropping, "gives other outputs for the same rows in evaluation mode; does it call dropout"),
+    (Drifting, "starts with another fc.bias each time, under the same seed; let build draw from torch's"),
+    (Keeping, "cannot be copied once it has run: RuntimeError: Only Tensors created .*parametrizations"),
+])  # fmt: skip
+def test_models_that_would_break_a_sweep_later_are_refused(net: type[nn.Module], said: str, scenario: Scenario) -> None:
+    with pytest.raises(InputError, match=f"model mine {said}"):
+        check_methods({}, "mine", replace(scenario, model=Foreign(net)))
+
+
+def test_an_error_of_the_device_is_no_fault_of_the_method(scenario: Scenario) -> None:
+    class Broken(Late):
+        def updates(self, task: Any) -> Iterator[Update]:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(InputError, match="the device failed while methods were checked: AcceleratorError"):
+        check_methods({"gd": Broken()}, "mine", scenario)

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from unlearn_core.checks import InputError
-from unlearn_core.models.initialise import NoResetError, initialise
+from unlearn_core.models.initialise import initialise
 from unlearn_core.seeding import derive, global_seed
+
+HERE = "unlearn_core.models."  # of whose layers `reset_parameters` is known to draw all that `build` draws
 
 
 class ModelSettings(Protocol):
@@ -22,10 +24,10 @@ class ModelSettings(Protocol):
         Any module will do, whatever its `forward` does; what counts as its blocks is said in `unlearn_core.blocks`. Of
         the models here the direct children are, applied one after the other, and the last is the head.
 
-        Initial weights: `build_model` draws every parameter by the `reset_parameters()` of its module, or, where one
-        has none, by `build` itself. A model that must start otherwise, from weights in a file say, gets an attribute
-        `factory`: a function without arguments that builds such a model. Parameters whose `requires_grad` is false
-        keep the values that `build` gave them and never change.
+        Initial weights are those of `build` itself, called again under the seed: whatever it does to them, as reading
+        them from a file, is done for every model that starts afresh. Only the models here are drawn layer by layer, by
+        `reset_parameters()`. Parameters whose `requires_grad` is false keep the values that `build` gave them first
+        and never change.
         """
         ...
 
@@ -41,11 +43,9 @@ def build_model(settings: ModelSettings, *, input_shape: tuple[int, ...], classe
 
     with global_seed(derive(0, "build")):
         model = build()
-    try:
-        initialise(model, seed)
-    except NoResetError:
+    if not type(settings).__module__.startswith(HERE) and not hasattr(model, "factory"):
         model.factory = build  # type: ignore[assignment]  # modules take any attribute
-        initialise(model, seed)
+    initialise(model, seed)
     return model
 
 

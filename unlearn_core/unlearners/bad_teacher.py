@@ -81,9 +81,10 @@ def marked(examples: Examples, is_forget: bool) -> Examples:
 @torch.no_grad()
 def chosen_logits(first: nn.Module, second: nn.Module, inputs: Tensor, use_first: Tensor) -> Tensor:
     """(n, C) float32 logits: of `first` in the rows where (n,) `use_first` is true, of `second` in the others."""
-    if bool(use_first.all()) or not bool(use_first.any()):  # a model need not take a batch without rows
-        return (first if bool(use_first[0]) else second)(inputs).float()
-    ones, others = first(inputs[use_first]).float(), second(inputs[~use_first]).float()
+    chosen, others = (mask.nonzero().squeeze(1) for mask in (use_first, ~use_first))
+    if not len(chosen) or not len(others):  # a model need not take a batch without rows
+        return (first if len(chosen) else second)(inputs).float()
+    ones, rest = first(inputs[chosen]).float(), second(inputs[others]).float()
     logits = ones.new_empty(len(inputs), ones.shape[1])
-    logits[use_first], logits[~use_first] = ones, others
+    logits[chosen], logits[others] = ones, rest
     return logits
