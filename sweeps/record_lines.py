@@ -115,7 +115,7 @@ def _wrong_proposal(trial: Mapping[str, Any]) -> str | None:
         return None
     if number is None or number < 0:
         return f"proposal {number} is no number of a proposal"
-    if not isinstance(json.loads(trial["settings"]).get("name"), str):
+    if not isinstance(json.loads(trial["settings"] or "{}").get("name"), str):
         return "its settings name no method"
     return None
 
@@ -126,7 +126,7 @@ def _wrong_texts(trial: Mapping[str, Any]) -> str | None:
         text = trial.get(name)
         try:
             found = json.loads(text) if text else None
-            if text is not None and not isinstance(found, kind):
+            if text and not isinstance(found, kind):
                 return f"{name} is not JSON of a {kind.__name__}"
             if kind is list and not all(_is_share(budget) and budget is not None for budget in found or ()):
                 return f"{name} lists something else than budgets"

@@ -112,7 +112,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "sweep.json").write_text(content)
     for question in ("status", "failures", "export"):
         assert main([question, str(tmp_path)]) == 2
-        assert "sweep.json is damaged; delete it" in capsys.readouterr().err
+        assert "sweep.json is damaged (spec); delete it" in capsys.readouterr().err
 
 
 def test_a_dead_worker_is_not_shown_as_running(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
