@@ -44,7 +44,7 @@ def _places(key: str, raw: Mapping[str, Any], sections: Mapping[str, type]) -> I
         if _is_of(registry, raw.get(name), key):
             yield f"{name}.{key}"
     for name, registry, below in lists:
-        items = raw.get(name)
+        items: Any = raw.get(name)
         for item in items if isinstance(items, list) else [items]:
             if _is_of(registry, item, key):
                 label = item if isinstance(item, str) else item.get("label", item["name"])
