@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweeps.manifest_kinds import wrong_in_manifest
 from sweeps.record_lines import DamagedError, Trial, from_line
 from sweeps.records import (
     BUDGET_DIGITS,
@@ -20,7 +21,6 @@ from sweeps.records import (
     RUNG_COLUMNS,
     TRIAL_COLUMNS,
     flatten,
-    wrong_in_manifest,
 )
 from unlearn_core.checks import InputError
 
@@ -84,12 +84,21 @@ def load_sweep(folder: str | Path) -> Sweep:
     if absent:
         more.append("The records were written by another version, without these columns: " + ", ".join(absent) + ".")
     known = tidy(rows)
+    more += _strangers(known)
     apart = known["stage"] == "ensemble"
     results = known[~apart].reset_index(drop=True) if apart.any() else known
     if results.empty:
         raise InputError(f"results folder {str(folder)!r} holds ensembles, but no trials yet")
     ensemble = known[apart].reset_index(drop=True)
     return Sweep(folder=folder, info=info, rows=results, ensemble=ensemble, notes=(*notes, *more))
+
+
+def _strangers(rows: pd.DataFrame) -> list[str]:
+    """A note where an attack's rows are of several scenario groups: a sweep has one per attack."""
+    groups = rows.groupby("base_attack")["group_id"].nunique()
+    mixed = sorted(groups.index[groups > 1])
+    told = f"Rows of {', '.join(mixed)} are of several scenario groups: trials of another sweep are among them."
+    return [told] if mixed else []
 
 
 def read_rows(folder: Path) -> tuple[pd.DataFrame, list[str]]:

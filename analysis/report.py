@@ -53,7 +53,8 @@ def build_report(
         write_tables(tables, target / "tables")
         figures = write_figures(results, target / "figures")
         path = target / "index.html"
-        path.write_text(render(results, tables=tables, figures=figures), encoding="utf-8")
+        page = render(results, tables=tables, figures=figures)
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of classes need not be Unicode
     except OSError as problem:
         raise InputError(f"the report cannot be written to {str(target)!r}: {problem}") from problem
     return Report(path, summary(results), results)

@@ -11,7 +11,7 @@ from sweeps.files import Folder, StorageError
 from sweeps.proposals import proposal_count
 from sweeps.references import reference_methods
 from sweeps.spec import SINGLE, Method, Sweep
-from sweeps.store import Trial, read_cell
+from sweeps.store import Trial, read_own
 
 Case = tuple[str, float]
 
@@ -132,7 +132,7 @@ def reference_trials(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> dict[int, l
     """Reference trials of a study's scenarios, by seed."""
     seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
     names = {seed: Cell("reference", cell.attack, cell.discovery_rate, seed=seed).name for seed in seeds}
-    return {seed: read_cell(sweep_dir, name) for seed, name in names.items()}
+    return {seed: read_own(sweep_dir, name) for seed, name in names.items()}
 
 
 def await_references(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> dict[int, list[Trial]]:

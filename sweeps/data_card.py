@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from sweeps.artifacts import digest
 from sweeps.files import listing
 from sweeps.manifest import NAME, DataFacts, read_manifest
-from sweeps.store import first_trial
+from sweeps.store import first_without
 from sweeps.workbench import Workbench
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.card import DataCard, differences, printable
@@ -34,17 +34,29 @@ def warn(dataset: Dataset) -> None:
 
 
 def check_same(work: Workbench, dataset: Dataset, sweep_dir: Path) -> None:
-    """Records that are there must come from this data; raises InputError naming what changed.
-
-    The first trial of each file is looked at: one process wrote it, which had loaded the data once.
-    """
+    """Records that are there must come from this data; raises InputError naming what changed, or what is foreign."""
     groups = {digest(work.sweep.group(attack, dataset.digest)) for attack in work.sweep.attacks}
-    firsts = (first_trial(sweep_dir / "records" / name) for name, _ in listing(sweep_dir / "records", levels=2))
-    if any(trial["group_id"] not in groups for trial in firsts if trial):
+    strange = _strangers(sweep_dir, groups)
+    if strange and _data_before(sweep_dir) == dataset.digest:
+        raise InputError(f"{strange[0]} is a trial of another sweep; take the file out of {sweep_dir / 'records'}")
+    if strange:
         raise InputError(
             f"{sweep_dir} holds trials on other data than data set {dataset.name!r} now gives"
             f"{_changed(sweep_dir, dataset)}; restore the files, or give this sweep another --name or --out"
         )
+
+
+def _strangers(sweep_dir: Path, groups: set[str]) -> list[str]:
+    """Where trials of other scenario groups stand, the first of each file."""
+    records = sweep_dir / "records"
+    found = {name: first_without(records / name, groups) for name, _ in listing(records, levels=2)}
+    return [f"{records / name}, line {number}," for name, number in found.items() if number]
+
+
+def _data_before(sweep_dir: Path) -> str | None:
+    """The digest of the data that the sweep was begun on, if that is known."""
+    manifest = read_manifest(sweep_dir) if (sweep_dir / NAME).exists() else {}
+    return manifest.get("data")
 
 
 def _changed(sweep_dir: Path, dataset: Dataset) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sweeps.files import Folder, put
 from sweeps.machine import code_version, describe_driver, versions
-from sweeps.records import wrong_in_manifest
+from sweeps.manifest_kinds import wrong_in_manifest
 from sweeps.replica import Replica
 from sweeps.spec import Sweep
 from sweeps.workbench import Place

@@ -26,7 +26,7 @@ from sweeps.feasible import telling
 from sweeps.proposals import proposal_count
 from sweeps.run import ensemble_missing, references_missing
 from sweeps.spec import Sweep
-from sweeps.store import read_cell
+from sweeps.store import read_own
 from sweeps.study import Study
 from sweeps.workbench import Workbench
 from unlearn_core.attacks.gradient_matching import warn_of_views
@@ -82,7 +82,7 @@ def missing(sweep: Sweep, sweep_dir: Path) -> Missing:
     took = cache(lambda case: attack_took(sweep, sweep_dir, *case, unknown=False))  # read once for all methods
 
     def unfinished(cell: Cell) -> bool:
-        study = Study(sweep, cell, read_cell(sweep_dir, cell.folder), took(case_of(cell)))
+        study = Study(sweep, cell, read_own(sweep_dir, cell.folder), took(case_of(cell)))
         return not study.finished(proposal_count(sweep.search, study.methods))
 
     studies = [cell for cell in study_cells(sweep) if case_of(cell) in waiting or unfinished(cell)]

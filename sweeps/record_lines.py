@@ -47,6 +47,9 @@ class DamagedError(ValueError):
 
 def to_line(trial: Mapping[str, Any]) -> bytes:
     """The line that records a trial, with its checksum and its end. Raises ValueError for NaN and infinity."""
+    told = trial.get("error")
+    if isinstance(told, str):  # it may quote the name of a file that is no Unicode, which no table holds
+        trial = {**trial, "error": told.encode("utf-8", "backslashreplace").decode()}
     body = json.dumps(trial, allow_nan=False, separators=(",", ":")).encode()[:-1]
     return body + _MARK + _checksum(body) + _END + b"\n"
 
@@ -92,7 +95,30 @@ def problem_with(trial: Mapping[str, Any]) -> str | None:
     empty = [name for name in FILLED if trial[name] is None]
     if empty:
         return f"{empty[0]} is empty"
-    return _wrong(trial, _TRIAL_KINDS) or _wrong_texts(trial) or _wrong_rungs(trial["rungs"])
+    wrong = _wrong(trial, _TRIAL_KINDS) or _wrong_texts(trial) or _wrong_rungs(trial["rungs"])
+    return wrong or (_wrong_reference(trial) if trial["stage"] == "reference" else _wrong_proposal(trial))
+
+
+def _wrong_reference(trial: Mapping[str, Any]) -> str | None:
+    """What the other trials of its scenario are compared with must be there."""
+    if trial.get("attack_took") is None:
+        return "attack_took is empty in a reference"
+    lacking = [name for rung in trial["rungs"] for name in ("seconds", METRIC_PREFIX) if rung.get(name) is None]
+    if lacking or not trial["rungs"]:
+        return f"a reference has no {(lacking or ['rungs'])[0]}"
+    return None
+
+
+def _wrong_proposal(trial: Mapping[str, Any]) -> str | None:
+    """What the search learns from must be there; only the references of an ensemble are no proposals."""
+    number = trial["proposal"]
+    if number is None and trial["stage"] == "ensemble":
+        return None
+    if number is None or number < 0:
+        return f"proposal {number} is no number of a proposal"
+    if not isinstance(json.loads(trial["settings"] or "{}").get("name"), str):
+        return "its settings name no method"
+    return None
 
 
 def _wrong_texts(trial: Mapping[str, Any]) -> str | None:
@@ -100,8 +126,11 @@ def _wrong_texts(trial: Mapping[str, Any]) -> str | None:
     for name, kind in JSON_TEXTS.items():
         text = trial.get(name)
         try:
-            if text and not isinstance(json.loads(text), kind):
+            found = json.loads(text) if text else None
+            if text and not isinstance(found, kind):
                 return f"{name} is not JSON of a {kind.__name__}"
+            if kind is list and not all(_is_share(budget) and budget is not None for budget in found or ()):
+                return f"{name} lists something else than budgets"
         except (ValueError, RecursionError):
             return f"{name} is not JSON"
     return None
@@ -125,6 +154,8 @@ def _wrong_rung(rung: Mapping[str, Any]) -> str | None:
     strange = [name for name, value in metrics.items() if not _is_number(value)]
     if strange:
         return f"metric {strange[0]!r} is no finite number"
+    if not all(map(_is_unicode, metrics)):
+        return "the name of a metric is no Unicode"
     return _wrong(rung, _RUNG_KINDS) or _wrong_efficacy(rung)
 
 
@@ -134,6 +165,8 @@ def _wrong_efficacy(rung: Mapping[str, Any]) -> str | None:
         return "only one of removal and efficacy is there"
     if removal is not None and abs(1 - abs(1 - removal) - efficacy) > ROUNDING * max(1.0, abs(removal)):
         return f"efficacy {efficacy:.6g} does not follow from removal {removal:.6g}"
+    if (efficacy is None) != (rung.get("score") is None):
+        return "only one of efficacy and score is there"
     return None
 
 
@@ -146,7 +179,15 @@ def _wrong(values: Mapping[str, Any], kinds: Mapping[str, Callable[[Any], bool]]
 
 
 def _is_text(value: Any) -> bool:
-    return value is None or type(value) is str
+    return value is None or (type(value) is str and _is_unicode(value))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_whole_number(value: Any) -> bool:

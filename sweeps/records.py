@@ -140,27 +140,6 @@ TEXTS = (
 """Types of the columns; every other one holds real numbers, empty (null) where undefined."""
 
 
-MANIFEST_KINDS: dict[str, type] = {
-    "name": str,
-    "command": str,
-    "spec": dict,
-    "identity": str,
-    "versions": dict,
-    "code_version": str,
-    "started_at": str,
-    "machine": dict,
-    "metrics": dict,
-    "methods": dict,
-    "data": str,
-}
-"""Entries of `sweep.json` and what each of them is."""
-
-
-def wrong_in_manifest(content: dict[str, Any]) -> list[str]:
-    """Entries of `sweep.json` that are something else than they must be."""
-    return [name for name, kind in MANIFEST_KINDS.items() if name in content and not isinstance(content[name], kind)]
-
-
 def flatten(trial: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of one trial, one per rung: shared columns, rung columns, one column per metric.
 

@@ -13,7 +13,7 @@ from sweeps.guard import Guard, crowding
 from sweeps.proposals import proposal_count
 from sweeps.references import measure_references, read_reference, reference_methods
 from sweeps.spec import Sweep
-from sweeps.store import CellWriter, Trial, read_cell
+from sweeps.store import CellWriter, Trial, read_own
 from sweeps.study import load_study, make_request
 from sweeps.workbench import Workbench
 
@@ -44,12 +44,12 @@ def train(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
 
 def references_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
     wanted = reference_methods(stage_of(sweep, cell), cell.discovery_rate)
-    return not set(wanted) <= {trial["method"] for trial in read_cell(sweep_dir, cell.folder)}
+    return not set(wanted) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
 
 
 def run_references(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
     """Train and measure what a scenario's trials are compared with."""
-    there = {trial["trial_id"] for trial in read_cell(sweep_dir, cell.folder)}
+    there = {trial["trial_id"] for trial in read_own(sweep_dir, cell.folder)}
     if not references_missing(sweep_dir, cell, work.sweep):
         return 0
     stage, rate = stage_of(work.sweep, cell), cell.discovery_rate
@@ -58,7 +58,7 @@ def run_references(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
 
 
 def ensemble_missing(sweep_dir: Folder, cell: Cell) -> bool:
-    return not set(REFERENCES) <= {trial["method"] for trial in read_cell(sweep_dir, cell.folder)}
+    return not set(REFERENCES) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
 
 
 def run_ensemble(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
@@ -66,7 +66,7 @@ def run_ensemble(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
     if cell.member >= 0:
         train_members(work, cell.attack, cell.seed, cell.member)
         return 0
-    there = {trial["trial_id"] for trial in read_cell(sweep_dir, cell.folder)}
+    there = {trial["trial_id"] for trial in read_own(sweep_dir, cell.folder)}
     if not ensemble_missing(sweep_dir, cell):
         return 0
     reference = read_reference(reference_trials(work.sweep, sweep_dir, cell)[cell.seed])

@@ -30,7 +30,7 @@ from sweeps.plan import Missing
 from sweeps.proposals import proposal_count
 from sweeps.run import ensemble_missing
 from sweeps.spec import Sweep
-from sweeps.store import read_cell
+from sweeps.store import read_own
 from sweeps.study import load_study
 from sweeps.worker import Result
 
@@ -83,7 +83,7 @@ class Recorded:
 
     def count(self, cell: Cell) -> int:
         self.refresh(cell.folder)
-        return len(read_cell(self.dir, cell.folder))
+        return len(read_own(self.dir, cell.folder))
 
 
 class Schedule:

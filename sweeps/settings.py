@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from sweeps.hints import list_hint
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import Registry
 
@@ -86,7 +87,8 @@ def explain(problem: ValidationError, where: str) -> str:
         return message if message.startswith(f"{where}.") else f"{where}: {message}"
     if error["type"] in ("missing", "missing_argument"):
         return f"{field} is missing"
-    return f"{field}: {error['msg']}, but got {shown(error['input'])}"
+    hint = list_hint(error["input"]) if error["type"] == "tuple_type" else ""
+    return f"{field}: {error['msg']}, but got {shown(error['input'])}{hint}"
 
 
 def choose(registry: Registry[Any], raw: Any, where: str) -> Any:

@@ -14,6 +14,7 @@ import unlearn_core.datasets
 import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.artifacts import digest
+from sweeps.hints import list_hint, place_hint, share_hint
 from sweeps.plugins import Plugin, digests, load_plugins
 from sweeps.settings import as_dict, build, check_keys, choose, key_text, plain
 from sweeps.strict_yaml import read_mapping
@@ -195,6 +196,7 @@ class Sweep:
         """Raises InputError for anything unknown, missing or out of range."""
         if not isinstance(raw, Mapping):
             raise InputError(f"a sweep must be a mapping of settings, but got {shown(raw)}")
+        _check_place(raw)
         check_keys(raw, [f.name for f in dataclasses.fields(cls)])
         for key in ("name", "dataset", "model", "attacks", "methods"):
             if key not in raw:
@@ -279,6 +281,20 @@ class Sweep:
         } | _SCIENCE
 
 
+SECTIONS: dict[str, type] = {
+    "recipe": Recipe, "rows": DataRows, "seeds": Seeds, "search": Search, "ensemble": Ensemble, "resources": Resources
+}  # fmt: skip
+
+
+def _check_place(raw: Mapping[str, Any]) -> None:
+    """Raises InputError for a key that belongs into a section."""
+    for key in raw:
+        if isinstance(key, str) and key not in Sweep.__dataclass_fields__:
+            hint = place_hint(key, raw, SECTIONS)
+            if hint:
+                raise InputError(f"{key} is unknown here; {hint}")
+
+
 _SCIENCE = {"science_version": SCIENCE_VERSION}
 
 
@@ -311,8 +327,9 @@ def _number(value: Any, where: str, low: float, high: float) -> float:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if number != number:
-        raise InputError(f"{where} must be a number in [{low:g}, {high:g}], but got {shown(value)}")
-    checks.in_range(where, number, low, high)
+        raise InputError(f"{where} must be a number in [{low:g}, {high:g}], but got {shown(value)}{share_hint(value)}")
+    if not low <= number <= high:
+        raise InputError(f"{where} must lie in [{low:g}, {high:g}], but got {shown(number)}{share_hint(number)}")
     return number
 
 
@@ -346,6 +363,9 @@ def _sequence(raw: Mapping[str, Any], key: str, *, empty: bool = False) -> list[
     value = raw[key]
     if isinstance(value, (str, Mapping)):
         value = [value]
+    for item in value if isinstance(value, (list, tuple)) else ():
+        if hint := list_hint(item):
+            raise InputError(f"{key} must list names one by one, but got {shown(item)}{hint}")
     if not isinstance(value, (list, tuple)) or not (value or empty):
         raise InputError(f"{key} must be a list{'' if empty else ' that is not empty'}, but got {shown(value)}")
     return list(value)

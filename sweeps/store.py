@@ -13,7 +13,7 @@ import io
 import json
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +77,11 @@ def read_cell(sweep: Folder, cell: str) -> list[Trial]:
     return read_parts(folder, listing(folder))
 
 
+def read_own(sweep: Folder, cell: str) -> list[Trial]:
+    """The same, without lines that were copied from elsewhere: those of another cell answer none of its questions."""
+    return [trial for trial in read_cell(sweep, cell) if trial["study"] == cell]
+
+
 def read_trials(sweep: Folder) -> list[Trial]:
     """All finished trials of the sweep, each once, cells in order of name. Large sweeps are read by `iter_trials`."""
     return list(iter_trials(sweep))
@@ -111,10 +116,12 @@ def read_parts(records: Folder, parts: Parts) -> list[Trial]:
     return list(found.values())
 
 
-def first_trial(file: Path) -> Trial | None:
-    """The first trial in a file with records; the others are not read."""
+def first_without(file: Path, words: Collection[str]) -> int | None:
+    """The number of the first record in a file that quotes none of the words; those that do are not parsed."""
+    quoted = [json.dumps(word).encode() for word in words]
     with open(file, "rb") as lines:
-        return next(filter(None, (parsed(line) for line in lines)), None)
+        strange = ((n, line) for n, line in enumerate(lines, start=1) if not any(word in line for word in quoted))
+        return next((n for n, line in strange if parsed(line)), None)
 
 
 def _lines(records: Folder, name: str, data: bytes) -> Iterator[tuple[tuple[int, int, str], Trial]]:

@@ -14,7 +14,7 @@ from sweeps.cell import Cell, attack_took, ensemble_seeds, methods_of
 from sweeps.files import Folder
 from sweeps.proposals import Finished, Proposal, known_to
 from sweeps.spec import Sweep
-from sweeps.store import Trial, read_cell
+from sweeps.store import Trial, read_own
 from sweeps.trial import Request
 
 WORST = -1.0  # score of a diverged or failed rung, and the floor of all scores: an outlier must not rule the search
@@ -106,7 +106,7 @@ def rung_scores(trial: Trial, budgets: Sequence[float]) -> list[float]:
 
 def load_study(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> Study:
     took = attack_took(sweep, sweep_dir, cell.attack, cell.discovery_rate, unknown=False)
-    return Study(sweep, cell, read_cell(sweep_dir, cell.folder), took)
+    return Study(sweep, cell, read_own(sweep_dir, cell.folder), took)
 
 
 def make_request(study: Study, trial: Cell, proposals: int) -> Request:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from sweeps.artifacts import Artifact, ArtifactStore, _checksum
+from sweeps.cli import main
 from sweeps.ray_executor import RayExecutor, protect_local_ray
 from tests.sweeps.tiny import start, write_config
 from unlearn_core.checks import InputError
@@ -104,15 +105,15 @@ def test_a_pickle_among_pretrained_weights_is_refused(evil: bytes, tmp_path: Pat
         build_model(Gpt2(pretrained=str(tmp_path)), input_shape=(8, 300), classes=2, seed=0)
 
 
-def test_a_pickle_among_the_data_is_refused(evil: bytes, tmp_path: Path) -> None:
+def test_a_pickle_among_the_data_is_refused(evil: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own.npz").write_bytes(evil)
     config = write_config(tmp_path, dataset={"name": "npz", "path": "own.npz"})
-    done = start("--config", config, "--data-root", tmp_path, "--out", tmp_path / "out", "--inline", "--dry-run")
-    _, errors = done.communicate(timeout=60)
-    assert done.returncode == 2
-    assert errors.startswith("error: ")
+    places = ["--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(["--config", str(config), *places, "--inline", "--dry-run"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.timeout(300)  # of a busy machine
 def test_no_secret_reaches_a_file_or_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = {
         "AWS_SECRET_ACCESS_KEY": "s3cr3t-aws",
@@ -124,9 +125,15 @@ def test_no_secret_reaches_a_file_or_the_terminal(tmp_path: Path, monkeypatch: p
     config = write_config(tmp_path, methods=["ssd"], search={"trials": 1})
     out = tmp_path / "out"
     done = start(
-        "--config", config, "--out", out, "--inline", "--tracking-uri", "http://us3r-url:s3cr3t-url@127.0.0.1:9"
+        "--config",
+        config,
+        "--out",
+        out,
+        "--inline",
+        "--tracking-uri",
+        "http://us3r-url:s3cr3t-url@127.0.0.1:9?token=s3cr3t-url",
     )
-    output = "".join(done.communicate(timeout=110))
+    output = "".join(done.communicate(timeout=280))
     assert done.returncode == 0, output
     written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert b"budget_sweep.py" in written  # the command is kept, without its secrets

@@ -95,7 +95,7 @@ class Maker:
             chosen = json.dumps(list(LADDER)) if stage == "confirmation" else ""
             yield self._trial(
                 attack, seed, took, stage=stage, method=method, proposal=proposal, rungs=rungs, chosen_for=chosen,
-                settings=json.dumps({"lr": 0.1 / (1 + proposal)}),
+                settings=json.dumps({"name": method, "lr": 0.1 / (1 + proposal)}),
             )  # fmt: skip
 
     def _method_rung(self, method: str, budget: float, took: bool, rival: float, proposal: int) -> dict[str, Any]:

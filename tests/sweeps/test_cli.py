@@ -82,6 +82,34 @@ BAD = {
     "attack": (["--set", "attacks=[badnet]"], "attack 'badnet' is unknown; did you mean 'badnets'"),
     "method": (["--set", "methods=[scrubb]"], "methods: unlearner 'scrubb' is unknown; did you mean 'scrub'"),
     "key": (["--set", "recipe.epoch=3"], "recipe.epoch is unknown; did you mean 'epochs'?"),
+    "per cent": (
+        ["--set", "budgets=[10]"],
+        "budgets must lie in [0, 1], but got 10.0; did you mean 0.1, which is 10 %?",
+    ),
+    "per cent in words": (
+        ["--set", "discovery_rates=50%"],
+        "discovery_rates other than `single` must be a number in [0, 1], but got '50%'; did you mean 0.5, which is",
+    ),
+    "names in a row": (
+        ["--set", "methods=gd,scrub"],
+        "methods must list names one by one, but got 'gd,scrub'; write [gd, scrub]",
+    ),
+    "names with blanks": (
+        ["--set", "attacks=[badnets label_flip]"],
+        "attacks must list names one by one, but got 'badnets label_flip'; write [badnets, label_flip]",
+    ),
+    "budgets in a row": (
+        ["--set", "budgets=0.1;0.2"],
+        "budgets must be a number in [0, 1], but got '0.1;0.2'; write [0.1, 0.2]",
+    ),
+    "seeds in a row": (
+        ["--set", "seeds.confirmation=1,2"],
+        "seeds.confirmation: Input should be a valid tuple, but got '1,2'; write [1, 2]",
+    ),
+    "lr of what": (["--set", "lr=0.1"], "lr is unknown here; did you mean recipe.lr"),
+    "epochs of what": (["--set", "epochs=3"], "epochs is unknown here; did you mean recipe.epochs"),
+    "members of what": (["--set", "members=8"], "members is unknown here; did you mean ensemble.members?"),
+    "fraction of what": (["--set", "fraction=0.1"], "fraction is unknown here; did you mean attacks.badnets.fraction?"),
     "key of an attack": (["--set", "attacks.badnets.frction=0.1"], "attacks.badnets.frction is unknown; did you mean"),
     "range": (["--set", "attacks.badnets.fraction=0.9"], "attacks.badnets: fraction must lie in (0, 0.5], but got 0.9"),
     "budgets": (["--set", "budgets=[0.3, 0.1]"], "budgets must increase strictly and not be empty"),

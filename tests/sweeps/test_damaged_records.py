@@ -13,12 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.figures.panels import KINDS
 from analysis.load import load_sweep
+from analysis.page import render
+from analysis.page_section import section
+from analysis.results import analyse
+from analysis.tables import all_tables
 from sweeps.__main__ import main as ask
 from sweeps.cli import main
 from sweeps.driver import Driver
+from sweeps.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
 from sweeps.record_lines import DamagedError, from_line, to_line
-from sweeps.records import MANIFEST_KINDS
 from sweeps.store import read_trials
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
@@ -70,7 +75,23 @@ MUTATIONS: dict[str, Change] = {
     "accuracy beyond 1": put_in_rung("test_accuracy", 7.0),
     "flops below 0": put_in_rung("flops", -1.0),
     "flops beyond every float": put_in_rung("flops", 10**400),
+    "proposal missing": put("proposal", None),
+    "proposal below 0": put("proposal", -1),
+    "settings without a method": put("settings", '{"lr": 0.1}'),
+    "chosen_for of words": put("chosen_for", '["a"]'),
+    "chosen_for of nothing": put("chosen_for", "[null]"),
+    "a score without efficacy": lambda trial: trial["rungs"][-1].update(removal=None, efficacy=None, score=0.5),
+    "text that is no Unicode": put("primary_metric", "\ud800"),
+    "a metric that is no Unicode": put_in_rung("metrics", {"\ud800": 0.5}),
 }
+REFERENCES: dict[str, Change] = {
+    "took missing": lambda trial: trial.pop("attack_took"),
+    "took empty": put("attack_took", None),
+    "no rungs": put("rungs", []),
+    "no metrics": lambda trial: trial["rungs"][0].pop("metrics"),
+    "no seconds": put_in_rung("seconds", None),
+}
+"""Changes to what other trials are compared with."""
 MANIFESTS: dict[str, Any] = {
     "nothing": b"",
     "no JSON": b"{",
@@ -86,6 +107,36 @@ MANIFESTS: dict[str, Any] = {
     "versions a text": {"versions": "new"},
     "machine a number": {"machine": 3},
     "data a mapping": {"data": {}},
+    "begun in month 13": {"started_at": "2026-13-45"},
+    "attacks without names": {"spec": {"attacks": [{"name": ["badnets"]}]}},
+    "methods of lists": {"spec": {"methods": [["gd"]]}},
+    "seeds of no number": {"spec": {"seeds": {"confirmation": 3}}},
+    "a seed beyond every float": {"spec": {"seeds": {"confirmation": [10**400]}}},
+    "a tolerance below 0": {"spec": {"utility_tolerance": -1}},
+    "text that is no Unicode": {"name": "\ud800", "command": "\ud800"},
+    "card a number": {"card": 3},
+    "card of nothing": {"card": {}},
+}
+SPLIT = {"name": "train", "rows": 3, "per_class": [1, 2], "low": 0.0, "high": 1}
+NOTE = {"count": 3, "text": "rows", "examples": ["a"]}
+CARD: dict[str, Any] = {
+    "name": "digits", "kind": "images", "classes": ["a", "b"], "shape": [8, 8],
+    "splits": [SPLIT | {"name": name} for name in ("train", "validation", "test")], "used": ["x.csv"], "facts": [NOTE],
+}  # fmt: skip
+CARDS: dict[str, dict[str, Any]] = {
+    "no name": {"name": None},
+    "classes of numbers": {"classes": [1, 2]},
+    "shape of words": {"shape": ["8"]},
+    "splits a mapping": {"splits": {}},
+    "no splits": {"splits": []},
+    "a split of numbers": {"splits": [1, 2, 3]},
+    "a split that nobody knows": {"splits": [SPLIT | {"name": name} for name in ("train", "dev", "test")]},
+    "a split twice": {"splits": [SPLIT] * 3},
+    "low is a word": {"splits": [*CARD["splits"][:2], SPLIT | {"name": "test", "low": "0"}]},
+    "rows of more classes": {"splits": [*CARD["splits"][:2], SPLIT | {"name": "test", "per_class": [1, 2, 3]}]},
+    "a note without count": {"facts": [{"text": "rows", "examples": []}]},
+    "notes of a note": {"left_out": NOTE},
+    "an entry that nobody knows": {"surprise": 3},
 }
 
 
@@ -103,9 +154,9 @@ def folder(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "out" / "tiny"))
 
 
-def change_one(folder: Path, change: Change, *, seal: bool) -> Path:
+def change_one(folder: Path, change: Change, *, seal: bool, cell: str = "badnets--ssd") -> Path:
     """Change the last line of a file with records; seal: with a checksum that fits, as another tool might write it."""
-    part = max(folder.glob("records/*/*.jsonl"), key=lambda path: ("--" in path.parent.name, path.name))
+    (part,) = folder.glob(f"records/{cell}/*.jsonl")
     *others, last = part.read_bytes().splitlines(keepends=True)
     trial = copy.deepcopy(from_line(last.rstrip()))
     change(trial)
@@ -150,6 +201,42 @@ def test_the_trial_of_a_damaged_line_is_done_again(
     feed("record damaged", folder, done.trials)
 
 
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_damaged_reference_is_measured_again(
+    name: str, folder: Path, done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_one(folder, REFERENCES[name], seal=True, cell="badnets--references--seed1")
+    for verb in ("status", "failures"):
+        assert ask([verb, str(folder)]) == 0
+    assert "damaged record: " in capsys.readouterr().err
+    assert run(folder, tmp_path) == 0
+    assert science(read_trials(folder)) == science(done.trials)
+
+
+def test_a_line_that_was_copied_from_another_cell_answers_nothing(folder: Path, done: Done, tmp_path: Path) -> None:
+    (part,), (other,) = (folder.glob(f"records/badnets--{name}/*.jsonl") for name in ("gd", "ssd"))
+    part.write_bytes(other.read_bytes())
+    assert run(folder, tmp_path) == 0
+    assert science(read_trials(folder)) == science(done.trials)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["a file of its own", "in a file of ours"])
+def test_a_trial_of_another_sweep_is_named(
+    alone: bool, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (part,) = folder.glob("records/badnets--gd/*.jsonl")
+    lines = part.read_bytes().splitlines()
+    foreign = to_line(from_line(lines[0]) | {"group_id": "0123456789abcdef", "trial_id": "foreign"})
+    before = b"" if alone else part.read_bytes()
+    place = part.with_name("00000009-foreign.jsonl") if alone else part
+    place.write_bytes(before + foreign)
+    assert run(folder, tmp_path) == 2
+    number = 1 if alone else len(lines) + 1
+    assert f"{place}, line {number}, is a trial of another sweep; take" in capsys.readouterr().err
+    compacted(folder)
+    assert any("of another sweep" in note for note in load_sweep(folder).notes)
+
+
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_damaged_manifest_is_one_line(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -163,7 +250,14 @@ def test_a_damaged_manifest_is_one_line(
     assert run(folder, tmp_path) in (0, 2)
     capsys.readouterr()
     compacted(folder)
-    assert load_sweep(folder).rows.shape[0] > 0
+    results = analyse(load_sweep(folder))
+    assert render(results, tables=all_tables(results), figures={kind: [] for kind in KINDS}) and section(results)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_damaged_card_is_seen(name: str) -> None:
+    assert wrong_in_manifest({"card": CARD}) == wrong_in_manifest({"card": None}) == []
+    assert wrong_in_manifest({"card": CARD | CARDS[name]}) == ["card"]
 
 
 def test_the_manifest_is_what_the_schema_says(folder: Path) -> None:

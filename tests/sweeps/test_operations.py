@@ -112,7 +112,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "sweep.json").write_text(content)
     for question in ("status", "failures", "export"):
         assert main([question, str(tmp_path)]) == 2
-        assert "sweep.json is damaged; delete it" in capsys.readouterr().err
+        assert "sweep.json is damaged (spec); delete it" in capsys.readouterr().err
 
 
 def test_a_dead_worker_is_not_shown_as_running(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,12 +157,13 @@ def test_of_many_failures_a_few_are_named(folder: Path, done: Done) -> None:
 
 def test_failures_of_a_sweep(folder: Path, done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(capsys, "failures", folder) == "none of 0 trials failed\n"
-    CellWriter(folder, "a--gd").append(done.trials[0] | {"error": TRACE.format(line=5, text="x"), "rungs": []})
-    CellWriter(folder, "a--gd").append(done.trials[1])
+    one, other = [trial for trial in done.trials if trial["stage"] == "tuning"][:2]
+    CellWriter(folder, "a--gd").append(one | {"error": TRACE.format(line=5, text="x"), "rungs": []})
+    CellWriter(folder, "a--gd").append(other)
     text = ask(capsys, "failures", folder)
     assert text.startswith("1 of 2 trials failed, in 1 ways\n")
     assert "raise ValueError" in text
-    assert done.trials[0]["trial_id"] in text
+    assert one["trial_id"] in text
 
 
 def test_an_export_holds_what_is_needed_to_read_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ import sys
 import threading
 from http.server import HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,9 +67,16 @@ WAYS = {
 }
 
 
+def cases() -> list[Any]:
+    """All commands in all ways. Every command in one way, and every way several times, is tried at once; the rest is
+    slow, as each is a process that imports much."""
+    pairs = itertools.product(enumerate(commands(Path())), enumerate(WAYS))
+    slow = {True: (), False: (pytest.mark.slow,)}
+    return [pytest.param(name, WAYS[way], id=f"{name}-{way}", marks=slow[i % 4 == j]) for (i, name), (j, way) in pairs]
+
+
 @pytest.mark.timeout(300)  # of a busy machine
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("name", commands(Path()))
+@pytest.mark.parametrize("name, way", cases())
 def test_output_that_cannot_be_written_changes_nothing(name: str, way: str, out: Path) -> None:
     done = shell(way.format(shlex.join(commands(out)[name])))
     assert done.returncode == CODES.get(name, 0), done.stderr

@@ -7,6 +7,7 @@ import multiprocessing
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from sweeps.store import (
     cell_parts,
     count_failed,
     count_trials,
-    first_trial,
+    first_without,
     iter_trials,
     parsed,
     read_cell,
@@ -29,7 +30,7 @@ from sweeps.store import (
     read_trials,
 )
 from tests.sweeps.conftest import Done
-from tests.sweeps.tiny import bare_trial
+from tests.sweeps.tiny import bare_trial, compacted
 
 
 def trial(number: int, **changes: Any) -> dict[str, Any]:
@@ -213,10 +214,11 @@ def test_what_is_recorded_after_a_look_is_not_in_it(tmp_path: Path) -> None:
     assert [t["value"] for own in cells.values() for t in read_parts(tmp_path / "records", own)] == [0]
 
 
-def test_text_that_is_no_unicode_comes_back(tmp_path: Path) -> None:
+def test_an_error_that_is_no_unicode_reaches_the_table(tmp_path: Path) -> None:
     """A traceback may name a file whose name is no UTF-8."""
     CellWriter(tmp_path, "a").append(trial(0, error="caf\udce9.py"))
-    assert read_cell(tmp_path, "a")[0]["error"] == "caf\udce9.py"
+    assert read_cell(tmp_path, "a")[0]["error"] == r"caf\udce9.py"
+    assert list(pd.read_parquet(compacted(tmp_path))["error"]) == [r"caf\udce9.py"]
 
 
 @given(
@@ -231,9 +233,10 @@ def test_a_line_is_read_as_the_json_that_it_is(value: Any) -> None:
     assert repr(parsed(to_line(made))) == repr(json.loads(json.dumps(made)))
 
 
-def test_the_first_trial_of_a_file_is_found_behind_torn_lines(tmp_path: Path) -> None:
+def test_the_first_record_without_a_word_is_found(tmp_path: Path) -> None:
     path = tmp_path / "part.jsonl"
     path.write_bytes(b"")
-    assert first_trial(path) is None
-    path.write_bytes(b'{"trial_id": "t7", "x\n7\n' + to_line(trial(1)) + to_line(trial(2)))
-    assert first_trial(path) == trial(1)
+    assert first_without(path, {"x"}) is None
+    path.write_bytes(b'{"trial_id": "t7", "x\n7\n' + to_line(trial(1, group_id="x")) + to_line(trial(2)))
+    assert first_without(path, {"x", "y"}) == 4
+    assert first_without(path, {"y"}) == 3

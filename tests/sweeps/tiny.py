@@ -67,7 +67,7 @@ def run_fresh(sweep: Sweep, out: Path) -> list[Trial]:
 def bare_trial(number: int, **changes: Any) -> Trial:
     """What every record has, and nothing else."""
     names = {"trial_id": f"t{number}", "stage": "tuning", "study": "a--gd", "attack": "a", "method": "gd"}
-    empty = {"settings": "{}", "proposal": number, "error": None, "rungs": []}
+    empty = {"settings": '{"name": "gd"}', "proposal": number, "error": None, "rungs": []}
     return {"schema": SCHEMA_VERSION, "seed": 0} | names | empty | changes
 
 
