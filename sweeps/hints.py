@@ -33,7 +33,9 @@ def share_hint(value: object) -> str:
 def place_hint(key: str, raw: Mapping[str, Any], sections: Mapping[str, type]) -> str:
     """For a key that stands outside its section: where it may belong in the sweep `raw`; else nothing."""
     places = list(_places(key, raw, sections))
-    near = difflib.get_close_matches(key, [name for name in (*sections, *raw) if name != key], n=1, cutoff=0.8)
+    near = difflib.get_close_matches(
+        key, [name for name in (*sections, *map(str, raw)) if name != key], n=1, cutoff=0.8
+    )
     return f"did you mean {' or '.join([*near, *places][:PLACES_SHOWN])}?" if places else ""
 
 

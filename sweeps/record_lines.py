@@ -103,6 +103,8 @@ def _wrong_reference(trial: Mapping[str, Any]) -> str | None:
     """What the other trials of its scenario are compared with must be there."""
     if trial.get("attack_took") is None:
         return "attack_took is empty in a reference"
+    if trial["error"]:  # it failed, and has none
+        return None
     lacking = [name for rung in trial["rungs"] for name in ("seconds", METRIC_PREFIX) if rung.get(name) is None]
     if lacking or not trial["rungs"]:
         return f"a reference has no {(lacking or ['rungs'])[0]}"

@@ -14,6 +14,7 @@ CARD: dict[str, Any] = {
     "name": "own", "kind": "images", "classes": ["cat", "<b>dog</b>"], "shape": [8, 8, 3],
     "splits": [
         {"name": "train", "rows": 1200, "per_class": [700, 500], "low": 0, "high": 255},
+        {"name": "validation", "rows": 10, "per_class": [5, 5], "low": 0, "high": 255},
         {"name": "test", "rows": 20, "per_class": [20, 0], "low": 3, "high": 250},
     ],
     "used": ["a.npz"], "columns": [], "coerced": [], "facts": [], "duplicates": [], "contradictions": [],
@@ -29,12 +30,13 @@ def test_facts_classes_and_warnings_are_told() -> None:
     assert section.facts == [
         ("data set", "own (images)"),
         ("training rows", "1,200, pixels 0 to 255"),
+        ("validation rows", "10, pixels 0 to 255"),
         ("test rows", "20, pixels 3 to 250"),
         ("shape of a row", "8 × 8 × 3"),
         ("used", "a.npz"),
         ("left out", "2 files that are no images (such as x.txt)"),
     ]
-    assert section.classes == [(0, "cat", 700, 20), (1, "<b>dog</b>", 500, 0)]
+    assert section.classes == [(0, "cat", 700, 5, 20), (1, "<b>dog</b>", 500, 5, 0)]
     assert section.warnings == ["all rows are equal", "1 class has no test row (<b>dog</b>)"]
 
 

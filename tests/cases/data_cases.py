@@ -117,9 +117,9 @@ PAIR = {"name": "label_flip", "fraction": 0.1, "mode": "pair", "source": 0, "tar
 CASES = {
     "right": Case(nothing, ""),
     "leak": Case(leak, r"all 10 validation rows and all 20 test rows are training rows, too", refused=True),
-    "overlap": Case(overlap, r"test rows? (is a|are) training rows?, too \(such as held-out row \d = training row \d"),
-    "duplicates": Case(duplicates, r"5 training rows repeat another one \(such as training row \d+ = training row \d"),
-    "contradiction": Case(contradiction, r"6 rows with equal inputs and different labels \(such as training row"),
+    "overlap": Case(overlap, r"test rows? (is a|are) training rows?, too \(x_test, row \d+ = x_train, row \d+"),
+    "duplicates": Case(duplicates, r"5 training rows repeat another one \(such as x_train, row \d+ = x_train, row \d"),
+    "contradiction": Case(contradiction, r"6 rows with equal inputs and different labels \(such as x_train, row"),
     "all_equal": Case(all_equal, "all 60 training rows have the same input", refused=True),
     "equal_held_out": Case(equal_held_out, "all 10 validation rows have the same input", refused=True),
     "equal_class": Case(equal_class, r"1 class has the same input in all training rows \(1\)"),

@@ -62,7 +62,11 @@ def trial(number: int, study: str = "patch x scrub", *, stage: str = "tuning", *
         "scenario_id": "s1",
         "seed": 3,
     }
-    base |= {"attack": "patch", "method": "scrub", "settings": json.dumps({"lr": 0.1, "phases": [1, 2]})}
+    base |= {
+        "attack": "patch",
+        "method": "scrub",
+        "settings": json.dumps({"name": "scrub", "lr": 0.1, "phases": [1, 2]}),
+    }
     base |= {"attack_settings": "{}", "proposal": number, "chosen_for": "[0.02]" if stage == "confirmation" else None}
     base |= {"finished_at": 1000.0 + number, "code_version": "abc", "corrupted_value": 1.0, "attack_took": True}
     return base | {"rungs": rungs, "error": None} | changes

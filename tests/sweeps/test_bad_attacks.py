@@ -127,7 +127,7 @@ def test_weights_out_of_reach_are_told_by_the_worker_that_knows(
     attack: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the attacker's own clean model to know."""
-    config = write_config(tmp_path, attacks=[attack])
+    config = write_config(tmp_path, attacks=[attack], budgets=[0.5])
     arguments = ["--config", config, "--out", tmp_path / "out", "--inline", "--no-tracking", "--dry-run"]
     assert main([str(argument) for argument in arguments]) == 0
     assert capsys.readouterr().err == ""
@@ -139,7 +139,7 @@ def test_weights_out_of_reach_are_told_by_the_worker_that_knows(
 
 
 def test_weights_within_reach_need_no_warning_and_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = write_config(tmp_path, attacks=[UNREACHABLE | {"reach": 0.9}])
+    config = write_config(tmp_path, attacks=[UNREACHABLE | {"reach": 0.9}], budgets=[0.5])
     arguments = ["--config", config, "--out", tmp_path / "out", "--inline", "--no-tracking", "--dry-run"]
     assert main([str(argument) for argument in arguments]) == 0
     assert capsys.readouterr().err == ""

@@ -96,7 +96,7 @@ def test_report_is_sent_again_only_when_it_changed(sweep: Sweep, monkeypatch: py
 )
 def test_odd_names_arrive(tmp_path: Path, uri: str, name: str, request: pytest.FixtureRequest) -> None:
     sweep = Sweep(tmp_path, f"odd {request.node.callspec.indices['name']} '`%", uri)
-    odd = trial(1, name or "empty", attack=name, method=name, settings=json.dumps({name: name * 20, "other": [name]}))
+    odd = trial(1, name or "empty", attack=name, method=name, settings=json.dumps({"name": "gd", name: name * 20}))
     odd["rungs"][0]["metrics"] = {name: 1.0}
     sweep.write([odd])
     sweep.sync()

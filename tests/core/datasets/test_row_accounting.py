@@ -132,6 +132,7 @@ words = st.text(st.sampled_from("ab \"\t\n'#,;"), min_size=1, max_size=8).filter
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(words, st.sampled_from(("0", "1", "", "NA"))), min_size=1, max_size=12), ends)
 def test_texts_that_are_written_with_quoting_are_read_back(rows, end):
+    assume(any(label in ("0", "1") for _, label in rows))  # a file without any label is refused
     file = io.StringIO()
     writer = csv.writer(file, delimiter="\t", lineterminator=end)
     writer.writerows([("sentence", "label"), *rows])
