@@ -16,6 +16,7 @@ from sweeps import guard
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.gpu_share import try_out
+from sweeps.records import GOOD
 from sweeps.spec import Sweep
 from sweeps.store import Trial, read_trials
 from sweeps.trial import Reference, Request, run_trial
@@ -66,7 +67,7 @@ def drive(tmp_path: Path, **changes: Any) -> list[Trial]:
 def check_done(trials: list[Trial]) -> None:
     assert [trial["error"] for trial in trials if trial["error"]] == []
     rungs = [rung for trial in trials for rung in trial["rungs"]]
-    assert {rung["status"] for rung in rungs} <= {"ok", "finished"}
+    assert {rung["status"] for rung in rungs} <= set(GOOD)
     assert all(math.isfinite(value) for rung in rungs if (value := rung["test_accuracy"]) is not None)
 
 
