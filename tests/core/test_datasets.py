@@ -291,7 +291,7 @@ def test_npz_paths_are_relative_to_the_data_root_or_absolute(tmp_path, monkeypat
         ({"x_train": pixels(12, 4, 4, 3).astype(np.int32)}, "x_train must be uint8, or floats .* is int32"),
         ({"x_test": np.full((6, 4, 4, 3), 1.5)}, r"x_test has floats outside \[0, 1\]: from 1.5"),
         ({"x_test": np.full((6, 4, 4, 3), -0.1)}, r"x_test has floats outside \[0, 1\]"),
-        ({"x_test": np.full((6, 4, 4, 3), np.nan)}, r"x_test has floats outside \[0, 1\]"),
+        ({"x_test": np.full((6, 4, 4, 3), np.nan)}, r"x_test has values that are missing \(NaN\), first in row 1"),
         ({"y_train": np.arange(12.0)}, "y_train must hold whole numbers, but is float64"),
         ({"y_train": np.arange(12) % 3 - 1}, "y_train has the negative label -1"),
         ({"y_train": np.eye(12, 3, dtype=int)}, r"y_train must have shape \(n,\), but has \(12, 3\)"),

@@ -156,4 +156,4 @@ def test_a_class_without_held_out_images_is_known_by_name(tmp_path):
 
 def test_many_class_folders_are_told_in_one_line(tmp_path):
     raw = read(fill(tmp_path, [f"class {n:03}" for n in range(20)]))
-    assert raw.reading.used == ("60 images in 20 class folders, 3 to 3 in each",)
+    assert raw.reading.used == ("60 images in 20 class folders, 3 in each",)
