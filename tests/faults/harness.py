@@ -212,7 +212,8 @@ def compare(sweep: Sweep, undisturbed: Undisturbed, *, but: Collection[str] = ()
     recorded = Counter(map(recorded_id, lines(sweep.dir)))
     references = [recorded[trial] for trial in undisturbed.references]
     repeated = sum(max(0, count - 1) for count in (*begun.values(), *references))
-    same = sorted(here) == sorted(there) and here[list(there)].reset_index(drop=True).equals(there.reset_index(drop=True))
+    here, there = here.reset_index(drop=True), there.reset_index(drop=True)
+    same = sorted(here) == sorted(there) and here[list(there)].equals(there)
     return Comparison(len(lost), repeated, same)  # columns stand in the order in which trials bring them
 
 
