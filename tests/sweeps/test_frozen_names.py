@@ -28,7 +28,7 @@ def walked(sweep: Sweep, nowhere: Path) -> list[Cell]:
 
 
 def single_trials(sweep: Sweep) -> Iterator[Cell]:
-    """The trials that studies are split into, as far as one can say beforehand, on a share of a GPU and on a whole one."""
+    """The trials that studies may be split into, on a share of a GPU and on a whole one."""
     stages = [("tuning", seed) for seed in sweep.seeds.tuning]
     stages += [("confirmation", seed) for seed in sweep.seeds.confirmation]
     for study in study_cells(sweep):
