@@ -26,7 +26,7 @@ from analysis import style
 from analysis.figures.save import save
 from benchmarks.schedule_costs import COPY, Measured, Simulated
 from sweeps import schedule
-from sweeps.cell import Cell, case_of, reference_cells, study_cells, trainings
+from sweeps.cell import Cell, Result, case_of, reference_cells, study_cells, trainings
 from sweeps.manifest import read_manifest
 from sweeps.plan import Missing
 from sweeps.proposals import known_to
@@ -34,7 +34,6 @@ from sweeps.ray_executor import LEAST_AHEAD, MOST_CELLS, ROUNDS
 from sweeps.schedule import Schedule
 from sweeps.spec import Sweep
 from sweeps.store import read_trials
-from sweeps.worker import Result
 from unlearn_core.checks import InputError
 
 SLOTS = (8, 16, 32, 64, 128, 256, 512)

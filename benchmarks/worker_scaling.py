@@ -21,13 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps.cell import Cell, reference_cells
+from sweeps.cell import Cell, Result, reference_cells
 from sweeps.overrides import apply
 from sweeps.plan import missing
 from sweeps.spec import Sweep, read_preset
 from sweeps.store import read_trials
 from sweeps.workbench import Place
-from sweeps.worker import Result
 
 WORKERS = (1, 2)
 MORE = 40  # cells with nothing to do, to see what a cell costs

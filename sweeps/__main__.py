@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeps.cli import answered
+from sweeps.errors import answered
 from sweeps.export import export
 from sweeps.failures import failure_lines
 from sweeps.files import place, resolved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sweeps.ensemble import REFERENCES
 from sweeps.files import Folder, StorageError
@@ -59,6 +60,14 @@ class Cell:
         """The study that a single trial is of; any other cell as it was handed out first."""
         seed = -1 if self.kind == "study" else self.seed
         return replace(self, seed=seed, proposal=-1, stage="", alone=False)
+
+
+class Result(NamedTuple):
+    """What became of a cell. error: a traceback if it failed as a whole. crowded: the part of it that ran out of memory
+    on a share of a GPU, to be done on a whole one."""
+
+    error: str | None = None
+    crowded: Cell | None = None
 
 
 def case_of(cell: Cell) -> Case:

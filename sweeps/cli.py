@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeps.executors import ExecutorLostError
-from sweeps.files import StorageError, place
+from sweeps.errors import answered
+from sweeps.files import place
 from sweeps.listing import print_list
 from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset
@@ -25,8 +24,6 @@ DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with 
 
 Without arguments: the embedded `quick` sweep on this machine. Running the same command again does only what is
 missing. On the head of a running Ray cluster it uses the cluster."""
-
-KEPT = "finished trials are kept: run the same command again to go on"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -150,27 +147,3 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         driver.print_plan()
         return 0
     return driver.run()
-
-
-def answered(command: Callable[[], int]) -> int:
-    """What `command` returns; bad input is one clear line and 2, storage that fails or a Ray that dies one and 1, an
-    interruption 130."""
-    try:
-        return command()
-    except InputError as problem:
-        print(f"error: {_one_line(problem)}", file=sys.stderr)
-        return 2
-    except StorageError as problem:
-        print(f"error: {_one_line(problem)}", file=sys.stderr)
-        return 1
-    except ExecutorLostError as problem:
-        print(f"error: {problem}; {KEPT}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\nstopped; {KEPT}", file=sys.stderr)
-        return 130
-
-
-def _one_line(problem: Exception) -> str:
-    """The message without line breaks; other blanks stay, as a quoted value may hold them."""
-    return re.sub(r"\s*[\r\n]\s*", " ", str(problem).strip())

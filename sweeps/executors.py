@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sweeps.cell import Cell
+from sweeps.cell import Cell, Result
 from sweeps.files import Folder
 from sweeps.workbench import Place
-from sweeps.worker import Result, work_cell
+from sweeps.worker import work_cell
+
+KEPT = "finished trials are kept: run the same command again to go on"
 
 
 class ExecutorLostError(RuntimeError):

@@ -23,8 +23,8 @@ from sweeps.costs import climbs_in
 from sweeps.data_card import check_same
 from sweeps.ensemble import MODELS_PER_MEMBER
 from sweeps.feasible import telling
+from sweeps.missing import ensemble_missing, references_missing
 from sweeps.proposals import proposal_count
-from sweeps.run import ensemble_missing, references_missing
 from sweeps.spec import Sweep
 from sweeps.store import read_own
 from sweeps.study import Study

@@ -16,8 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sweeps.cell import Cell
-from sweeps.cli import KEPT
-from sweeps.executors import ExecutorLostError, Queue
+from sweeps.executors import KEPT, ExecutorLostError, Queue
 from sweeps.files import Folder, local_copy
 from sweeps.gpu_share import Memory, measured, share_of
 from sweeps.launch import own_modules

@@ -9,9 +9,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from sweeps.cell import Cell
+from sweeps.cell import Cell, Result
 from sweeps.executors import Queue
-from sweeps.worker import Result
 
 
 class CellSearcher(Searcher):

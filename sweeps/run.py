@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from sweeps.attempts import Attempts
 from sweeps.cell import Cell, await_references, reference_trials, stage_of
-from sweeps.ensemble import REFERENCES, measure_ensembles, train_members
+from sweeps.ensemble import measure_ensembles, train_members
 from sweeps.files import Folder
 from sweeps.guard import Guard, crowding
+from sweeps.missing import ensemble_missing, references_missing
 from sweeps.proposals import proposal_count
-from sweeps.references import measure_references, read_reference, reference_methods
-from sweeps.spec import Sweep
+from sweeps.references import measure_references, read_reference
 from sweeps.store import CellWriter, Trial, read_own
 from sweeps.study import load_study, make_request
 from sweeps.workbench import Workbench
@@ -42,11 +42,6 @@ def train(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
     return 0
 
 
-def references_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
-    wanted = reference_methods(stage_of(sweep, cell), cell.discovery_rate)
-    return not set(wanted) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
-
-
 def run_references(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
     """Train and measure what a scenario's trials are compared with."""
     there = {trial["trial_id"] for trial in read_own(sweep_dir, cell.folder)}
@@ -55,10 +50,6 @@ def run_references(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
     stage, rate = stage_of(work.sweep, cell), cell.discovery_rate
     trials = measure_references(work, cell.attack, cell.seed, stage=stage, discovery_rate=rate, study=cell.folder)
     return _append(sweep_dir, cell, [trial for trial in trials if trial["trial_id"] not in there])
-
-
-def ensemble_missing(sweep_dir: Folder, cell: Cell) -> bool:
-    return not set(REFERENCES) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
 
 
 def run_ensemble(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:

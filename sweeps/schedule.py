@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from sweeps.cell import (
     Case,
     Cell,
+    Result,
     attack_took,
     await_references,
     case_of,
@@ -26,13 +27,12 @@ from sweeps.cell import (
 )
 from sweeps.costs import Costs, Kind, kind_of
 from sweeps.files import Folder
+from sweeps.missing import ensemble_missing
 from sweeps.plan import Missing
 from sweeps.proposals import proposal_count
-from sweeps.run import ensemble_missing
 from sweeps.spec import Sweep
 from sweeps.store import read_own
 from sweeps.study import load_study
-from sweeps.worker import Result
 
 BEGINNING = 0.05  # seconds that it takes to hand a cell to a worker; they are handed out one after the other
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from sweeps.cli import answered
+from sweeps.errors import answered
 from sweeps.locking import locked
 from sweeps.postgres import Postgres, environment, install
 from sweeps.tracking_uri import reachable

@@ -9,10 +9,9 @@ import traceback
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from sweeps.attempts import noted
-from sweeps.cell import Cell
+from sweeps.cell import Cell, Result
 from sweeps.ensemble import oracle_outputs
 from sweeps.files import Folder, check_room, child
 from sweeps.guard import Crowded, crowding, free, leaving_broken_devices, limit_memory
@@ -73,14 +72,6 @@ def working(sweep_dir: Folder, cell: Cell) -> Folder:
 def is_stopping(sweep_dir: Folder) -> bool:
     """Whether the driver asked its workers to begin nothing more."""
     return (sweep_dir / STOP).exists()
-
-
-class Result(NamedTuple):
-    """What became of a cell. error: a traceback if it failed as a whole. crowded: the part of it that ran out of memory
-    on a share of a GPU, to be done on a whole one."""
-
-    error: str | None = None
-    crowded: Cell | None = None
 
 
 @private_files()

@@ -12,7 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.cli import answered, read_raw
+from sweeps.cli import read_raw
+from sweeps.errors import answered
 from sweeps.files import place as folder_or_url
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.interruption import run_told

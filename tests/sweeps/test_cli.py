@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from sweeps import store
-from sweeps.cli import answered, main
+from sweeps.cli import main
 from sweeps.driver import Driver
+from sweeps.errors import answered
 from sweeps.files import StorageError
 from sweeps.leases import Lease
 from sweeps.manifest import read_manifest

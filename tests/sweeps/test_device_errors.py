@@ -12,7 +12,7 @@ import torch
 
 from sweeps import gpu_share, worker
 from sweeps.attempts import LOSSES
-from sweeps.cell import Cell
+from sweeps.cell import Cell, Result
 from sweeps.device_errors import ends_process, is_devices, is_memory
 from sweeps.executors import InlineExecutor
 from sweeps.gpu_share import measured, try_out
@@ -20,7 +20,7 @@ from sweeps.guard import CONTEXT
 from sweeps.plan import missing
 from sweeps.schedule import Recorded, Schedule
 from sweeps.workbench import Place, Workbench
-from sweeps.worker import Result, work_cell
+from sweeps.worker import work_cell
 from tests.sweeps.tiny import lines, tiny
 from tests.sweeps.wild import (
     Rest,

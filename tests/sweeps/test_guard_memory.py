@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sweeps import guard, worker
 from sweeps.artifacts import Artifact, ArtifactStore
-from sweeps.cell import Cell
+from sweeps.cell import Cell, Result
 from sweeps.ensemble import oracle_outputs
 from sweeps.executors import InlineExecutor
 from sweeps.guard import Crowded, limit_memory
@@ -24,7 +24,7 @@ from sweeps.run import run_cell
 from sweeps.schedule import Recorded, Schedule
 from sweeps.store import Trial, read_trials
 from sweeps.workbench import Place, Workbench
-from sweeps.worker import Result, work_cell, workbench
+from sweeps.worker import work_cell, workbench
 from tests.sweeps.tiny import lines, science, tiny
 from tests.sweeps.wild import STUDY, _alone, tuned, wild, with_references
 

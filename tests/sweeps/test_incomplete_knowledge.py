@@ -13,9 +13,10 @@ import torch
 
 from sweeps.cell import Cell, trials_in
 from sweeps.cli import main
+from sweeps.missing import references_missing
 from sweeps.plan import check_scenarios, estimate, missing
 from sweeps.references import reference_methods
-from sweeps.run import references_missing, run_cell
+from sweeps.run import run_cell
 from sweeps.spec import SINGLE, Sweep
 from sweeps.store import CellWriter, Trial, read_cell, read_trials
 from sweeps.workbench import Place, Workbench, unlearning_streams

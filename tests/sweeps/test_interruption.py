@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sweeps.cell import reference_cells, study_cells
+from sweeps.cell import Result, reference_cells, study_cells
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.interruption import run_told, two_stages
@@ -21,7 +21,7 @@ from sweeps.plan import missing
 from sweeps.schedule import Recorded, Schedule
 from sweeps.store import read_trials
 from sweeps.workbench import Place
-from sweeps.worker import Result, work_cell
+from sweeps.worker import work_cell
 from tests.sweeps.test_executors import prepare
 from tests.sweeps.tiny import start, tiny, write_config
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.cell import Cell
+from sweeps.cell import Cell, Result
 from sweeps.files import StorageError
-from sweeps.worker import Result
 
 pytestmark = pytest.mark.ray
 CELLS = [Cell("training", "a", 1.0, seed=seed, role="poison") for seed in range(5)]

@@ -1,0 +1,19 @@
+"""What the records of a scenario's references do not have yet."""
+
+from __future__ import annotations
+
+from sweeps.cell import Cell, stage_of
+from sweeps.ensemble import REFERENCES
+from sweeps.files import Folder
+from sweeps.references import reference_methods
+from sweeps.spec import Sweep
+from sweeps.store import read_own
+
+
+def references_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
+    wanted = reference_methods(stage_of(sweep, cell), cell.discovery_rate)
+    return not set(wanted) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
+
+
+def ensemble_missing(sweep_dir: Folder, cell: Cell) -> bool:
+    return not set(REFERENCES) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
