@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeps.manifest_kinds import wrong_in_manifest
-from sweeps.record_lines import DamagedError, Trial, from_line
-from sweeps.records import (
+from sweeps.schema.lines import DamagedError, Trial, from_line
+from sweeps.schema.manifest_kinds import wrong_in_manifest
+from sweeps.schema.records import (
     BUDGET_DIGITS,
     DERIVED_COLUMNS,
     RUNG_COLUMNS,

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.load import Sweep
 from analysis.points import VALUES, chosen_rungs
-from sweeps.records import GOOD
+from sweeps.schema.records import GOOD
 from unlearn_core.metrics import columns
 from unlearn_core.metrics.roc import CURVE
 

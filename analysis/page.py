@@ -23,7 +23,7 @@ from analysis.points import AXES
 from analysis.results import Results
 from analysis.tables import grid_text, number
 from analysis.verdict import display, percent
-from sweeps.records import DERIVED_COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS
+from sweeps.schema.records import DERIVED_COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS
 
 ROWS_SHOWN = 400
 """Rows of a table on the page; the CSV file always holds all of them."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.load import Sweep
 from analysis.stats import Interval, mean_interval
-from sweeps.records import GOOD, parse_budgets
+from sweeps.schema.records import GOOD, parse_budgets
 
 CASE = ["attack", "method", "budget"]
 RETRAIN_AT_BUDGET = "retrain_at_budget"

@@ -20,7 +20,7 @@ from analysis.load import load_sweep
 from analysis.stats import Interval, mean_interval
 from analysis.tables import write_csv
 from analysis.verdict import display
-from sweeps.records import GOOD
+from sweeps.schema.records import GOOD
 from unlearn_core.checks import InputError
 from unlearn_core.output import run as run_command
 

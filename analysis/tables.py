@@ -17,7 +17,7 @@ from analysis.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results import Results
 from analysis.stats import stouffer
 from analysis.verdict import display, percent
-from sweeps.records import GOOD
+from sweeps.schema.records import GOOD
 from unlearn_core.cells import inert
 
 MOST_LINES = 2000

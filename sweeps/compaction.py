@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow
 
 from sweeps.files import writing
-from sweeps.records import (
+from sweeps.schema.records import (
     DERIVED_COLUMNS,
     METRIC_PREFIX,
     RUNG_COLUMNS,

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from sweeps.files import Folder, put
 from sweeps.machine import code_version, describe_driver, versions
-from sweeps.manifest_kinds import wrong_in_manifest
 from sweeps.replica import Replica
+from sweeps.schema.manifest_kinds import wrong_in_manifest
 from sweeps.spec import Sweep
 from sweeps.workbench import Place
 from unlearn_core.checks import InputError

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sweeps.records import DERIVED_COLUMNS, METRIC_PREFIX, RUNG_COLUMNS, TRIAL_COLUMNS, flatten
+from sweeps.schema.records import DERIVED_COLUMNS, METRIC_PREFIX, RUNG_COLUMNS, TRIAL_COLUMNS, flatten
 from unlearn_core.cells import inert
 
 Trial = dict[str, Any]

@@ -13,7 +13,7 @@ from typing import Any
 from sweeps.artifacts import digest
 from sweeps.device_errors import is_devices
 from sweeps.machine import code_version, describe_machine
-from sweeps.records import SCHEMA_VERSION
+from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.settings import as_dict
 from sweeps.store import Trial
 from sweeps.workbench import Bench, Workbench, unlearning_streams
@@ -148,7 +148,7 @@ def run_ladder(
 def make_record(
     work: Workbench, bench: Bench, request: Request, reference: Reference, measured: Sequence[Measured]
 ) -> Trial:
-    """The record of a trial, as `sweeps.records` describes it."""
+    """The record of a trial, as `sweeps.schema.records` describes it."""
     failed = reference.failed(bench.scenario.attack)
     took = not failed
     how = {

@@ -16,7 +16,7 @@ PURE = tuple(
     f"unlearn_core.{name}" for name in ("metrics", "registry", "cells", "checks", "output", "private", "types")
 )
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
-SCHEMA = ("sweeps.records", "sweeps.record_lines", "sweeps.manifest_kinds")
+SCHEMA = ("sweeps.schema.records", "sweeps.schema.lines", "sweeps.schema.manifest_kinds")
 FILES = {
     "ray": {"ray_executor.py", "ray_searcher.py", "ray_watch.py"}, "optuna": {"search.py"}, "mlflow": {"mirror.py"}
 }  # fmt: skip

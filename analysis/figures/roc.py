@@ -19,7 +19,7 @@ from analysis.plane import LARGEST_BUDGET
 from analysis.points import RETRAIN_AT_BUDGET, chosen_rungs
 from analysis.results import Results
 from analysis.verdict import display, percent
-from sweeps.records import GOOD
+from sweeps.schema.records import GOOD
 from unlearn_core.metrics.roc import CURVE_RATES, curve_columns
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeps.records import TRIAL_COLUMNS, flatten
+from sweeps.schema.records import TRIAL_COLUMNS, flatten
 
 LADDER = (0.02, 0.04, 0.06, 0.08, 0.10)
 RETRAIN = 0.60

@@ -11,7 +11,7 @@ import pytest
 from analysis.load import load_sweep
 from analysis.points import parse_budgets, references
 from analysis.results import analyse
-from sweeps.records import flatten
+from sweeps.schema.records import flatten
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
 from unlearn_core.checks import InputError
 

@@ -14,7 +14,7 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 from analysis.load import load_sweep
 from analysis.points import CASE
 from analysis.results import analyse
-from sweeps.records import flatten
+from sweeps.schema.records import flatten
 from sweeps.workbench import Place, Workbench
 from tests.analysis.maker import Maker
 from tests.sweeps.tiny import ROOT, compacted, run_all, tiny

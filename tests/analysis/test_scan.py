@@ -106,7 +106,7 @@ def test_values_lie_to_scale_where_they_are_numbers(values: tuple[str, ...], sca
 
 
 def test_names_of_measures_are_columns_of_the_records() -> None:
-    from sweeps.records import RUNG_COLUMNS
+    from sweeps.schema.records import RUNG_COLUMNS
     from unlearn_core.metrics import columns
 
     assert set(scans.MEASURES) <= {*RUNG_COLUMNS, *columns()}

@@ -16,7 +16,7 @@ from sweeps import guard
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.gpu_share import try_out
-from sweeps.records import GOOD
+from sweeps.schema.records import GOOD
 from sweeps.spec import Sweep
 from sweeps.store import Trial, read_trials
 from sweeps.trial import Reference, Request, run_trial

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sweeps import tracking
-from sweeps.record_lines import to_line
-from sweeps.records import SCHEMA_VERSION
+from sweeps.schema.lines import to_line
+from sweeps.schema.records import SCHEMA_VERSION
 
 WRITES = ("create_", "log_", "set_terminated", "delete_")
 BUDGETS = (0.02, 0.1)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from sweeps.compaction import compact
-from sweeps.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS, TRUTH_VALUES, flatten
+from sweeps.schema.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS, TRUTH_VALUES, flatten
 from sweeps.store import CellWriter, Trial
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import compacted, record

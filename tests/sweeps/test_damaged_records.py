@@ -22,8 +22,8 @@ from analysis.tables import all_tables
 from sweeps.__main__ import main as ask
 from sweeps.cli import main
 from sweeps.driver import Driver
-from sweeps.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
-from sweeps.record_lines import DamagedError, from_line, to_line
+from sweeps.schema.lines import DamagedError, from_line, to_line
+from sweeps.schema.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
 from sweeps.store import read_trials
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture

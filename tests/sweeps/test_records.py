@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from sweeps.records import (
+from sweeps.schema.records import (
     DERIVED_COLUMNS,
     RUNG_COLUMNS,
     SCHEMA_VERSION,

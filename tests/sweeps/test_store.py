@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.files import Folder
-from sweeps.record_lines import to_line
+from sweeps.schema.lines import to_line
 from sweeps.store import (
     CellWriter,
     Counted,

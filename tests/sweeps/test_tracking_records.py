@@ -10,7 +10,7 @@ import pytest
 
 from sweeps import tracking_records
 from sweeps import tracking_rows as rows
-from sweeps.record_lines import to_line
+from sweeps.schema.lines import to_line
 from sweeps.store import read_trials
 from sweeps.tracking_records import Records
 from tests.sweeps.conftest import Done

@@ -14,8 +14,8 @@ import yaml
 
 from sweeps.cell import Cell, reference_cells, study_cells
 from sweeps.compaction import compact
-from sweeps.records import SCHEMA_VERSION
 from sweeps.run import run_cell
+from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.spec import Sweep
 from sweeps.store import CellWriter, Trial, read_trials
 from sweeps.workbench import Place, Workbench

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sweeps.records import (
+from sweeps.schema.records import (
     GOOD,
     METRIC_PREFIX,
     RUNG_COLUMNS,

@@ -1,0 +1,1 @@
+"""What the files of a sweep hold. Standard library only, so that anything can read them."""
