@@ -87,10 +87,10 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> Path:
 def prepared(phase: str, config: Path, inline: bool) -> Callable[[], object]:
     """What a phase does, with everything imported that it needs."""
     from sweeps.cli import parser, read_sweep
-    from sweeps.compaction import compact
     from sweeps.export import export
-    from sweeps.replica import Replica
     from sweeps.status import status_lines
+    from sweeps.storage.local_copy import Replica
+    from sweeps.storage.table import compact
 
     folder = config.parent / "scale"
     if phase == "compact":

@@ -33,7 +33,7 @@ from sweeps.proposals import known_to
 from sweeps.ray_executor import LEAST_AHEAD, MOST_CELLS, ROUNDS
 from sweeps.schedule import Schedule
 from sweeps.spec import Sweep
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from unlearn_core.checks import InputError
 
 SLOTS = (8, 16, 32, 64, 128, 256, 512)

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.schedule import DRIVER, Cluster, ideal, simulate
 from benchmarks.schedule_costs import Measured
 from benchmarks.worker_scaling import asked, in_process
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 
 WORKERS = 2
 

@@ -11,7 +11,7 @@ from sweeps.cell import Case, Cell
 from sweeps.proposals import proposal_count
 from sweeps.spec import Sweep
 from sweeps.status import searched
-from sweeps.store import Trial
+from sweeps.storage.record_log import Trial
 from sweeps.study import Study
 
 COPY = "~"  # in the label of a copied attack; what comes before it is the attack that was measured

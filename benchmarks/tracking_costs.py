@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeps import mirror, tracking
-from sweeps.store import CellWriter, Trial, read_trials
+from sweeps.storage.record_log import CellWriter, Trial, read_trials
 
 
 def copies(trials: Sequence[Trial], count: int) -> list[Trial]:

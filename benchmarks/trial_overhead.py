@@ -15,7 +15,7 @@ from typing import Any
 from sweeps.cell import reference_cells, study_cells
 from sweeps.run import run_cell
 from sweeps.spec import Sweep, read_preset
-from sweeps.store import read_cell
+from sweeps.storage.record_log import read_cell
 from sweeps.workbench import Place, Workbench
 
 

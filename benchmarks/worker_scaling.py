@@ -25,7 +25,7 @@ from sweeps.cell import Cell, Result, reference_cells
 from sweeps.overrides import apply
 from sweeps.plan import missing
 from sweeps.spec import Sweep, read_preset
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from sweeps.workbench import Place
 
 WORKERS = (1, 2)

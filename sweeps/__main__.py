@@ -10,9 +10,9 @@ from pathlib import Path
 from sweeps.errors import answered
 from sweeps.export import export
 from sweeps.failures import failure_lines
-from sweeps.files import place, resolved
-from sweeps.replica import Replica
 from sweeps.status import status_lines
+from sweeps.storage.files import place, resolved
+from sweeps.storage.local_copy import Replica
 from unlearn_core.output import run as run_command
 from unlearn_core.private import private_files
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.cell import Cell
-from sweeps.files import Folder, asked, child, remove, s3
-from sweeps.holders import TAKEN, Holder, this_machine
-from sweeps.leases import holder_of
+from sweeps.storage.files import Folder, asked, child, remove, s3
+from sweeps.storage.holders import TAKEN, Holder, this_machine
+from sweeps.storage.leases import holder_of
 
 LOSSES = 3  # lost processes at the same place, after which it is not tried again
 START = "start"  # whatever comes before a cell's first trial; in a cell without trials of its own everything

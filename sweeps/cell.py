@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sweeps.ensemble import REFERENCES
-from sweeps.files import Folder, StorageError
 from sweeps.proposals import proposal_count
 from sweeps.references import reference_methods
 from sweeps.spec import SINGLE, Method, Sweep
-from sweeps.store import Trial, read_own
+from sweeps.storage.files import Folder, StorageError
+from sweeps.storage.record_log import Trial, read_own
 
 Case = tuple[str, float]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import answered
-from sweeps.files import place
 from sweeps.listing import print_list
 from sweeps.overrides import apply
 from sweeps.spec import Sweep, check_name, read_preset
+from sweeps.storage.files import place
 from sweeps.strict_yaml import read_mapping
 from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from sweeps.artifacts import digest
-from sweeps.files import listing
 from sweeps.manifest import NAME, DataFacts, read_manifest
-from sweeps.store import first_without
+from sweeps.storage.artifacts import digest
+from sweeps.storage.files import listing
+from sweeps.storage.record_log import first_without
 from sweeps.workbench import Workbench
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.card import DataCard, differences, printable

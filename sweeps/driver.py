@@ -10,23 +10,23 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sweeps import store
 from sweeps.affordable import too_dear
 from sweeps.cell import trials_in
-from sweeps.compaction import compact
 from sweeps.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.executors import Executor, InlineExecutor
-from sweeps.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.interruption import run_told, two_stages
 from sweeps.launch import module_command
-from sweeps.leases import EXPIRY, Lease
 from sweeps.machine import slots, usable_cpus
 from sweeps.manifest import check_manifest, write_manifest
 from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
 from sweeps.progress import ProgressDisplay, duration
-from sweeps.replica import Replica
 from sweeps.schedule import Recorded, Schedule
 from sweeps.spec import Sweep
+from sweeps.storage import record_log
+from sweeps.storage.files import Remote, StorageError, put, remove, resolved, unwritable, writing
+from sweeps.storage.leases import EXPIRY, Lease
+from sweeps.storage.local_copy import Replica
+from sweeps.storage.table import compact
 from sweeps.tracking_uri import default_uri, reachable, shown_command
 from sweeps.workbench import Place, Workbench, pick_device
 from sweeps.worker import STOP
@@ -221,12 +221,12 @@ class Driver:
 
     def _counter(self) -> Callable[[], tuple[int, int]]:
         """Counts the recorded trials, and the failed ones among them; each call reads only what is new."""
-        known: dict[str, store.Counted] = {}
+        known: dict[str, record_log.Counted] = {}
 
         def count() -> tuple[int, int]:
             with contextlib.suppress(StorageError):  # the next look may reach the object store again
                 self.replica.pull(patient=True)
-            return store.count_trials(self.dir, known), store.count_failed(known)
+            return record_log.count_trials(self.dir, known), record_log.count_failed(known)
 
         return count
 

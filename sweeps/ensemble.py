@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeps.device_errors import is_devices
-from sweeps.store import Trial
+from sweeps.storage.record_log import Trial
 from sweeps.trial import Reference, Request, Stopwatch, make_record
 from sweeps.workbench import KEPT, Bench, Workbench
 from unlearn_core.budget import Rung

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from sweeps.executors import KEPT, ExecutorLostError
-from sweeps.files import StorageError
+from sweeps.storage.files import StorageError
 from unlearn_core.checks import InputError
 
 

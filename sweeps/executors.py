@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sweeps.cell import Cell, Result
-from sweeps.files import Folder
+from sweeps.storage.files import Folder
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 

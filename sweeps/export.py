@@ -7,9 +7,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from sweeps.compaction import compact
-from sweeps.files import unwritable, writing
 from sweeps.manifest import read_manifest
+from sweeps.storage.files import unwritable, writing
+from sweeps.storage.table import compact
 from unlearn_core.checks import InputError
 
 TABLE = "records.parquet"

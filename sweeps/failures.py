@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.manifest import read_manifest
-from sweeps.store import Trial, iter_trials
+from sweeps.storage.record_log import Trial, iter_trials
 
 EXAMPLES = 3  # trials named per group
 CELLS = 20  # cells named per group

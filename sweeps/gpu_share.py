@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 
 from sweeps.device_errors import ends_process, is_devices, is_memory
-from sweeps.files import Folder
 from sweeps.guard import CONTEXT
 from sweeps.spec import Method
+from sweeps.storage.files import Folder
 from sweeps.workbench import Place, Workbench, first_rows
 from sweeps.worker import workbench
 from unlearn_core.budget import Meter

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.files import Folder, put
 from sweeps.machine import code_version, describe_driver, versions
-from sweeps.replica import Replica
 from sweeps.schema.manifest_kinds import wrong_in_manifest
 from sweeps.spec import Sweep
+from sweeps.storage.files import Folder, put
+from sweeps.storage.local_copy import Replica
 from sweeps.workbench import Place
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns

@@ -26,7 +26,7 @@ from sweeps.feasible import telling
 from sweeps.missing import ensemble_missing, references_missing
 from sweeps.proposals import proposal_count
 from sweeps.spec import Sweep
-from sweeps.store import read_own
+from sweeps.storage.record_log import read_own
 from sweeps.study import Study
 from sweeps.workbench import Workbench
 from unlearn_core.attacks.gradient_matching import warn_of_views

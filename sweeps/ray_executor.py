@@ -17,12 +17,12 @@ from typing import Any
 
 from sweeps.cell import Cell
 from sweeps.executors import KEPT, ExecutorLostError, Queue
-from sweeps.files import Folder, local_copy
 from sweeps.gpu_share import Memory, measured, share_of
 from sweeps.launch import own_modules
 from sweeps.machine import usable_cpus
 from sweeps.ray_home import kept, private_home
 from sweeps.ray_watchdog import LocalRay, Watchdog
+from sweeps.storage.files import Folder, local_copy
 from sweeps.tracking_uri import spare_proxies
 from sweeps.workbench import Place
 from sweeps.worker import work_cell

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sweeps.files import writing
 from sweeps.launch import module_command
+from sweeps.storage.files import writing
 from unlearn_core.checks import InputError
 
 MARK = "UNLEARN_RAY_HOME"  # in the environment of all processes of that Ray: its folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sweeps.store import Trial
+from sweeps.storage.record_log import Trial
 from sweeps.trial import Reference, Request, finite, make_record, run_ladder
 from sweeps.workbench import Workbench
 from unlearn_core.budget import Rung

@@ -8,12 +8,12 @@ from dataclasses import replace
 from sweeps.attempts import Attempts
 from sweeps.cell import Cell, await_references, reference_trials, stage_of
 from sweeps.ensemble import measure_ensembles, train_members
-from sweeps.files import Folder
 from sweeps.guard import Guard, crowding
 from sweeps.missing import ensemble_missing, references_missing
 from sweeps.proposals import proposal_count
 from sweeps.references import measure_references, read_reference
-from sweeps.store import CellWriter, Trial, read_own
+from sweeps.storage.files import Folder
+from sweeps.storage.record_log import CellWriter, Trial, read_own
 from sweeps.study import load_study, make_request
 from sweeps.workbench import Workbench
 

@@ -26,12 +26,12 @@ from sweeps.cell import (
     trainings,
 )
 from sweeps.costs import Costs, Kind, kind_of
-from sweeps.files import Folder
 from sweeps.missing import ensemble_missing
 from sweeps.plan import Missing
 from sweeps.proposals import proposal_count
 from sweeps.spec import Sweep
-from sweeps.store import read_own
+from sweeps.storage.files import Folder
+from sweeps.storage.record_log import read_own
 from sweeps.study import load_study
 
 BEGINNING = 0.05  # seconds that it takes to hand a cell to a worker; they are handed out one after the other

@@ -13,10 +13,10 @@ import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
-from sweeps.artifacts import digest
 from sweeps.hints import list_hint, place_hint, share_hint
 from sweeps.plugins import Plugin, digests, load_plugins
 from sweeps.settings import as_dict, build, check_keys, choose, key_text, plain
+from sweeps.storage.artifacts import digest
 from sweeps.strict_yaml import read_mapping
 from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError, close_names, shown

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sweeps.cell import Cell, members, trainings, trials_in
-from sweeps.files import Folder, Remote, asked, s3
-from sweeps.holders import Holder
-from sweeps.leases import holder_of
 from sweeps.manifest import read_manifest
 from sweeps.plan import Missing, missing
-from sweeps.replica import Replica
 from sweeps.spec import Sweep
-from sweeps.store import Trial, iter_trials
+from sweeps.storage.files import Folder, Remote, asked, s3
+from sweeps.storage.holders import Holder
+from sweeps.storage.leases import holder_of
+from sweeps.storage.local_copy import Replica
+from sweeps.storage.record_log import Trial, iter_trials
 from sweeps.worker import WORKING
 
 PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what the names of parts of a cell end with

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from sweeps.cell import Cell, attack_took, ensemble_seeds, methods_of
-from sweeps.files import Folder
 from sweeps.proposals import Finished, Proposal, known_to
 from sweeps.spec import Sweep
-from sweeps.store import Trial, read_own
+from sweeps.storage.files import Folder
+from sweeps.storage.record_log import Trial, read_own
 from sweeps.trial import Request
 
 WORST = -1.0  # score of a diverged or failed rung, and the floor of all scores: an outlier must not rule the search

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.files import StorageError
 from sweeps.mirror import DatabaseTables, Mirror, connect, is_running, known_runs, send
+from sweeps.storage.files import StorageError
 from sweeps.tracking_database import DatabaseError, prepared
 from sweeps.tracking_records import Records
 from sweeps.tracking_uri import artifact_root, default_uri, no_stray_folder, page, reachable, without_secrets

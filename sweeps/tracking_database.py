@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from sweeps.locking import locked
+from sweeps.storage.locking import locked
 from sweeps.tracking_uri import sqlite_path
 
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a file while it is written

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeps.store import Parts, Trial, cell_parts, read_parts
+from sweeps.storage.record_log import Parts, Trial, cell_parts, read_parts
 from sweeps.tracking_rows import GROUP_COLUMNS, seconds_spent
 
 KEPT = ("trial_id", "study", "finished_at", *GROUP_COLUMNS)

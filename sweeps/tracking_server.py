@@ -24,8 +24,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sweeps.errors import answered
-from sweeps.locking import locked
 from sweeps.postgres import Postgres, environment, install
+from sweeps.storage.locking import locked
 from sweeps.tracking_uri import reachable
 from unlearn_core.checks import InputError, in_range
 from unlearn_core.output import run as run_command

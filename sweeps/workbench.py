@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sweeps.artifacts import Artifact, ArtifactStore, digest
 from sweeps.feasible import check_rates, check_scenario, telling
-from sweeps.files import Folder
 from sweeps.method_check import check_methods
-from sweeps.recent import GIB, Recent
 from sweeps.settings import as_dict, plain
 from sweeps.spec import Sweep
+from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
+from sweeps.storage.files import Folder
+from sweeps.storage.memory_cache import GIB, Recent
 from unlearn_core import SCIENCE_VERSION
 from unlearn_core.budget import Rung, sample_pass_flops
 from unlearn_core.checks import InputError

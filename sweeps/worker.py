@@ -13,12 +13,12 @@ from pathlib import Path
 from sweeps.attempts import noted
 from sweeps.cell import Cell, Result
 from sweeps.ensemble import oracle_outputs
-from sweeps.files import Folder, check_room, child
 from sweeps.guard import Crowded, crowding, free, leaving_broken_devices, limit_memory
-from sweeps.leases import Lease
 from sweeps.manifest import read_manifest
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
+from sweeps.storage.files import Folder, check_room, child
+from sweeps.storage.leases import Lease
 from sweeps.workbench import Place, Workbench
 from unlearn_core.checks import InputError
 from unlearn_core.private import private_files

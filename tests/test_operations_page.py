@@ -16,7 +16,7 @@ import yaml
 from ray.scripts.scripts import cli
 
 from sweeps.cli import main
-from sweeps.files import Remote
+from sweeps.storage.files import Remote
 from tests.sweeps.job_head import PATIENCE, Head, copy_sources, head, link_project  # noqa: F401 - a fixture
 from tests.sweeps.object_store import bucket, endpoint  # noqa: F401 - fixtures
 from tests.sweeps.tiny import ROOT, write_config

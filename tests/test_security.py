@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeps.artifacts import Artifact, ArtifactStore, _checksum
 from sweeps.cli import main
 from sweeps.ray_executor import RayExecutor, protect_local_ray
+from sweeps.storage.artifacts import Artifact, ArtifactStore, _checksum
 from tests.sweeps.tiny import start, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.models import build_model

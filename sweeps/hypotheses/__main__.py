@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.cli import read_raw
 from sweeps.errors import answered
-from sweeps.files import place as folder_or_url
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.interruption import run_told
 from sweeps.launch import module_command
 from sweeps.overrides import apply
 from sweeps.spec import check_name
+from sweeps.storage.files import place as folder_or_url
 from unlearn_core.checks import InputError
 from unlearn_core.output import run as run_command
 from unlearn_core.private import private_files

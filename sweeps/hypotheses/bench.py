@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sweeps.artifacts import Artifact, ArtifactStore
 from sweeps.hypotheses.spec import Attacked, Hypotheses
+from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.workbench import Place, poison_artifact, poisoned_of
 from unlearn_core import SCIENCE_VERSION
 from unlearn_core.convex import Minimum, Problem, Softmax, Squared, with_ones

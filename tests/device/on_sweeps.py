@@ -18,7 +18,7 @@ from sweeps.driver import Driver
 from sweeps.gpu_share import try_out
 from sweeps.schema.records import GOOD
 from sweeps.spec import Sweep
-from sweeps.store import Trial, read_trials
+from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trial import Reference, Request, run_trial
 from sweeps.workbench import Place, Workbench
 from tests.device.pretended import PretendedDevice

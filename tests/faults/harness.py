@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from sweeps.holders import Holder
-from sweeps.leases import holder_of
-from sweeps.store import Trial, read_trials
+from sweeps.storage.holders import Holder
+from sweeps.storage.leases import holder_of
+from sweeps.storage.record_log import Trial, read_trials
 from tests.faults.ledger import LEDGER
 from tests.faults.looks import first_holder
 from tests.sweeps.tiny import RAW, ROOT, TIMES, lines

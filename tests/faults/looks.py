@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from sweeps.leases import holder_of
+from sweeps.storage.leases import holder_of
 
 
 def descendants(root: int) -> dict[int, str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from sweeps.spec import Sweep
-from sweeps.store import Trial
+from sweeps.storage.record_log import Trial
 from tests.sweeps.tiny import run_fresh, tiny
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.files import Remote, s3
+from sweeps.storage.files import Remote, s3
 
 KEY_ID, SECRET = "AKIAQ5TESTKEYID7", "wJalrXUtnFEMIsecretK7MDENGbPxRfiCY"
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import sweeps.leases
-from sweeps.artifacts import ABANDONED, Artifact, ArtifactStore, digest, read, write
-from sweeps.files import StorageError
+import sweeps.storage.leases
+from sweeps.storage.artifacts import ABANDONED, Artifact, ArtifactStore, digest, read, write
+from sweeps.storage.files import StorageError
 
 RECIPE = {"rows": [1, 2], "lr": 0.1}
 CONTENT = {"flops": 123456789, "seconds": 0.1}
@@ -178,7 +178,7 @@ def _race(root: Path, barrier: object, results: object, *, leases: bool) -> None
         def refuse(path: Path, data: bytes) -> bool:
             raise PermissionError(1, "no", str(path))
 
-        sweeps.leases._create = refuse
+        sweeps.storage.leases._create = refuse
     calls = []
 
     def make() -> Artifact:

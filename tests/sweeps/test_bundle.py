@@ -16,7 +16,7 @@ from sweeps.overrides import apply
 from sweeps.plan import check_scenarios
 from sweeps.plugins import Plugin
 from sweeps.spec import Sweep
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from sweeps.trial import Reference
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.tiny import compacted, raw, run_fresh, science, tiny, write_config

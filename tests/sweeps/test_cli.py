@@ -18,16 +18,16 @@ import pandas as pd
 import pytest
 import yaml
 
-from sweeps import store
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.errors import answered
-from sweeps.files import StorageError
-from sweeps.leases import Lease
 from sweeps.manifest import read_manifest
 from sweeps.method_check import FORGET
 from sweeps.spec import preset_names
-from sweeps.store import read_trials
+from sweeps.storage import record_log
+from sweeps.storage.files import StorageError
+from sweeps.storage.leases import Lease
+from sweeps.storage.record_log import read_trials
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, raw, science, start, write_config
 from unlearn_core.attacks.badnets import BadNets
@@ -382,7 +382,7 @@ def test_a_report_that_fails_is_code_1(run: Run, monkeypatch: pytest.MonkeyPatch
 
 def wait_for_records(process: subprocess.Popen[str], folder: Path, count: int) -> None:
     known: dict[Path, tuple[int, int]] = {}
-    while store.count_trials(folder, known) < count:
+    while record_log.count_trials(folder, known) < count:
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
 

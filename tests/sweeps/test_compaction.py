@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sweeps.compaction import compact
 from sweeps.schema.records import RUNG_COLUMNS, TEXTS, TRIAL_COLUMNS, TRUTH_VALUES, flatten
-from sweeps.store import CellWriter, Trial
+from sweeps.storage.record_log import CellWriter, Trial
+from sweeps.storage.table import compact
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import compacted, record
 
@@ -43,7 +43,7 @@ def test_the_table_has_all_rows_in_order(done: Done, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows_at_once", [1, 7, 10_000])
 def test_pieces_do_not_show(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int) -> None:
-    monkeypatch.setattr("sweeps.compaction.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("sweeps.storage.table.ROWS_AT_ONCE", rows_at_once)
     made = random.Random(rows_at_once)
     trials = [_varied(trial, made) for trial in done.trials]
     record(tmp_path, trials)
@@ -99,15 +99,15 @@ def test_a_trial_recorded_during_compaction_waits_for_the_next(
     record(tmp_path, done.trials[:-1])
     late = json.loads(json.dumps(done.trials[-1]))
     late["rungs"][0]["metrics"]["unheard_of"] = 1.0
-    from sweeps import compaction
+    from sweeps.storage import table
 
     def looked(*arguments: Any) -> Any:
         found = survey(*arguments)
         CellWriter(tmp_path, late["study"]).append(late)
         return found
 
-    survey = compaction.survey
-    monkeypatch.setattr(compaction, "survey", looked)
+    survey = table.survey
+    monkeypatch.setattr(table, "survey", looked)
     first = pd.read_parquet(compacted(tmp_path))
     assert late["trial_id"] not in set(first["trial_id"])
     monkeypatch.undo()

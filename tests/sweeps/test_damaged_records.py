@@ -24,7 +24,7 @@ from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.schema.lines import DamagedError, from_line, to_line
 from sweeps.schema.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done

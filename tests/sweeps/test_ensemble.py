@@ -23,7 +23,7 @@ from sweeps.plan import estimate, missing
 from sweeps.references import read_reference
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
-from sweeps.store import Trial, read_trials
+from sweeps.storage.record_log import Trial, read_trials
 from sweeps.study import load_study
 from sweeps.trial import trial_id
 from sweeps.workbench import Place, Workbench

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from sweeps import gpu_share, plugins
 from sweeps.cli import main
-from sweeps.files import Folder
 from sweeps.gpu_share import MARGIN, MOST, Memory, measured, share_of, try_out
 from sweeps.plan import missing
 from sweeps.ray_executor import RayExecutor
 from sweeps.schedule import Recorded, Schedule
-from sweeps.store import read_trials
+from sweeps.storage.files import Folder
+from sweeps.storage.record_log import read_trials
 from sweeps.workbench import Place, Workbench
 from sweeps.worker import workbench
 from tests.sweeps.test_executors import prepare

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from tests.sweeps.tiny import lines, start, write_config
 from tests.sweeps.wild import settings, tuned
 

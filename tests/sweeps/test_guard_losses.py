@@ -14,9 +14,9 @@ import pytest
 from sweeps import worker
 from sweeps.attempts import LOSSES, START, Attempts, Note, losses_after, noted
 from sweeps.cell import Cell, reference_cells
-from sweeps.files import Remote
-from sweeps.holders import this_machine, this_process
-from sweeps.leases import Lease
+from sweeps.storage.files import Remote
+from sweeps.storage.holders import this_machine, this_process
+from sweeps.storage.leases import Lease
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.object_store import bucket, endpoint, keys
 from tests.sweeps.tiny import lines, tiny

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from sweeps import guard, worker
-from sweeps.artifacts import Artifact, ArtifactStore
 from sweeps.cell import Cell, Result
 from sweeps.ensemble import oracle_outputs
 from sweeps.executors import InlineExecutor
 from sweeps.guard import Crowded, limit_memory
 from sweeps.plan import missing
-from sweeps.recent import Recent, memory
 from sweeps.run import run_cell
 from sweeps.schedule import Recorded, Schedule
-from sweeps.store import Trial, read_trials
+from sweeps.storage.artifacts import Artifact, ArtifactStore
+from sweeps.storage.memory_cache import Recent, memory
+from sweeps.storage.record_log import Trial, read_trials
 from sweeps.workbench import Place, Workbench
 from sweeps.worker import work_cell, workbench
 from tests.sweeps.tiny import lines, science, tiny
@@ -238,7 +238,7 @@ def test_what_a_read_only_store_lacks_is_remembered_as_far_as_there_is_room(
     made: list[int] = []
     store = ArtifactStore(tmp_path / "store")
     store._unsaved.room = 10_000
-    monkeypatch.setattr("sweeps.artifacts.write", _refused)
+    monkeypatch.setattr("sweeps.storage.artifacts.write", _refused)
 
     def get(number: int) -> None:
         store.get("model", {"n": number}, lambda: made.append(number) or Artifact({"w": torch.zeros(1000)}, {}))  # type: ignore[func-returns-value]
@@ -249,7 +249,7 @@ def test_what_a_read_only_store_lacks_is_remembered_as_far_as_there_is_room(
 
 
 def _refused(*_: Any) -> None:
-    from sweeps.artifacts import READ_ONLY, StorageError
+    from sweeps.storage.artifacts import READ_ONLY, StorageError
 
     raise StorageError("read-only", READ_ONLY[0])
 

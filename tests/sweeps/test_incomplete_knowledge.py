@@ -18,7 +18,7 @@ from sweeps.plan import check_scenarios, estimate, missing
 from sweeps.references import reference_methods
 from sweeps.run import run_cell
 from sweeps.spec import SINGLE, Sweep
-from sweeps.store import CellWriter, Trial, read_cell, read_trials
+from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
 from sweeps.workbench import Place, Workbench, unlearning_streams
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_resume import check_every_stop

@@ -19,7 +19,7 @@ from sweeps.driver import Driver
 from sweeps.interruption import run_told, two_stages
 from sweeps.plan import missing
 from sweeps.schedule import Recorded, Schedule
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 from tests.sweeps.test_executors import prepare

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from sweeps.leases import Lease
-from sweeps.store import count_trials, read_trials
+from sweeps.storage.leases import Lease
+from sweeps.storage.record_log import count_trials, read_trials
 from tests.sweeps.job_head import PACKAGES, PATIENCE, Head, copy_sources, head  # noqa: F401 - a fixture
 from tests.sweeps.tiny import lines, science, start, write_config
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sweeps import leases
-from sweeps.holders import UNKNOWN, Holder, born_at, this_process
-from sweeps.leases import Lease, held
+from sweeps.storage import leases
+from sweeps.storage.holders import UNKNOWN, Holder, born_at, this_process
+from sweeps.storage.leases import Lease, held
 
 FORK = multiprocessing.get_context("fork")
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from sweeps import leases
 from sweeps.cli import main
 from sweeps.driver import Driver
-from sweeps.files import Remote
-from sweeps.holders import this_process
-from sweeps.leases import Lease, held, holder_of
-from sweeps.store import read_trials
+from sweeps.storage import leases
+from sweeps.storage.files import Remote
+from sweeps.storage.holders import this_process
+from sweeps.storage.leases import Lease, held, holder_of
+from sweeps.storage.record_log import read_trials
 from tests.faults.feeding import Feed, feed
 from tests.sweeps.conftest import Done
 from tests.sweeps.object_store import bucket, endpoint

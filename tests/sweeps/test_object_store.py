@@ -16,16 +16,16 @@ import pandas as pd
 import pytest
 import torch
 
-import sweeps.artifacts
-import sweeps.leases
-from sweeps import files
-from sweeps.artifacts import Artifact, ArtifactStore, digest, read
+import sweeps.storage.artifacts
+import sweeps.storage.leases
 from sweeps.cli import main
 from sweeps.driver import Driver
-from sweeps.files import Remote, StorageError, place, put, resolved, s3
-from sweeps.leases import Lease
-from sweeps.replica import Replica
-from sweeps.store import CellWriter, read_cell, read_trials
+from sweeps.storage import files
+from sweeps.storage.artifacts import Artifact, ArtifactStore, digest, read
+from sweeps.storage.files import Remote, StorageError, place, put, resolved, s3
+from sweeps.storage.leases import Lease
+from sweeps.storage.local_copy import Replica
+from sweeps.storage.record_log import CellWriter, read_cell, read_trials
 from tests.faults.feeding import Feed, feed
 from tests.sweeps.conftest import Done
 from tests.sweeps.object_store import KEY_ID, SECRET, bucket, endpoint, keys, uploads
@@ -123,7 +123,9 @@ def test_the_copy_fetches_what_is_new_and_drops_what_is_gone(bucket: Remote, mon
         CellWriter(bucket / "x", "a").append(trial(number))
     replica.pull()
     contents = files.contents
-    monkeypatch.setattr("sweeps.replica.contents", lambda f, names: fetched.extend(names) or contents(f, names))
+    monkeypatch.setattr(
+        "sweeps.storage.local_copy.contents", lambda f, names: fetched.extend(names) or contents(f, names)
+    )
     CellWriter(bucket / "x", "b").append(trial(3))
     replica.pull()
     assert len(fetched) == 1
@@ -249,7 +251,7 @@ def test_two_that_train_without_leases_never_corrupt(bucket: Remote, monkeypatch
     def refuse(path: Remote, data: bytes) -> bool:
         raise PermissionError(1, "no")
 
-    monkeypatch.setattr(sweeps.leases, "_create", refuse)
+    monkeypatch.setattr(sweeps.storage.leases, "_create", refuse)
     barrier = threading.Barrier(2)
 
     def ask(value: float) -> None:
@@ -276,12 +278,12 @@ def test_a_lease_of_another_machine_expires_by_the_clock_of_the_store(
     bucket: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bucket / ".lock"
-    foreign = sweeps.leases.this_process()._replace(machine="elsewhere", host="node7")
+    foreign = sweeps.storage.leases.this_process()._replace(machine="elsewhere", host="node7")
     put(path, json.dumps(foreign._asdict()).encode())
     lease = Lease(path)
     assert lease.take() == foreign
     time.sleep(2.5)  # the store tells seconds only
-    monkeypatch.setattr(sweeps.leases, "EXPIRY", 1.0)
+    monkeypatch.setattr(sweeps.storage.leases, "EXPIRY", 1.0)
     assert lease.take() is None
     assert Lease(path).take() == lease.holder
     lease.release()
@@ -307,11 +309,11 @@ def test_one_cell_can_be_fetched_alone(
 
 
 def test_a_beating_lease_does_not_expire(bucket: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps.leases, "BEAT", 0.3)
-    monkeypatch.setattr(sweeps.leases, "EXPIRY", 3.5)
+    monkeypatch.setattr(sweeps.storage.leases, "BEAT", 0.3)
+    monkeypatch.setattr(sweeps.storage.leases, "EXPIRY", 3.5)
     lease = Lease(bucket / ".lock")
     assert lease.take() is None
-    monkeypatch.setattr(sweeps.leases, "this_machine", lambda: "elsewhere")  # seen from another machine
+    monkeypatch.setattr(sweeps.storage.leases, "this_machine", lambda: "elsewhere")  # seen from another machine
     time.sleep(5)
     assert Lease(bucket / ".lock").take() == lease.holder
     lease.release()
@@ -407,7 +409,7 @@ def test_a_sweep_killed_between_the_objects_of_an_artifact_goes_on(
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        sweeps.artifacts.put = fatal
+        sweeps.storage.artifacts.put = fatal
         os._exit(main(arguments))
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert len([key for key in keys(bucket / "store") if key.endswith("meta.json")]) == uploads - 1

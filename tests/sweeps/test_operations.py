@@ -14,9 +14,9 @@ import pytest
 from sweeps.__main__ import main
 from sweeps.cell import reference_cells, study_cells, trainings, trials_in
 from sweeps.failures import failure_lines, group_failures, signature
-from sweeps.leases import Lease
 from sweeps.run import run_cell
-from sweeps.store import CellWriter, read_trials
+from sweeps.storage.leases import Lease
+from sweeps.storage.record_log import CellWriter, read_trials
 from sweeps.workbench import Place, Workbench
 from sweeps.worker import at_work
 from tests.sweeps.conftest import Done

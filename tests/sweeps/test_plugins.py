@@ -17,7 +17,7 @@ from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.manifest import read_manifest
 from sweeps.spec import Sweep
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from sweeps.trial import Request, trial_id
 from sweeps.workbench import Place, Workbench
 from sweeps.worker import workbench

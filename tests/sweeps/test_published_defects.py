@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.artifacts import Artifact, ArtifactStore, digest
+from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
 from sweeps.trial import Request, trial_id
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.tiny import tiny

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import files, store
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
-from sweeps.store import CellWriter, Trial, read_trials
+from sweeps.storage import files, record_log
+from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.study import load_study
 from sweeps.workbench import Place, Workbench
 from tests.faults.feeding import Feed
@@ -180,7 +180,7 @@ def test_the_real_command_killed_from_outside(tmp_path: Path) -> None:
     config = write_config(tmp_path, **changes)
     arguments = ["--config", str(config), "--out", str(tmp_path), "--inline", "--no-tracking"]
     process, known = start(*arguments), {}  # type: ignore[var-annotated]
-    while store.count_trials(tmp_path / "tiny", known) < 15:
+    while record_log.count_trials(tmp_path / "tiny", known) < 15:
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
     process.kill()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.compaction import compact
 from sweeps.failures import failure_lines
-from sweeps.store import Trial, iter_trials
+from sweeps.storage.record_log import Trial, iter_trials
+from sweeps.storage.table import compact
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import ROOT, record
 
@@ -41,7 +41,7 @@ def peak(work: Callable[[], object]) -> int:
 def test_memory_does_not_grow_with_the_trials(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
 ) -> None:
-    monkeypatch.setattr("sweeps.compaction.ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("sweeps.storage.table.ROWS_AT_ONCE", 50)
     needed = []
     for studies in (8, 8, 64):  # the first time for what is imported on the way
         folder = tmp_path / str(len(needed))

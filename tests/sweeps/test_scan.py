@@ -12,7 +12,7 @@ import pytest
 from sweeps.overrides import apply
 from sweeps.scan import STUDIES, main, parser, read_scan
 from sweeps.spec import Sweep, read_preset
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from tests.sweeps.tiny import cells, lines, raw, run_fresh, science, tiny, write_config
 
 

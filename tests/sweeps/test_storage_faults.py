@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sweeps.artifacts import ArtifactStore
 from sweeps.cli import main
 from sweeps.driver import Driver
-from sweeps.files import ROOM, StorageError, check_room, put
-from sweeps.leases import EXPIRY, holder_of
-from sweeps.store import CellWriter, read_cell, read_trials
+from sweeps.storage.artifacts import ArtifactStore
+from sweeps.storage.files import ROOM, StorageError, check_room, put
+from sweeps.storage.leases import EXPIRY, holder_of
+from sweeps.storage.record_log import CellWriter, read_cell, read_trials
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.files import Folder
 from sweeps.schema.lines import to_line
-from sweeps.store import (
+from sweeps.storage.files import Folder
+from sweeps.storage.record_log import (
     CellWriter,
     Counted,
     Parts,
@@ -191,7 +191,7 @@ def test_trials_are_read_one_cell_at_a_time(tmp_path: Path, monkeypatch: pytest.
         held.append(len(own))
         return read_parts(records, own)
 
-    monkeypatch.setattr("sweeps.store.read_parts", watched)
+    monkeypatch.setattr("sweeps.storage.record_log.read_parts", watched)
     found = iter_trials(tmp_path)
     assert (next(found)["trial_id"], held) == ("a0", [3])
     assert [t["trial_id"] for t in found] == ["a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"]

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from sweeps import locking, mirror, tracking, tracking_database
+from sweeps import mirror, tracking, tracking_database
 from sweeps.mirror import DatabaseTables
+from sweeps.storage import locking
 from sweeps.tracking_database import content
 from tests.sweeps.mirrored import SMALL, Sweep
 from tests.sweeps.tracking_store import start_sync

@@ -11,7 +11,7 @@ import pytest
 from sweeps import tracking_records
 from sweeps import tracking_rows as rows
 from sweeps.schema.lines import to_line
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from sweeps.tracking_records import Records
 from tests.sweeps.conftest import Done
 from tests.sweeps.mirrored import Sweep, trial

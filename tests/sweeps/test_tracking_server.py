@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sweeps import mirror, postgres, tracking
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from sweeps.tracking_server import TrackingServer, main
 from sweeps.tracking_uri import default_uri, reachable
 from tests.faults.ledger import LEDGER

@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from sweeps.cell import Cell, reference_cells, study_cells
-from sweeps.compaction import compact
 from sweeps.run import run_cell
 from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.spec import Sweep
-from sweeps.store import CellWriter, Trial, read_trials
+from sweeps.storage.record_log import CellWriter, Trial, read_trials
+from sweeps.storage.table import compact
 from sweeps.workbench import Place, Workbench
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy
 
-from sweeps.store import Trial, read_trials
+from sweeps.storage.record_log import Trial, read_trials
 from tests.sweeps.tiny import ROOT
 
 RUNS = """

@@ -16,7 +16,7 @@ from sweeps import plugins
 from sweeps.cell import Cell, reference_cells
 from sweeps.run import run_cell
 from sweeps.spec import Sweep
-from sweeps.store import Trial, read_trials
+from sweeps.storage.record_log import Trial, read_trials
 from sweeps.workbench import Place, Workbench
 from sweeps.worker import work_cell, workbench
 from tests.sweeps.test_plugins import forget_plugins

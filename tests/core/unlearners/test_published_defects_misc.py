@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sweeps.store import read_trials
+from sweeps.storage.record_log import read_trials
 from sweeps.workbench import Place, Workbench
 from tests.contracts.tiny import CLASSES, DATA, FORGET, RETAIN, examples, model, run, same_state, weights
 from tests.core.unlearners.test_salun import collected

@@ -20,8 +20,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sweeps.files import Folder, Remote, asked, remove, s3, writing
-from sweeps.holders import TAKEN, UNKNOWN, Holder, lives, parsed, this_machine, this_process
+from sweeps.storage.files import Folder, Remote, asked, remove, s3, writing
+from sweeps.storage.holders import TAKEN, UNKNOWN, Holder, lives, parsed, this_machine, this_process
 
 BEAT, EXPIRY = 10.0, 60.0  # seconds between signs of life, and without one until a lease is free for others
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between looks at the lease of another; the last one repeats

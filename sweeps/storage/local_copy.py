@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from sweeps.files import Folder, Remote, contents, listing, local_copy, put, writing
+from sweeps.storage.files import Folder, Remote, contents, listing, local_copy, put, writing
 
 PART = re.compile(r"[\w=+-][\w.=+-]*/[\w=+-][\w.=+-]*\.jsonl", re.ASCII)  # a bucket may hold any names
 AT_ONCE = 500  # objects fetched side by side

@@ -24,9 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sweeps.files import Folder, Remote, StorageError, child, put, writing
-from sweeps.leases import held
-from sweeps.recent import GIB, Recent
+from sweeps.storage.files import Folder, Remote, StorageError, child, put, writing
+from sweeps.storage.leases import held
+from sweeps.storage.memory_cache import GIB, Recent
 
 ABANDONED = 3600.0  # seconds without a sign of its writer, after which a half-written artifact is nobody's
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTEMPTY)  # the last: damage that cannot be removed

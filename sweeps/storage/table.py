@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import pyarrow
 
-from sweeps.files import writing
 from sweeps.schema.records import (
     DERIVED_COLUMNS,
     METRIC_PREFIX,
@@ -22,7 +21,8 @@ from sweeps.schema.records import (
     WHOLE_NUMBERS,
     flatten,
 )
-from sweeps.store import Parts, Trial, cell_parts, read_parts
+from sweeps.storage.files import writing
+from sweeps.storage.record_log import Parts, Trial, cell_parts, read_parts
 
 ROWS_AT_ONCE = 10_000
 ORDER = ("proposal", "seed", "trial_id", "budget")  # of the rows of a study and stage; what is empty comes last

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from sweeps.files import Folder, Remote, append, child, contents, listing, writing
 from sweeps.schema.lines import DamagedError, Trial, from_line, to_line
+from sweeps.storage.files import Folder, Remote, append, child, contents, listing, writing
 
 Parts = Sequence[tuple[str, int]]
 """Files with records, relative to some folder, and how many bytes of each are read."""
