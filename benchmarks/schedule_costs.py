@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweeps.cell import Case, Cell
+from sweeps.config.spec import Sweep
 from sweeps.proposals import proposal_count
-from sweeps.spec import Sweep
 from sweeps.status import searched
 from sweeps.storage.record_log import Trial
 from sweeps.study import Study

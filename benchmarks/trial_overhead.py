@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.cell import reference_cells, study_cells
+from sweeps.config.spec import Sweep, read_preset
 from sweeps.run import run_cell
-from sweeps.spec import Sweep, read_preset
 from sweeps.storage.record_log import read_cell
 from sweeps.workbench import Place, Workbench
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.cell import Cell, Result, reference_cells
-from sweeps.overrides import apply
+from sweeps.config.overrides import apply
+from sweeps.config.spec import Sweep, read_preset
 from sweeps.plan import missing
-from sweeps.spec import Sweep, read_preset
 from sweeps.storage.record_log import read_trials
 from sweeps.workbench import Place
 

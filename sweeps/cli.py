@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sweeps.config.overrides import apply
+from sweeps.config.spec import Sweep, check_name, read_preset
+from sweeps.config.strict_yaml import read_mapping
 from sweeps.errors import answered
 from sweeps.listing import print_list
-from sweeps.overrides import apply
-from sweeps.spec import Sweep, check_name, read_preset
 from sweeps.storage.files import place
-from sweeps.strict_yaml import read_mapping
 from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError
 from unlearn_core.private import private_files

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sweeps.affordable import too_dear
 from sweeps.cell import trials_in
+from sweeps.config.spec import Sweep
 from sweeps.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.executors import Executor, InlineExecutor
 from sweeps.interruption import run_told, two_stages
@@ -21,7 +22,6 @@ from sweeps.manifest import check_manifest, write_manifest
 from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
 from sweeps.progress import ProgressDisplay, duration
 from sweeps.schedule import Recorded, Schedule
-from sweeps.spec import Sweep
 from sweeps.storage import record_log
 from sweeps.storage.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.storage.leases import EXPIRY, Lease

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sweeps.config.spec import Method
 from sweeps.device_errors import ends_process, is_devices, is_memory
 from sweeps.guard import CONTEXT
-from sweeps.spec import Method
 from sweeps.storage.files import Folder
 from sweeps.workbench import Place, Workbench, first_rows
 from sweeps.worker import workbench

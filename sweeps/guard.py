@@ -23,9 +23,9 @@ import torch
 
 from sweeps.attempts import LOSSES, Attempts, ProcessLostError, lost_text
 from sweeps.cell import Cell
+from sweeps.config.spec import Sweep
 from sweeps.device_errors import ends_process, is_memory
 from sweeps.ensemble import oracle_outputs, run_ensemble_trial
-from sweeps.spec import Sweep
 from sweeps.storage.record_log import CellWriter, Trial
 from sweeps.trial import Reference, Request, make_record, run_trial, trial_id
 from sweeps.workbench import Bench, Place, Workbench

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeps.plugins import installed, load_plugins
-from sweeps.spec import PRESETS, preset_names
+from sweeps.config.plugins import installed, load_plugins
+from sweeps.config.spec import PRESETS, preset_names
 from unlearn_core.metrics import columns
 from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
 

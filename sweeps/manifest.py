@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeps.config.spec import Sweep
 from sweeps.machine import code_version, describe_driver, versions
 from sweeps.schema.manifest_kinds import wrong_in_manifest
-from sweeps.spec import Sweep
 from sweeps.storage.files import Folder, put
 from sweeps.storage.local_copy import Replica
 from sweeps.workbench import Place

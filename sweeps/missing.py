@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sweeps.cell import Cell, stage_of
+from sweeps.config.spec import Sweep
 from sweeps.ensemble import REFERENCES
 from sweeps.references import reference_methods
-from sweeps.spec import Sweep
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_own
 

@@ -19,13 +19,13 @@ from sweeps.cell import (
     trainings,
     trials_in,
 )
+from sweeps.config.spec import Sweep
 from sweeps.costs import climbs_in
 from sweeps.data_card import check_same
 from sweeps.ensemble import MODELS_PER_MEMBER
 from sweeps.feasible import telling
 from sweeps.missing import ensemble_missing, references_missing
 from sweeps.proposals import proposal_count
-from sweeps.spec import Sweep
 from sweeps.storage.record_log import read_own
 from sweeps.study import Study
 from sweeps.workbench import Workbench

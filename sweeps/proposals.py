@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sweeps.spec import MOST_PROPOSALS, Method, Search
+from sweeps.config.spec import MOST_PROPOSALS, Method, Search
 from unlearn_core.checks import InputError
 from unlearn_core.space import Choice, Int, Range
 

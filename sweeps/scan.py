@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps import cli
+from sweeps.config.overrides import apply
+from sweeps.config.spec import Sweep, check_name, read_preset
 from sweeps.launch import module_command
 from sweeps.listing import print_list
-from sweeps.overrides import apply
-from sweeps.spec import Sweep, check_name, read_preset
 from sweeps.storage.artifacts import digest
 from sweeps.tracking_uri import shown_command
 from unlearn_core.checks import InputError, one_of

@@ -25,11 +25,11 @@ from sweeps.cell import (
     methods_of,
     trainings,
 )
+from sweeps.config.spec import Sweep
 from sweeps.costs import Costs, Kind, kind_of
 from sweeps.missing import ensemble_missing
 from sweeps.plan import Missing
 from sweeps.proposals import proposal_count
-from sweeps.spec import Sweep
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_own
 from sweeps.study import load_study

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from sweeps.cell import Cell, attack_took, ensemble_seeds, methods_of
+from sweeps.config.spec import Sweep
 from sweeps.proposals import Finished, Proposal, known_to
-from sweeps.spec import Sweep
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trial import Request

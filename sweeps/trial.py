@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.config.settings import as_dict
 from sweeps.device_errors import is_devices
 from sweeps.machine import code_version, describe_machine
 from sweeps.schema.records import SCHEMA_VERSION
-from sweeps.settings import as_dict
 from sweeps.storage.artifacts import digest
 from sweeps.storage.record_log import Trial
 from sweeps.workbench import Bench, Workbench, unlearning_streams

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sweeps.config.settings import as_dict, plain
+from sweeps.config.spec import Sweep
 from sweeps.feasible import check_rates, check_scenario, telling
 from sweeps.method_check import check_methods
-from sweeps.settings import as_dict, plain
-from sweeps.spec import Sweep
 from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
 from sweeps.storage.files import Folder
 from sweeps.storage.memory_cache import GIB, Recent

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from sweeps.attempts import noted
 from sweeps.cell import Cell, Result
+from sweeps.config.spec import Sweep
 from sweeps.ensemble import oracle_outputs
 from sweeps.guard import Crowded, crowding, free, leaving_broken_devices, limit_memory
 from sweeps.manifest import read_manifest
 from sweeps.run import run_cell
-from sweeps.spec import Sweep
 from sweeps.storage.files import Folder, check_room, child
 from sweeps.storage.leases import Lease
 from sweeps.workbench import Place, Workbench

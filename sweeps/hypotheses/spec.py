@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models  # noqa: F401 - these imports fill the registries
-from sweeps import spec
-from sweeps.settings import as_dict, build, check_keys, choose, plain
-from sweeps.spec import check_label, check_name
+from sweeps.config import spec
+from sweeps.config.settings import as_dict, build, check_keys, choose, plain
+from sweeps.config.spec import check_label, check_name
 from unlearn_core import checks
 from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.features import Features

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import unlearn_core.attacks  # noqa: F401  (registers them)
-from sweeps.settings import as_dict, choose
+from sweeps.config.settings import as_dict, choose
 from tests.contracts.tiny import model
 from tests.core.attacks.scenes import CLASSES, DATA, TEXT
 from unlearn_core.checks import InputError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.spec import REFERENCES, Sweep, read_preset
+from sweeps.config.spec import REFERENCES, Sweep, read_preset
 from sweeps.workbench import Bench, Place, Workbench, unlearning_streams
 from tests.contracts.tiny import same_parameters
 from unlearn_core.registry import UNLEARNERS

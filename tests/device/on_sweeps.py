@@ -14,10 +14,10 @@ import torch
 
 from sweeps import guard
 from sweeps.cli import main
+from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
 from sweeps.gpu_share import try_out
 from sweeps.schema.records import GOOD
-from sweeps.spec import Sweep
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trial import Reference, Request, run_trial
 from sweeps.workbench import Place, Workbench

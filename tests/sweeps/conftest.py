@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sweeps.spec import Sweep
+from sweeps.config.spec import Sweep
 from sweeps.storage.record_log import Trial
 from tests.sweeps.tiny import run_fresh, tiny
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from sweeps.cli import main
-from sweeps.overrides import apply
+from sweeps.config.overrides import apply
+from sweeps.config.plugins import Plugin
+from sweeps.config.spec import Sweep
 from sweeps.plan import check_scenarios
-from sweeps.plugins import Plugin
-from sweeps.spec import Sweep
 from sweeps.storage.record_log import read_trials
 from sweeps.trial import Reference
 from sweeps.workbench import Place, Workbench

@@ -19,11 +19,11 @@ import pytest
 import yaml
 
 from sweeps.cli import main
+from sweeps.config.spec import preset_names
 from sweeps.driver import Driver
 from sweeps.errors import answered
 from sweeps.manifest import read_manifest
 from sweeps.method_check import FORGET
-from sweeps.spec import preset_names
 from sweeps.storage import record_log
 from sweeps.storage.files import StorageError
 from sweeps.storage.leases import Lease

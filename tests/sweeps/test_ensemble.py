@@ -16,13 +16,13 @@ from torch import nn
 
 from sweeps.cell import Cell, ensemble_cells, members, reference_cells, study_cells, trials_in
 from sweeps.cli import main
+from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
 from sweeps.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.executors import InlineExecutor
 from sweeps.plan import estimate, missing
 from sweeps.references import read_reference
 from sweeps.run import run_cell
-from sweeps.spec import Sweep
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.study import load_study
 from sweeps.trial import trial_id

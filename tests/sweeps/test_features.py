@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.spec import Sweep
+from sweeps.config.spec import Sweep
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.tiny import raw, run_fresh
 

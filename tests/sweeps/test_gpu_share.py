@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps import gpu_share, plugins
+from sweeps import gpu_share
 from sweeps.cli import main
+from sweeps.config import plugins
 from sweeps.gpu_share import MARGIN, MOST, Memory, measured, share_of, try_out
 from sweeps.plan import missing
 from sweeps.ray_executor import RayExecutor

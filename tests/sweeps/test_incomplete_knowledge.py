@@ -13,11 +13,11 @@ import torch
 
 from sweeps.cell import Cell, trials_in
 from sweeps.cli import main
+from sweeps.config.spec import SINGLE, Sweep
 from sweeps.missing import references_missing
 from sweeps.plan import check_scenarios, estimate, missing
 from sweeps.references import reference_methods
 from sweeps.run import run_cell
-from sweeps.spec import SINGLE, Sweep
 from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
 from sweeps.workbench import Place, Workbench, unlearning_streams
 from tests.sweeps.conftest import Done

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.overrides import apply
+from sweeps.config.overrides import apply
 from unlearn_core.checks import InputError
 
 BASE: dict[str, Any] = {

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from sweeps import plugins
 from sweeps.cli import main
+from sweeps.config import plugins
+from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
 from sweeps.manifest import read_manifest
-from sweeps.spec import Sweep
 from sweeps.storage.record_log import read_trials
 from sweeps.trial import Request, trial_id
 from sweeps.workbench import Place, Workbench

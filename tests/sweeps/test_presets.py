@@ -7,8 +7,8 @@ import json
 import pytest
 import yaml
 
+from sweeps.config.spec import PRESETS, Sweep, preset_names, read_preset
 from sweeps.proposals import proposal_count
-from sweeps.spec import PRESETS, Sweep, preset_names, read_preset
 from tests.sweeps.tiny import cells
 from unlearn_core.datasets import Digits
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.cli import main
+from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
 from sweeps.run import run_cell
-from sweeps.spec import Sweep
 from sweeps.storage import files, record_log
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.study import load_study

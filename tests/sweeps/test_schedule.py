@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from sweeps.cell import Cell, Result, members, trials_in
+from sweeps.config.spec import Sweep
 from sweeps.plan import missing
 from sweeps.proposals import known_to, proposal_count
 from sweeps.schedule import Schedule
-from sweeps.spec import Sweep
 from tests.sweeps.tiny import tiny
 
 ATTACKS = [{"name": "badnets", "label": label, "fraction": 0.1, "size": size} for label, size in (("a", 2), ("b", 3))]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.settings import as_dict, build, choose, plain, shown
+from sweeps.config.settings import as_dict, build, choose, plain, shown
 from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.registry import Registry

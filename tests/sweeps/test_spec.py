@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sweeps.overrides import apply
-from sweeps.spec import REFERENCES, Sweep, read_preset
+from sweeps.config.overrides import apply
+from sweeps.config.spec import REFERENCES, Sweep, read_preset
 from tests.sweeps.tiny import raw, tiny
 from unlearn_core.checks import InputError
 from unlearn_core.models.dense import Mlp

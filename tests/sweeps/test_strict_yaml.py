@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.cli import main
-from sweeps.overrides import apply
-from sweeps.spec import PRESETS
-from sweeps.strict_yaml import MOST_BYTES, MOST_NODES, parse, read_mapping
+from sweeps.config.overrides import apply
+from sweeps.config.spec import PRESETS
+from sweeps.config.strict_yaml import MOST_BYTES, MOST_NODES, parse, read_mapping
 from unlearn_core.checks import InputError
 
 LAUGHS = "\n".join(["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))])

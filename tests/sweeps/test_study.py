@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweeps.cell import Cell, reference_cells, study_cells, trials_in
-from sweeps.spec import Sweep
+from sweeps.config.spec import Sweep
 from sweeps.study import WORST, Study, make_request, rung_scores
 from sweeps.trial import Request
 from tests.sweeps.tiny import tiny

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sweeps.spec import Sweep
+from sweeps.config.spec import Sweep
 from sweeps.workbench import Place, Workbench
 from tests.sweeps.tiny import RAW
 from unlearn_core.checks import InputError

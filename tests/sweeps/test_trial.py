@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from sweeps.cell import reference_cells, study_cells
+from sweeps.config.spec import Resources
 from sweeps.references import read_reference
 from sweeps.run import run_cell
-from sweeps.spec import Resources
 from sweeps.storage.record_log import read_trials
 from sweeps.study import WORST, load_study
 from sweeps.trial import Request, run_trial, trial_id

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from sweeps.cell import Cell, reference_cells, study_cells
+from sweeps.config.spec import Sweep
 from sweeps.run import run_cell
 from sweeps.schema.records import SCHEMA_VERSION
-from sweeps.spec import Sweep
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.storage.table import compact
 from sweeps.workbench import Place, Workbench

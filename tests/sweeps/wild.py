@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sweeps import plugins
 from sweeps.cell import Cell, reference_cells
+from sweeps.config import plugins
+from sweeps.config.spec import Sweep
 from sweeps.run import run_cell
-from sweeps.spec import Sweep
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.workbench import Place, Workbench
 from sweeps.worker import work_cell, workbench

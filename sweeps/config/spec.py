@@ -13,18 +13,18 @@ import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
-from sweeps.hints import list_hint, place_hint, share_hint
-from sweeps.plugins import Plugin, digests, load_plugins
-from sweeps.settings import as_dict, build, check_keys, choose, key_text, plain
+from sweeps.config.hints import list_hint, place_hint, share_hint
+from sweeps.config.plugins import Plugin, digests, load_plugins
+from sweeps.config.settings import as_dict, build, check_keys, choose, key_text, plain
+from sweeps.config.strict_yaml import read_mapping
 from sweeps.storage.artifacts import digest
-from sweeps.strict_yaml import read_mapping
 from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
 from unlearn_core.training import Recipe
 from unlearn_core.types import Composite
 
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parents[1] / "presets"
 REFERENCES = ("retrain", "retrain_at_budget", "retrain_discovered")
 SINGLE = 0.0  # discovery rate: the least there is, one poison of however many the attack makes
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")

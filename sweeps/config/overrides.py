@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.strict_yaml import parse
+from sweeps.config.strict_yaml import parse
 from unlearn_core.checks import InputError, close_names, shown
 
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")

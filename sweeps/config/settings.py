@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from sweeps.hints import list_hint
+from sweeps.config.hints import list_hint
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import Registry
 

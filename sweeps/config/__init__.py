@@ -1,0 +1,1 @@
+"""What a sweep is: its settings, read, changed, checked and identified."""
