@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeps import mirror, tracking
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
+from sweeps.tracking.sync import mlflow_mirror, sync
 
 
 def copies(trials: Sequence[Trial], count: int) -> list[Trial]:
@@ -37,10 +37,10 @@ def measure(trials: Sequence[Trial], uri: str, child_runs: int) -> None:
         for trial in trials:
             writer.append(trial)
         began, processor = time.perf_counter(), time.process_time()
-        tracking.sync(sweep, uri, child_runs=child_runs)
+        sync.sync(sweep, uri, child_runs=child_runs)
         seconds, processor = time.perf_counter() - began, time.process_time() - processor
         began = time.perf_counter()
-        tracking.sync(sweep, uri, child_runs=child_runs)
+        sync.sync(sweep, uri, child_runs=child_runs)
         again = time.perf_counter() - began
     each = 1000 / len(trials)
     print(
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--tracking-uri", required=True, metavar="URI")
     parser.add_argument("--trials", type=int, default=500, metavar="N")
     options = parser.parse_args()
-    mirror.connect(options.tracking_uri)  # MLflow takes seconds to load
+    mlflow_mirror.connect(options.tracking_uri)  # MLflow takes seconds to load
     trials = copies(read_trials(options.sweep), options.trials)
     studies = len({trial["study"] for trial in trials})
     values = sum(len(rung) + len(rung["metrics"]) for trial in trials for rung in trial["rungs"]) / len(trials)

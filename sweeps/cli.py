@@ -16,7 +16,7 @@ from sweeps.config.strict_yaml import read_mapping
 from sweeps.errors import answered
 from sweeps.listing import print_list
 from sweeps.storage.files import place
-from sweeps.tracking_uri import shown_command
+from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError
 from unlearn_core.private import private_files
 

@@ -27,7 +27,7 @@ from sweeps.storage.files import Remote, StorageError, put, remove, resolved, un
 from sweeps.storage.leases import EXPIRY, Lease
 from sweeps.storage.local_copy import Replica
 from sweeps.storage.table import compact
-from sweeps.tracking_uri import default_uri, reachable, shown_command
+from sweeps.tracking.uri import default_uri, reachable, shown_command
 from sweeps.workbench import Place, Workbench, pick_device
 from sweeps.worker import STOP
 from unlearn_core.checks import InputError
@@ -257,7 +257,7 @@ class Driver:
 
     def _tracking_command(self) -> list[str]:
         runs = ["--child-runs", str(self.options.child_runs)]
-        return module_command("sweeps.tracking", str(self.dir), *runs)
+        return module_command("sweeps.tracking.sync", str(self.dir), *runs)
 
     def _tracking_environment(self) -> dict[str, str]:
         """The URI may hold a password, and everybody on the machine can read command lines."""

@@ -23,7 +23,7 @@ from sweeps.machine import usable_cpus
 from sweeps.ray_home import kept, private_home
 from sweeps.ray_watchdog import LocalRay, Watchdog
 from sweeps.storage.files import Folder, local_copy
-from sweeps.tracking_uri import spare_proxies
+from sweeps.tracking.uri import spare_proxies
 from sweeps.workbench import Place
 from sweeps.worker import work_cell
 from unlearn_core.checks import InputError

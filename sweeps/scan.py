@@ -23,7 +23,7 @@ from sweeps.config.spec import Sweep, check_name, read_preset
 from sweeps.launch import module_command
 from sweeps.listing import print_list
 from sweeps.storage.artifacts import digest
-from sweeps.tracking_uri import shown_command
+from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of
 from unlearn_core.output import run as run_command
 

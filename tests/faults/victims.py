@@ -77,7 +77,7 @@ def mirror_at_first(random: Random) -> Aim:
 
     def due(sweep: Sweep, command: int) -> int | None:
         made = any(sweep.out.glob(".mlflow.db.new-*"))
-        return next(iter(running(command, "sweeps.tracking")), None) if made else None
+        return next(iter(running(command, "sweeps.tracking.sync")), None) if made else None
 
     return Aim(due, random.uniform(0, 1))
 
@@ -88,7 +88,7 @@ def mirror_later(random: Random) -> Aim:
     def due(sweep: Sweep, command: int) -> int | None:
         time.sleep(LOOK)
         sends = len(runs_shown(sweep.out / "mlflow.db")) > 1
-        return next(iter(running(command, "sweeps.tracking")), None) if sends else None
+        return next(iter(running(command, "sweeps.tracking.sync")), None) if sends else None
 
     return Aim(due, random.uniform(0, 1))
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sweeps import tracking
 from sweeps.schema.lines import to_line
 from sweeps.schema.records import SCHEMA_VERSION
+from sweeps.tracking.sync import sync
 
 WRITES = ("create_", "log_", "set_terminated", "delete_")
 BUDGETS = (0.02, 0.1)
@@ -90,8 +90,8 @@ class Sweep:
             with open(begun[0] if begun else cell / f"{known:08d}-{part}.jsonl", "ab") as file:
                 file.write(to_line(one))
 
-    def sync(self, **options: Any) -> tracking.SyncReport:
-        return tracking.sync(self.folder, self.uri, **options)
+    def sync(self, **options: Any) -> sync.SyncReport:
+        return sync.sync(self.folder, self.uri, **options)
 
     def shown(self) -> dict[str, dict[str, Any]]:
         """The sweep's active runs by key; fails on a key with two runs."""
@@ -133,7 +133,7 @@ def fill(sweep: Sweep) -> None:
 @pytest.fixture(name="uri")
 def uri_of_one_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One store for all tests of a session: making one takes seconds."""
-    return tracking.default_uri(tmp_path_factory.getbasetemp() / "mlflow")
+    return sync.default_uri(tmp_path_factory.getbasetemp() / "mlflow")
 
 
 @pytest.fixture(name="sweep")

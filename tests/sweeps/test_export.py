@@ -14,7 +14,7 @@ import pytest
 
 from analysis.tables import write_csv
 from sweeps.__main__ import main
-from sweeps.tracking_rows import table
+from sweeps.tracking.rows import table
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_storage_faults import fill, lock
 from tests.sweeps.test_storage_faults import read_only as read_only  # a fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import mirror, tracking, tracking_rows
+from sweeps.tracking.sync import mlflow_mirror, rows, sync
 from tests.sweeps.mirrored import BUDGETS, SMALL, Sweep, fill, trial
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`
@@ -67,7 +67,7 @@ def test_trials_beyond_the_limit_are_steps_and_a_table(sweep: Sweep) -> None:
     study = sweep.shown()["study/patch x scrub"]
     steps = [row[1] for row in study["metrics"] if row[0] == "tuning/score.100"]
     assert steps == [3, 4]
-    client = mirror.connect(sweep.uri)
+    client = mlflow_mirror.connect(sweep.uri)
     run = client.search_runs([report.experiment_id], "tags.`sweep.key` = 'study/patch x scrub'")[0]
     lines = Path(client.download_artifacts(run.info.run_id, "trials.csv")).read_text().splitlines()
     assert len(lines) == 1 + 5 * len(BUDGETS)
@@ -77,10 +77,10 @@ def test_trials_beyond_the_limit_are_steps_and_a_table(sweep: Sweep) -> None:
 def test_report_is_sent_again_only_when_it_changed(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(sweep)
     sent: list[str] = []
-    client = mirror.connect(sweep.uri)
+    client = mlflow_mirror.connect(sweep.uri)
     upload = client.log_artifacts
     monkeypatch.setattr(client, "log_artifacts", lambda run, *rest: (sent.append(run), upload(run, *rest)))
-    monkeypatch.setattr(tracking, "connect", lambda uri: client)
+    monkeypatch.setattr(sync, "connect", lambda uri: client)
     sweep.sync()
     sweep.sync()
     assert len(sent) == 1
@@ -101,15 +101,15 @@ def test_odd_names_arrive(tmp_path: Path, uri: str, name: str, request: pytest.F
     sweep.write([odd])
     sweep.sync()
     run = sweep.shown()["trial/t001"]
-    assert (tracking_rows.clean(name), 20, 1_001_000, 1.0) in run["metrics"]
-    value = run["params"][tracking_rows.clean(f"settings.{name}")]
+    assert (rows.clean(name), 20, 1_001_000, 1.0) in run["metrics"]
+    value = run["params"][rows.clean(f"settings.{name}")]
     assert value == name * 20 or f"[{len(name * 20)} characters]" in value
 
 
 def test_names_stay_distinct() -> None:
     names = ["a b", "a_b", "a+b", "a*b", "/a", "_a", "a/b", "a//b", "x" * 300, "x" * 301]
-    assert len({tracking_rows.clean(name) for name in names}) == len(names)
-    assert tracking_rows.clean("tuning/score.020") == "tuning/score.020"
+    assert len({rows.clean(name) for name in names}) == len(names)
+    assert rows.clean("tuning/score.020") == "tuning/score.020"
 
 
 def test_two_sweeps_of_one_name_stay_apart(tmp_path: Path, uri: str) -> None:

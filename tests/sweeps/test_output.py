@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.tracking_uri import reachable
+from sweeps.tracking.uri import reachable
 from tests.sweeps.test_tracking_uri import Answer
 from tests.sweeps.tiny import ROOT, command, compacted, run_fresh, tiny, write_config
 
@@ -42,7 +42,7 @@ def commands(out: Path) -> dict[str, list[str]]:
         "section": [*start, "analysis.page_section", folder],
         "status": [*start, "sweeps", "status", folder],
         "failures": [*start, "sweeps", "failures", folder],
-        "server": [*start, "sweeps.tracking_server", "status", str(out)],
+        "server": [*start, "sweeps.tracking.server", "status", str(out)],
         "scan": [*start, "sweeps.scan", "--list"],
         "hypotheses": [*start, "sweeps.hypotheses", "--help"],
         "nothing there": [*start, "sweeps", "status", str(out / "gone ±")],

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sweeps import mirror, tracking
+from sweeps.tracking.sync import mlflow_mirror, sync
 from tests.sweeps.mirrored import SMALL, Flaky, Sweep, fill, trial
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`
@@ -36,11 +36,11 @@ def test_every_write_can_fail(
         sweep = Sweep(tmp_path, f"fault-{after}-{at}", uri)
         fill(sweep)
         with monkeypatch.context() as patch:
-            patch.setattr(tracking, "connect", lambda uri, at=at: Flaky(mirror.connect(uri), at, after=after))
+            patch.setattr(sync, "connect", lambda uri, at=at: Flaky(mlflow_mirror.connect(uri), at, after=after))
             try:
                 sweep.sync(child_runs=2)
                 done = True
-            except tracking.TrackingError as error:
+            except sync.TrackingError as error:
                 reasons.add(str(error))
         sweep.sync(child_runs=2)
         assert sweep.comparable() == undisturbed, f"write {at}"
@@ -52,7 +52,7 @@ def test_every_write_can_fail(
 def test_a_second_run_of_a_key_is_removed(sweep: Sweep) -> None:
     sweep.write(SMALL)
     report = sweep.sync()
-    client = mirror.connect(sweep.uri)
+    client = mlflow_mirror.connect(sweep.uri)
     for key, run in sweep.shown().items():  # as when the answer to a creation is lost and the request repeated
         tags = {"sweep.key": key, "sweep.id": run["tags"]["sweep.id"]}
         client.create_run(report.experiment_id, run_name="twin", tags=tags)
@@ -89,24 +89,24 @@ def test_a_record_that_comes_late_is_neither_lost_nor_doubled(sweep: Sweep, chil
     study = sweep.shown()["study/patch x scrub"]
     steps = [row[1] for row in study["metrics"] if row[0] == "tuning/score.020"]
     assert steps == ([] if child_runs else [0, 1, 2, 3])
-    client = mirror.connect(sweep.uri)
+    client = mlflow_mirror.connect(sweep.uri)
     found = client.get_experiment_by_name(sweep.name)
     run = client.search_runs([found.experiment_id], "tags.`sweep.key` = 'study/patch x scrub'")[0]
     assert run.data.metrics["best_score.020"] == 7.0  # the latest value, although a later record had less
 
 
 def test_one_writer_at_a_time(sweep: Sweep) -> None:
-    with tracking._locked(sweep.folder), pytest.raises(tracking.TrackingError, match="another process"):
+    with sync._locked(sweep.folder), pytest.raises(sync.TrackingError, match="another process"):
         sweep.sync()
 
 
 def test_command_line(sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr(tracking.os, "nice", lambda _: 0)  # it would last for the whole test run
+    monkeypatch.setattr(sync.os, "nice", lambda _: 0)  # it would last for the whole test run
     sweep.write(SMALL)
-    assert tracking.main([str(sweep.folder), "--tracking-uri", sweep.uri]) == 0
+    assert sync.main([str(sweep.folder), "--tracking-uri", sweep.uri]) == 0
     assert "4 new of 4 trials" in capsys.readouterr().out
-    assert tracking.main([str(tmp_path), "--tracking-uri", sweep.uri]) == 1
-    assert tracking.main([str(sweep.folder), "--tracking-uri", "sqlite:////no/such/folder/x.db"]) == 1
+    assert sync.main([str(tmp_path), "--tracking-uri", sweep.uri]) == 1
+    assert sync.main([str(sweep.folder), "--tracking-uri", "sqlite:////no/such/folder/x.db"]) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2 and "no sweep.json" in errors[0] and "no folder" in errors[1]
 
@@ -120,10 +120,10 @@ def test_follow_survives_failures_and_ends_with_the_sweep(sweep: Sweep, monkeypa
         sweep.write([trial(len(attempts))])
         if len(attempts) == 3:
             (sweep.folder / ".running").unlink()
-        return Flaky(mirror.connect(uri), 4 if len(attempts) < 3 else 999, after=True)
+        return Flaky(mlflow_mirror.connect(uri), 4 if len(attempts) < 3 else 999, after=True)
 
-    monkeypatch.setattr(tracking, "connect", connect)
-    report = tracking.follow(sweep.folder, sweep.uri, every=0.01)
+    monkeypatch.setattr(sync, "connect", connect)
+    report = sync.follow(sweep.folder, sweep.uri, every=0.01)
     assert report.total == len(attempts) == 4
     shown = sweep.shown()
     assert {run["run"][1] for run in shown.values()} == {"FINISHED"}
@@ -136,16 +136,16 @@ def test_a_dead_server_is_reported_at_once(sweep: Sweep) -> None:
         unused.bind(("127.0.0.1", 0))
         sweep.uri = f"http://127.0.0.1:{unused.getsockname()[1]}"
         began = time.monotonic()
-        with pytest.raises(tracking.TrackingError, match="does not answer: "):
+        with pytest.raises(sync.TrackingError, match="does not answer: "):
             sweep.sync()
     assert time.monotonic() - began < 2
 
 
 def test_missing_sweep_is_an_input_error(tmp_path: Path, uri: str) -> None:
     with pytest.raises(InputError, match="holds no sweep"):
-        tracking.sync(tmp_path, uri)
+        sync.sync(tmp_path, uri)
 
 
 def test_importing_and_checking_does_not_load_mlflow() -> None:
-    code = "import sys, sweeps.tracking as t; t.reachable('sqlite:///x.db'); sys.exit('mlflow' in sys.modules)"
+    code = "import sys, sweeps.tracking.sync as t; t.reachable('sqlite:///x.db'); sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

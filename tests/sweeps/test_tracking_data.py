@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sweeps import mirror
-from sweeps.tracking_data import PROFILE_LIMIT, SCHEMA_LIMIT, data_input
+from sweeps.tracking.data_inputs import PROFILE_LIMIT, SCHEMA_LIMIT, data_input
+from sweeps.tracking.sync import mlflow_mirror
 from tests.sweeps.mirrored import SMALL, Sweep
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`
@@ -51,7 +51,7 @@ def test_it_is_logged_once_on_the_run_of_the_sweep(sweep: Sweep) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | manifest()))
     for _ in range(2):
         report = sweep.sync()
-    client = mirror.connect(sweep.uri)
+    client = mlflow_mirror.connect(sweep.uri)
     runs = client.search_runs([report.experiment_id])
     found = {run.data.tags["sweep.key"]: run.inputs.dataset_inputs for run in runs if run.inputs.dataset_inputs}
     assert list(found) == ["sweep"]

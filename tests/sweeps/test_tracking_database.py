@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from sweeps import mirror, tracking, tracking_database
-from sweeps.mirror import DatabaseTables
 from sweeps.storage import locking
-from sweeps.tracking_database import content
+from sweeps.tracking.database import content
+from sweeps.tracking.mlflow_mirror import DatabaseTables
+from sweeps.tracking.sync import database, mlflow_mirror, sync
 from tests.sweeps.mirrored import SMALL, Sweep
 from tests.sweeps.tracking_store import start_sync
 
@@ -61,7 +61,7 @@ def run_migrations(path: Path, *, statements: int) -> None:
 
 def mlflow_alone(path: Path) -> str | None:
     """What MLflow itself says to a database."""
-    mirror._quiet_mlflow()
+    mlflow_mirror._quiet_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     try:
@@ -76,7 +76,7 @@ def test_one_that_was_cut_short_is_kept_and_made_again(
     sweep: Sweep, tmp_path: Path, statements: int, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(tracking_database, "SETTLED", 0.5)
+    monkeypatch.setattr(database, "SETTLED", 0.5)
     base = tmp_path / "mlflow.db"
     DatabaseTables().newest()
     run_migrations(base, statements=statements)
@@ -103,7 +103,7 @@ def test_making_one_that_is_cut_short_leaves_nothing_behind(
             raise OSError(28, "No space left on device")
 
         patch.setattr(DatabaseTables, "make", full)
-        with pytest.raises(tracking.TrackingError, match="No space left on device"):
+        with pytest.raises(sync.TrackingError, match="No space left on device"):
             sweep.sync()
     assert not list(tmp_path.glob("*mlflow.db*"))
     (tmp_path / ".mlflow.db.new-01234567").write_text("left by a process that was killed")
@@ -174,7 +174,7 @@ def test_an_upgrade_that_fails_changes_nothing(sweep: Sweep, tmp_path: Path, mon
     tracking_engines_closed(tmp_path / "mlflow.db")
     before = downgraded(tmp_path / "mlflow.db")
     monkeypatch.setattr(DatabaseTables, "upgrade", fail)
-    with pytest.raises(tracking.TrackingError, match=r"cannot be brought to this one \(cut short\); it is as it was"):
+    with pytest.raises(sync.TrackingError, match=r"cannot be brought to this one \(cut short\); it is as it was"):
         sweep.sync()
     assert content(tmp_path / "mlflow.db").revision == before
     assert not list(tmp_path.glob("*mlflow.db?[bn]*"))
@@ -183,7 +183,7 @@ def test_an_upgrade_that_fails_changes_nothing(sweep: Sweep, tmp_path: Path, mon
 @pytest.mark.parametrize("data", [b"no database at all", b"SQLite format 3\0" + b"\0" * 200])
 def test_what_is_no_database_is_told_and_left_alone(sweep: Sweep, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "mlflow.db").write_bytes(data)
-    with pytest.raises(tracking.TrackingError, match="cannot be read as a database .*; move it away or name another"):
+    with pytest.raises(sync.TrackingError, match="cannot be read as a database .*; move it away or name another"):
         sweep.sync()
     assert (tmp_path / "mlflow.db").read_bytes() == data
 
@@ -197,7 +197,7 @@ def test_another_one_who_prepares_it_is_waited_for_not_in_silence_and_not_for_ev
     monkeypatch.setattr(locking, "LONGEST", 1.0)
     with subprocess.Popen([sys.executable, "-c", BUSY, tmp_path], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline()
-        with pytest.raises(tracking.TrackingError, match="prepares MLflow's database; it was waited for 1 s"):
+        with pytest.raises(sync.TrackingError, match="prepares MLflow's database; it was waited for 1 s"):
             sweep.sync()
         other.kill()
     assert f"{tmp_path} is in use by another process" in capsys.readouterr().err

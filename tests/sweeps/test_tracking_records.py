@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from sweeps import tracking_records
-from sweeps import tracking_rows as rows
 from sweeps.schema.lines import to_line
 from sweeps.storage.record_log import read_trials
-from sweeps.tracking_records import Records
+from sweeps.tracking.record_cache import Records
+from sweeps.tracking.sync import record_cache, rows
 from tests.sweeps.conftest import Done
 from tests.sweeps.mirrored import Sweep, trial
 
@@ -21,13 +20,13 @@ from tests.sweeps.mirrored import Sweep, trial
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were read, as they are read."""
     names: list[str] = []
-    read = tracking_records.read_parts
+    read = record_cache.read_parts
 
     def read_parts(folder: Path, parts: Any) -> Any:
         names.extend(name for name, _ in parts)
         return read(folder, parts)
 
-    monkeypatch.setattr(tracking_records, "read_parts", read_parts)
+    monkeypatch.setattr(record_cache, "read_parts", read_parts)
     return names
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from sweeps import mirror, postgres, tracking
 from sweeps.storage.record_log import read_trials
-from sweeps.tracking_server import TrackingServer, main
-from sweeps.tracking_uri import default_uri, reachable
+from sweeps.tracking.server import TrackingServer, main
+from sweeps.tracking.sync import mlflow_mirror, postgres, sync
+from sweeps.tracking.uri import default_uri, reachable
 from tests.faults.ledger import LEDGER
 from tests.sweeps.conftest import Done
 from tests.sweeps.mirrored import Sweep, trial
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def team() -> Iterator[TrackingServer]:
-    """The server of `python -P -m sweeps.tracking_server`, in a folder that PostgreSQL's user may pass."""
+    """The server of `python -P -m sweeps.tracking.server`, in a folder that PostgreSQL's user may pass."""
     pytest.importorskip("psycopg", reason="no psycopg: the extra postgres is not installed")
     if not any(postgres.VERSIONS.glob("*/bin/initdb")):
         pytest.skip("no PostgreSQL: Debian's package postgresql is not installed, which needs root")
@@ -127,10 +127,10 @@ def disturbed(sweep: Sweep, server: Server, runs: int, fault: Callable[[], Any])
 def test_a_real_sweep_arrives_trial_by_trial(done: Done, tmp_path: Path, on_postgres: Server) -> None:
     shutil.copytree(done.dir, tmp_path / "sweep")
     (tmp_path / "sweep" / "sweep.json").write_text('{"name": "real"}')
-    report = tracking.sync(tmp_path / "sweep", on_postgres.address)
+    report = sync.sync(tmp_path / "sweep", on_postgres.address)
     assert report.new == report.total == len(done.trials)
     on_postgres.store.assert_has(done.dir, "real")
-    assert tracking.sync(tmp_path / "sweep", on_postgres.address).new == 0
+    assert sync.sync(tmp_path / "sweep", on_postgres.address).new == 0
 
 
 @pytest.mark.slow
@@ -153,7 +153,7 @@ def test_two_sweeps_at_once(tmp_path: Path, on_postgres: Server, names: tuple[st
 
 def test_the_same_experiment_made_a_moment_earlier(tmp_path: Path) -> None:
     uri = default_uri(tmp_path)
-    client = mirror.connect(uri)
+    client = mlflow_mirror.connect(uri)
 
     class Late:
         """It looks before the other sweep makes the experiment."""
@@ -168,16 +168,16 @@ def test_the_same_experiment_made_a_moment_earlier(tmp_path: Path) -> None:
             return client.get_experiment_by_name(name) if self.looked > 1 else None
 
     experiment = client.create_experiment("raced")
-    assert tracking._experiment(Late(), "raced", uri) == experiment
+    assert sync._experiment(Late(), "raced", uri) == experiment
 
 
 def test_a_repeated_request_leaves_no_second_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = Sweep(tmp_path, "repeated", default_uri(tmp_path))
     sweep.write(MANY[:2])
-    client = mirror.connect(sweep.uri)
+    client = mlflow_mirror.connect(sweep.uri)
     create = client.create_run
     monkeypatch.setattr(client, "create_run", lambda *args, **kwargs: [create(*args, **kwargs) for _ in "12"][1])
-    monkeypatch.setattr(tracking, "connect", lambda uri: client)
+    monkeypatch.setattr(sync, "connect", lambda uri: client)
     sweep.sync()
     Store(sweep.uri).assert_has(sweep.folder, "repeated")
 
@@ -241,7 +241,7 @@ def test_hanging_server_is_given_up(tmp_path: Path, on_postgres: Server) -> None
         assert time.monotonic() - hung[0] < 60  # two attempts of 5 s, on a machine with other work
         assert errors.startswith("tracking: ") and errors.count("\n") == 1
         began = time.monotonic()
-        with pytest.raises(tracking.TrackingError, match="does not answer|no answer"):
+        with pytest.raises(sync.TrackingError, match="does not answer|no answer"):
             sweep.sync()
         assert time.monotonic() - began < 6
     finally:

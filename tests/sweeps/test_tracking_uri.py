@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from sweeps import tracking_uri
 from sweeps.cli import main, parser
 from sweeps.driver import Driver
-from sweeps.mirror import DatabaseTables, connect
-from sweeps.tracking_database import prepared
-from sweeps.tracking_uri import artifact_root, default_uri, no_stray_folder, reachable, shown_command
+from sweeps.tracking.database import prepared
+from sweeps.tracking.mlflow_mirror import DatabaseTables, connect
+from sweeps.tracking.sync import uri
+from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, reachable, shown_command
 from tests.sweeps.tiny import tiny, write_config
 
 
@@ -74,7 +74,7 @@ def test_naming_the_default_store_makes_its_folder_and_no_file(tmp_path: Path) -
 
 
 def test_a_hanging_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking_uri, "PATIENCE", 0.3)
+    monkeypatch.setattr(uri, "PATIENCE", 0.3)
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         assert reachable(f"http://127.0.0.1:{hanging.getsockname()[1]}") is not None
@@ -82,12 +82,9 @@ def test_a_hanging_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_addresses_are_shown_without_passwords() -> None:
-    assert tracking_uri.page("https://me:pw@host/a/", "7") == "https://host/a/#/experiments/7/runs"
-    assert tracking_uri.without_secrets("no route to http://me:pw@host/x") == "no route to http://host/x"
-    assert (
-        tracking_uri.without_secrets("http://me:p@w@host/x@y or http://host/a@b")
-        == "http://host/x@y or http://host/a@b"
-    )
+    assert uri.page("https://me:pw@host/a/", "7") == "https://host/a/#/experiments/7/runs"
+    assert uri.without_secrets("no route to http://me:pw@host/x") == "no route to http://host/x"
+    assert uri.without_secrets("http://me:p@w@host/x@y or http://host/a@b") == "http://host/x@y or http://host/a@b"
 
 
 ODD_NAMES = ["a b", "a%20b", "50%", "a#b", "Ergebnisse für Zoë", "what?", "a&b=c", "it's", "a;b", "a:b@c", "$HOME"]
@@ -153,8 +150,8 @@ def test_no_file_of_a_sweep_has_the_secrets_of_its_tracking_uri(tmp_path: Path) 
 
 def test_messages_name_no_query() -> None:
     told = f"Max retries exceeded with url: /api?password={SECRET} (Caused by http://host/?token={SECRET})"
-    assert tracking_uri.without_secrets(told) == "Max retries exceeded with url: /api (Caused by http://host/)"
-    assert tracking_uri.page(f"https://host/a/?token={SECRET}", "7") == "https://host/a/#/experiments/7/runs"
+    assert uri.without_secrets(told) == "Max retries exceeded with url: /api (Caused by http://host/)"
+    assert uri.page(f"https://host/a/?token={SECRET}", "7") == "https://host/a/#/experiments/7/runs"
 
 
 def test_the_tracking_uri_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

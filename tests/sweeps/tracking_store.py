@@ -101,7 +101,7 @@ def is_number(value: Any) -> bool:
 def start_sync(sweep_dir: Path, uri: str) -> subprocess.Popen[str]:
     """A sync in a process of its own, as `--sync-mlflow` starts it."""
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
-    command = [sys.executable, "-m", "sweeps.tracking", str(sweep_dir)]
+    command = [sys.executable, "-m", "sweeps.tracking.sync", str(sweep_dir)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     )

@@ -1,8 +1,8 @@
 """An MLflow server for a team, with PostgreSQL behind it, everything in one folder, reached from this machine only.
 
-    python -P -m sweeps.tracking_server start DIR      what is there is used, what is missing is made
-    python -P -m sweeps.tracking_server status DIR
-    python -P -m sweeps.tracking_server stop DIR
+    python -P -m sweeps.tracking.server start DIR      what is there is used, what is missing is made
+    python -P -m sweeps.tracking.server status DIR
+    python -P -m sweeps.tracking.server stop DIR
 
 `DIR/postgres` is the database, `DIR/artifacts` what runs have attached, `DIR/password` the database's password,
 `DIR/mlflow.log` what the server says. Which processes are the server is read from their environment, so that no file
@@ -24,9 +24,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sweeps.errors import answered
-from sweeps.postgres import Postgres, environment, install
 from sweeps.storage.locking import locked
-from sweeps.tracking_uri import reachable
+from sweeps.tracking.postgres import Postgres, environment, install
+from sweeps.tracking.uri import reachable
 from unlearn_core.checks import InputError, in_range
 from unlearn_core.output import run as run_command
 
@@ -145,7 +145,7 @@ class TrackingServer:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -P -m sweeps.tracking_server", description=__doc__.partition("\n")[0])
+    p = argparse.ArgumentParser(prog="python -P -m sweeps.tracking.server", description=__doc__.partition("\n")[0])
     p.add_argument("action", choices=["start", "status", "stop"])
     p.add_argument("folder", type=Path, metavar="DIR", help="a folder on a local disk, for this server alone")
     p.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")

@@ -18,11 +18,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps import tracking_rows as rows
-from sweeps.tracking_data import data_input
-from sweeps.tracking_records import Records
-from sweeps.tracking_rows import Point, Trial
-from sweeps.tracking_uri import sqlite_uri
+from sweeps.tracking.data_inputs import data_input
+from sweeps.tracking.record_cache import Records
+from sweeps.tracking.rows import Point, Trial
+from sweeps.tracking.sync import rows
+from sweeps.tracking.uri import sqlite_uri
 
 DONE = ("FINISHED", "FAILED")
 POINTS_PER_CALL, PARAMS_PER_CALL = 800, 100  # MLflow takes 1000 entities a call, at most 100 parameters and 100 tags
@@ -90,7 +90,7 @@ def connect(tracking_uri: str) -> Any:
 
 
 class DatabaseTables:
-    """MLflow's tables in a database file, see `sweeps.tracking_database`."""
+    """MLflow's tables in a database file, see `sweeps.tracking.database`."""
 
     def newest(self) -> str:
         _quiet_mlflow()

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sweeps.tracking_rows import clip
-from sweeps.tracking_uri import without_secrets
+from sweeps.tracking.rows import clip
+from sweeps.tracking.uri import without_secrets
 
 NAME_LIMIT, DIGEST_LIMIT, SCHEMA_LIMIT = 500, 36, 65535  # characters that every MLflow 3 store accepts
 PROFILE_LIMIT = 1_000_000  # a store takes more, but a page shows it as one text

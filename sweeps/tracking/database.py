@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sweeps.storage.locking import locked
-from sweeps.tracking_uri import sqlite_path
+from sweeps.tracking.uri import sqlite_path
 
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a file while it is written
 SETTLED = 5.0  # seconds without a change after which nobody is making a database any more

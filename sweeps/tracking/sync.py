@@ -1,8 +1,8 @@
 """Mirrors a sweep's records to MLflow, beside the sweep or afterwards, without ever being in its way.
 
 The records are the truth and nothing here is needed to have them. `sync` sends what a tracking store is missing; it can
-be repeated, interrupted and repeated again (how: `sweeps.mirror`). During a sweep it runs as a process of its own,
-`python -P -m sweeps.tracking SWEEP_DIR --follow`, with the URI in MLFLOW_TRACKING_URI.
+be repeated, interrupted and repeated again (how: `sweeps.tracking.mlflow_mirror`). During a sweep it runs as a process of its own,
+`python -P -m sweeps.tracking.sync SWEEP_DIR --follow`, with the URI in MLFLOW_TRACKING_URI.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.mirror import DatabaseTables, Mirror, connect, is_running, known_runs, send
 from sweeps.storage.files import StorageError
-from sweeps.tracking_database import DatabaseError, prepared
-from sweeps.tracking_records import Records
-from sweeps.tracking_uri import artifact_root, default_uri, no_stray_folder, page, reachable, without_secrets
+from sweeps.tracking.database import DatabaseError, prepared
+from sweeps.tracking.mlflow_mirror import DatabaseTables, Mirror, connect, is_running, known_runs, send
+from sweeps.tracking.record_cache import Records
+from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, page, reachable, without_secrets
 from unlearn_core.checks import InputError
 from unlearn_core.output import run as run_command
 from unlearn_core.private import private_files
@@ -142,7 +142,7 @@ def _wait(alive: Callable[[], bool], seconds: float) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -P -m sweeps.tracking", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -P -m sweeps.tracking.sync", description=__doc__.partition("\n")[0])
     parser.add_argument("sweep_dir", type=Path, metavar="SWEEP_DIR", help="folder with sweep.json and records")
     parser.add_argument(
         "--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI"), metavar="URI",

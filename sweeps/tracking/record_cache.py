@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeps.storage.record_log import Parts, Trial, cell_parts, read_parts
-from sweeps.tracking_rows import GROUP_COLUMNS, seconds_spent
+from sweeps.tracking.rows import GROUP_COLUMNS, seconds_spent
 
 KEPT = ("trial_id", "study", "finished_at", *GROUP_COLUMNS)
 

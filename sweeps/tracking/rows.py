@@ -1,7 +1,7 @@
 """What a tracking server shows of the records: names, parameters, metrics and tags, as plain values.
 
 Everything here is a pure function of the records, times included: sending the same records twice sends the same rows,
-and that is what lets `sweeps.mirror` repeat itself without leaving duplicates.
+and that is what lets `sweeps.tracking.mlflow_mirror` repeat itself without leaving duplicates.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Mirrors the records of a sweep to MLflow."""
