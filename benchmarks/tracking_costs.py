@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
-from sweeps.tracking.sync import mlflow_mirror, sync
+from sweeps.tracking import mlflow_mirror, sync
 
 
 def copies(trials: Sequence[Trial], count: int) -> list[Trial]:

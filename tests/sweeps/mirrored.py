@@ -11,7 +11,7 @@ import pytest
 
 from sweeps.schema.lines import to_line
 from sweeps.schema.records import SCHEMA_VERSION
-from sweeps.tracking.sync import sync
+from sweeps.tracking import sync
 
 WRITES = ("create_", "log_", "set_terminated", "delete_")
 BUDGETS = (0.02, 0.1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.tracking.sync import mlflow_mirror, rows, sync
+from sweeps.tracking import mlflow_mirror, rows, sync
 from tests.sweeps.mirrored import BUDGETS, SMALL, Sweep, fill, trial
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.tracking.sync import mlflow_mirror, sync
+from sweeps.tracking import mlflow_mirror, sync
 from tests.sweeps.mirrored import SMALL, Flaky, Sweep, fill, trial
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`

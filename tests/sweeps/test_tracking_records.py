@@ -11,7 +11,7 @@ import pytest
 from sweeps.schema.lines import to_line
 from sweeps.storage.record_log import read_trials
 from sweeps.tracking.record_cache import Records
-from sweeps.tracking.sync import record_cache, rows
+from sweeps.tracking import record_cache, rows
 from tests.sweeps.conftest import Done
 from tests.sweeps.mirrored import Sweep, trial
 

@@ -18,7 +18,7 @@ from sweeps.cli import main, parser
 from sweeps.driver import Driver
 from sweeps.tracking.database import prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, connect
-from sweeps.tracking.sync import uri
+from sweeps.tracking import uri
 from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, reachable, shown_command
 from tests.sweeps.tiny import tiny, write_config
 
