@@ -16,7 +16,7 @@ from sweeps.cell import reference_cells, study_cells
 from sweeps.config.spec import Sweep, read_preset
 from sweeps.run import run_cell
 from sweeps.storage.record_log import read_cell
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 
 
 def useful_seconds(trial: dict[str, Any]) -> float:

@@ -26,7 +26,7 @@ from sweeps.config.overrides import apply
 from sweeps.config.spec import Sweep, read_preset
 from sweeps.plan import missing
 from sweeps.storage.record_log import read_trials
-from sweeps.workbench import Place
+from sweeps.trials.scenario_cache import Place
 
 WORKERS = (1, 2)
 MORE = 40  # cells with nothing to do, to see what a cell costs

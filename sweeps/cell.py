@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sweeps.config.spec import SINGLE, Method, Sweep
-from sweeps.ensemble import REFERENCES
 from sweeps.proposals import proposal_count
-from sweeps.references import reference_methods
 from sweeps.storage.files import Folder, StorageError
 from sweeps.storage.record_log import Trial, read_own
+from sweeps.trials.ensemble import REFERENCES
+from sweeps.trials.references import reference_methods
 
 Case = tuple[str, float]
 

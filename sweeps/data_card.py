@@ -10,7 +10,7 @@ from sweeps.manifest import NAME, DataFacts, read_manifest
 from sweeps.storage.artifacts import digest
 from sweeps.storage.files import listing
 from sweeps.storage.record_log import first_without
-from sweeps.workbench import Workbench
+from sweeps.trials.scenario_cache import Workbench
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.card import DataCard, differences, printable
 from unlearn_core.datasets.loading import MeaninglessDataError

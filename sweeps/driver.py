@@ -10,14 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sweeps.affordable import too_dear
 from sweeps.cell import trials_in
 from sweeps.config.spec import Sweep
 from sweeps.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.executors import Executor, InlineExecutor
 from sweeps.interruption import run_told, two_stages
 from sweeps.launch import module_command
-from sweeps.machine import slots, usable_cpus
 from sweeps.manifest import check_manifest, write_manifest
 from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
 from sweeps.progress import ProgressDisplay, duration
@@ -28,7 +26,9 @@ from sweeps.storage.leases import EXPIRY, Lease
 from sweeps.storage.local_copy import Replica
 from sweeps.storage.table import compact
 from sweeps.tracking.uri import default_uri, reachable, shown_command
-from sweeps.workbench import Place, Workbench, pick_device
+from sweeps.trials.affordable import too_dear
+from sweeps.trials.machine import slots, usable_cpus
+from sweeps.trials.scenario_cache import Place, Workbench, pick_device
 from sweeps.worker import STOP
 from unlearn_core.checks import InputError
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sweeps.cell import Cell, Result
 from sweeps.storage.files import Folder
-from sweeps.workbench import Place
+from sweeps.trials.scenario_cache import Place
 from sweeps.worker import work_cell
 
 KEPT = "finished trials are kept: run the same command again to go on"

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 
 from sweeps.config.spec import Method
-from sweeps.device_errors import ends_process, is_devices, is_memory
 from sweeps.guard import CONTEXT
 from sweeps.storage.files import Folder
-from sweeps.workbench import Place, Workbench, first_rows
+from sweeps.trials.device_errors import ends_process, is_devices, is_memory
+from sweeps.trials.scenario_cache import Place, Workbench, first_rows
 from sweeps.worker import workbench
 from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError

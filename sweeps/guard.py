@@ -24,11 +24,11 @@ import torch
 from sweeps.attempts import LOSSES, Attempts, ProcessLostError, lost_text
 from sweeps.cell import Cell
 from sweeps.config.spec import Sweep
-from sweeps.device_errors import ends_process, is_memory
-from sweeps.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.storage.record_log import CellWriter, Trial
-from sweeps.trial import Reference, Request, make_record, run_trial, trial_id
-from sweeps.workbench import Bench, Place, Workbench
+from sweeps.trials.device_errors import ends_process, is_memory
+from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
+from sweeps.trials.scenario_cache import Bench, Place, Workbench
+from sweeps.trials.trial import Reference, Request, make_record, run_trial, trial_id
 
 LEAST_SECONDS, ORACLES = 600.0, 20.0  # of the limit of a trial: seconds, and trainings of its oracle
 GRACE = 120.0  # seconds that recording a trial may take once its time is up

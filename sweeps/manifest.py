@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps.config.spec import Sweep
-from sweeps.machine import code_version, describe_driver, versions
 from sweeps.schema.manifest_kinds import wrong_in_manifest
 from sweeps.storage.files import Folder, put
 from sweeps.storage.local_copy import Replica
-from sweeps.workbench import Place
+from sweeps.trials.machine import code_version, describe_driver, versions
+from sweeps.trials.scenario_cache import Place
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import UNLEARNERS

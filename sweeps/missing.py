@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sweeps.cell import Cell, stage_of
 from sweeps.config.spec import Sweep
-from sweeps.ensemble import REFERENCES
-from sweeps.references import reference_methods
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_own
+from sweeps.trials.ensemble import REFERENCES
+from sweeps.trials.references import reference_methods
 
 
 def references_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:

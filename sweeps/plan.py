@@ -22,13 +22,13 @@ from sweeps.cell import (
 from sweeps.config.spec import Sweep
 from sweeps.costs import climbs_in
 from sweeps.data_card import check_same
-from sweeps.ensemble import MODELS_PER_MEMBER
-from sweeps.feasible import telling
 from sweeps.missing import ensemble_missing, references_missing
 from sweeps.proposals import proposal_count
 from sweeps.storage.record_log import read_own
 from sweeps.study import Study
-from sweeps.workbench import Workbench
+from sweeps.trials.ensemble import MODELS_PER_MEMBER
+from sweeps.trials.feasible import telling
+from sweeps.trials.scenario_cache import Workbench
 from unlearn_core.attacks.gradient_matching import warn_of_views
 from unlearn_core.budget import Meter
 from unlearn_core.seeding import Streams

@@ -19,12 +19,12 @@ from sweeps.cell import Cell
 from sweeps.executors import KEPT, ExecutorLostError, Queue
 from sweeps.gpu_share import Memory, measured, share_of
 from sweeps.launch import own_modules
-from sweeps.machine import usable_cpus
 from sweeps.ray_home import kept, private_home
 from sweeps.ray_watchdog import LocalRay, Watchdog
 from sweeps.storage.files import Folder, local_copy
 from sweeps.tracking.uri import spare_proxies
-from sweeps.workbench import Place
+from sweeps.trials.machine import usable_cpus
+from sweeps.trials.scenario_cache import Place
 from sweeps.worker import work_cell
 from unlearn_core.checks import InputError
 from unlearn_core.private import UMASK

@@ -15,7 +15,7 @@ from sweeps.config.spec import Sweep
 from sweeps.proposals import Finished, Proposal, known_to
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import Trial, read_own
-from sweeps.trial import Request
+from sweeps.trials.trial import Request
 
 WORST = -1.0  # score of a diverged or failed rung, and the floor of all scores: an outlier must not rule the search
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from sweeps.attempts import noted
 from sweeps.cell import Cell, Result
 from sweeps.config.spec import Sweep
-from sweeps.ensemble import oracle_outputs
 from sweeps.guard import Crowded, crowding, free, leaving_broken_devices, limit_memory
 from sweeps.manifest import read_manifest
 from sweeps.run import run_cell
 from sweeps.storage.files import Folder, check_room, child
 from sweeps.storage.leases import Lease
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.ensemble import oracle_outputs
+from sweeps.trials.scenario_cache import Place, Workbench
 from unlearn_core.checks import InputError
 from unlearn_core.private import private_files
 

@@ -25,7 +25,7 @@ from unlearn_core.output import run as run_command
 from unlearn_core.private import private_files
 
 if TYPE_CHECKING:
-    from sweeps.workbench import Place
+    from sweeps.trials.scenario_cache import Place
 
 DESCRIPTION = """Test the reference paper's two hypotheses with exact minimisers on frozen features.
 
@@ -88,8 +88,8 @@ def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> Non
 
     from sweeps.hypotheses.bench import HypothesisBench
     from sweeps.hypotheses.check import check_attacks
-    from sweeps.machine import code_version, describe_machine, versions
-    from sweeps.workbench import Place
+    from sweeps.trials.machine import code_version, describe_machine, versions
+    from sweeps.trials.scenario_cache import Place
     from unlearn_core.registry import ATTACKS
 
     place = Place(options.out.resolve(), options.data_root, download=options.download)
@@ -117,7 +117,7 @@ def _side_by_side(spec: Hypotheses, place: Place) -> dict[str, list[dict[str, An
     """The rows of every attack; as many attacks at a time as there are processors. The first error ends those that
     have not begun."""
     from sweeps.hypotheses.bench import attack_rows
-    from sweeps.machine import usable_cpus
+    from sweeps.trials.machine import usable_cpus
 
     rows, start = {}, time.monotonic()
     with ProcessPoolExecutor(usable_cpus(), mp_context=get_context("spawn")) as workers:

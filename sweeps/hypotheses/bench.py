@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sweeps.hypotheses.spec import Attacked, Hypotheses
 from sweeps.storage.artifacts import Artifact, ArtifactStore
-from sweeps.workbench import Place, poison_artifact, poisoned_of
+from sweeps.trials.scenario_cache import Place, poison_artifact, poisoned_of
 from unlearn_core import SCIENCE_VERSION
 from unlearn_core.convex import Minimum, Problem, Softmax, Squared, with_ones
 from unlearn_core.frozen import Extractor, LinearOnFrozen, on_features, with_head

@@ -7,9 +7,9 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from sweeps.feasible import NeedsModel, no_model
 from sweeps.hypotheses.bench import as_table
 from sweeps.hypotheses.spec import Attacked, Hypotheses
+from sweeps.trials.feasible import NeedsModel, no_model
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.features import named
 from unlearn_core.model_shift import Corrupted, removal_orders

@@ -15,7 +15,7 @@ from analysis.load import load_sweep
 from analysis.points import CASE
 from analysis.results import analyse
 from sweeps.schema.records import flatten
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.analysis.maker import Maker
 from tests.sweeps.tiny import ROOT, compacted, run_all, tiny
 

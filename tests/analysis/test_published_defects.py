@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.load import load_sweep
 from sweeps.storage.record_log import read_trials
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.tiny import compacted, run_all, tiny
 from unlearn_core.registry import ATTACKS
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from sweeps.config.spec import REFERENCES, Sweep, read_preset
-from sweeps.workbench import Bench, Place, Workbench, unlearning_streams
+from sweeps.trials.scenario_cache import Bench, Place, Workbench, unlearning_streams
 from tests.contracts.tiny import same_parameters
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenario import Split, unlearn

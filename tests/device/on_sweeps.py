@@ -19,8 +19,8 @@ from sweeps.driver import Driver
 from sweeps.gpu_share import try_out
 from sweeps.schema.records import GOOD
 from sweeps.storage.record_log import Trial, read_trials
-from sweeps.trial import Reference, Request, run_trial
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.trial import Reference, Request, run_trial
 from tests.device.pretended import PretendedDevice
 from tests.sweeps.tiny import run_all, tiny, write_config
 from unlearn_core.registry import UNLEARNERS

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sweeps import trial
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import Trial, read_trials
+from sweeps.trials import trial
 from tests.faults.ledger import LEDGER
 from tests.sweeps.tiny import science
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sweeps.method_check import FORGET
+from sweeps.trials.method_check import FORGET
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.gd import GD

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sweeps.method_check import FORGET
+from sweeps.trials.method_check import FORGET
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.gd import GD

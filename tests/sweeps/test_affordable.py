@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.affordable import first_price, too_dear
 from sweeps.cli import main
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.affordable import first_price, too_dear
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.tiny import run_fresh, tiny, write_config
 from unlearn_core.unlearners import GA, GD, NPO, RandomLabels, RetrainAtBudget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeps.schema.records import TRIAL_COLUMNS
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import tiny
 

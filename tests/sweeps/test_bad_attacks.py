@@ -10,7 +10,7 @@ import pytest
 
 from sweeps.cli import main
 from sweeps.driver import Driver
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.tiny import tiny, write_config
 
 TEXT: dict[str, Any] = {
@@ -39,7 +39,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was about to be trained")
 
     monkeypatch.setattr(Driver, "_executor", refuse)
-    monkeypatch.setattr("sweeps.workbench.Workbench._trained", refuse)
+    monkeypatch.setattr("sweeps.trials.scenario_cache.Workbench._trained", refuse)
 
 
 def say(folder: Path, capsys: pytest.CaptureFixture[str], attack: dict[str, Any], **changes: Any) -> tuple[int, str]:

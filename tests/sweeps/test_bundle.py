@@ -17,8 +17,8 @@ from sweeps.config.plugins import Plugin
 from sweeps.config.spec import Sweep
 from sweeps.plan import check_scenarios
 from sweeps.storage.record_log import read_trials
-from sweeps.trial import Reference
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.trial import Reference
 from tests.sweeps.tiny import compacted, raw, run_fresh, science, tiny, write_config
 from unlearn_core.attacks import BadNets, Bundle, Gaussian, LabelFlip
 from unlearn_core.checks import InputError

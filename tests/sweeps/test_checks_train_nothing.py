@@ -11,9 +11,9 @@ import pytest
 import unlearn_core.attacks  # noqa: F401 - registers them
 from sweeps.cli import main, parser
 from sweeps.driver import Driver
-from sweeps.feasible import NeedsModel, check_scenario
 from sweeps.manifest import read_manifest, write_manifest
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.feasible import NeedsModel, check_scenario
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.contracts.test_attacks import ROWS
 from tests.sweeps.test_bad_attacks import TEXT
 from tests.sweeps.tiny import tiny, write_config
@@ -51,7 +51,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unlearn_core.scenario.Scenario.train", refuse)
     monkeypatch.setattr("unlearn_core.scenario.train_updates", refuse)
     monkeypatch.setattr("unlearn_core.budget.run_to_end", refuse)
-    monkeypatch.setattr("sweeps.workbench.Workbench._trained", refuse)
+    monkeypatch.setattr("sweeps.trials.scenario_cache.Workbench._trained", refuse)
 
 
 def test_every_attack_has_a_case_and_modes_are_those_there_are() -> None:

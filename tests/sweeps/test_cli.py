@@ -23,11 +23,11 @@ from sweeps.config.spec import preset_names
 from sweeps.driver import Driver
 from sweeps.errors import answered
 from sweeps.manifest import read_manifest
-from sweeps.method_check import FORGET
 from sweeps.storage import record_log
 from sweeps.storage.files import StorageError
 from sweeps.storage.leases import Lease
 from sweeps.storage.record_log import read_trials
+from sweeps.trials.method_check import FORGET
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, raw, science, start, write_config
 from unlearn_core.attacks.badnets import BadNets

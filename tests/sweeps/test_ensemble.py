@@ -18,15 +18,15 @@ from sweeps.cell import Cell, ensemble_cells, members, reference_cells, study_ce
 from sweeps.cli import main
 from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
-from sweeps.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.executors import InlineExecutor
 from sweeps.plan import estimate, missing
-from sweeps.references import read_reference
 from sweeps.run import run_cell
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.study import load_study
-from sweeps.trial import trial_id
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
+from sweeps.trials.references import read_reference
+from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.trial import trial_id
 from tests.sweeps.test_trial import request_of
 from tests.sweeps.tiny import lines, science, tiny, write_config
 from unlearn_core.checks import InputError

@@ -20,7 +20,7 @@ from sweeps.plan import Missing, missing
 from sweeps.ray_executor import RayExecutor, check_address
 from sweeps.schedule import Recorded, Schedule
 from sweeps.storage.record_log import count_trials, read_trials
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.worker import work_cell, workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, run_fresh, science, tiny

@@ -3,7 +3,7 @@
 import pytest
 
 from sweeps.config.spec import Sweep
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.tiny import raw, run_fresh
 
 FEATURES = {

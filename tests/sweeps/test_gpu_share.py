@@ -21,7 +21,7 @@ from sweeps.ray_executor import RayExecutor
 from sweeps.schedule import Recorded, Schedule
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_trials
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.worker import workbench
 from tests.sweeps.test_executors import prepare
 from tests.sweeps.test_plugins import forget_plugins

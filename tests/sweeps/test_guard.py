@@ -12,8 +12,8 @@ import pytest
 from sweeps import guard
 from sweeps.attempts import LOSSES
 from sweeps.guard import deadline, time_limit
-from sweeps.trial import Request
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.trial import Request
 from tests.sweeps.tiny import lines, tiny
 from tests.sweeps.wild import Rest, _alone, begin_worker, end_of, rest, tuned, undisturbed, wild, with_references
 from unlearn_core.checks import InputError

@@ -17,7 +17,7 @@ from sweeps.cell import Cell, reference_cells
 from sweeps.storage.files import Remote
 from sweeps.storage.holders import this_machine, this_process
 from sweeps.storage.leases import Lease
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.object_store import bucket, endpoint, keys
 from tests.sweeps.tiny import lines, tiny
 from tests.sweeps.wild import (

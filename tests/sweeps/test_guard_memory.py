@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from sweeps import guard, worker
 from sweeps.cell import Cell, Result
-from sweeps.ensemble import oracle_outputs
 from sweeps.executors import InlineExecutor
 from sweeps.guard import Crowded, limit_memory
 from sweeps.plan import missing
@@ -23,7 +22,8 @@ from sweeps.schedule import Recorded, Schedule
 from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.storage.memory_cache import Recent, memory
 from sweeps.storage.record_log import Trial, read_trials
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.ensemble import oracle_outputs
+from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.worker import work_cell, workbench
 from tests.sweeps.tiny import lines, science, tiny
 from tests.sweeps.wild import STUDY, _alone, tuned, wild, with_references
@@ -94,7 +94,7 @@ def test_an_ensemble_trial_is_handed_back_too(tmp_path: Path, monkeypatch: pytes
     def crowd(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("sweeps.ensemble.Retrainings.climb", crowd)
+    monkeypatch.setattr("sweeps.trials.ensemble.Retrainings.climb", crowd)
     study = Cell("study", "badnets", 1.0, "gd")
     result = work_cell(folder, on(tmp_path, HALF), study)
     assert result.crowded is not None
@@ -111,7 +111,7 @@ def test_what_is_no_trial_is_handed_back_whole(kind: str, tmp_path: Path, monkey
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("sweeps.workbench.Workbench._trained", crowd)
+        patch.setattr("sweeps.trials.scenario_cache.Workbench._trained", crowd)
         with pytest.raises(Crowded) as found:
             run_cell(work, tmp_path / "tiny", cell)
     assert found.value.unit == Cell(kind, "badnets", 1.0, seed=1, role=cell.role, alone=True)

@@ -14,7 +14,7 @@ from sweeps.hypotheses.bench import HypothesisBench
 from sweeps.hypotheses.check import check_attacks
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.schema.records import HYPOTHESIS_COLUMNS, HYPOTHESIS_MEASURES
-from sweeps.workbench import Place
+from sweeps.trials.scenario_cache import Place
 from unlearn_core.checks import InputError
 from unlearn_core.convex import Softmax
 from unlearn_core.datasets import Digits

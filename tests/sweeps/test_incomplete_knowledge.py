@@ -16,10 +16,10 @@ from sweeps.cli import main
 from sweeps.config.spec import SINGLE, Sweep
 from sweeps.missing import references_missing
 from sweeps.plan import check_scenarios, estimate, missing
-from sweeps.references import reference_methods
 from sweeps.run import run_cell
 from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
-from sweeps.workbench import Place, Workbench, unlearning_streams
+from sweeps.trials.references import reference_methods
+from sweeps.trials.scenario_cache import Place, Workbench, unlearning_streams
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_resume import check_every_stop
 from tests.sweeps.tiny import compacted, run_all, run_fresh, science, tiny, write_config

@@ -20,7 +20,7 @@ from sweeps.interruption import run_told, two_stages
 from sweeps.plan import missing
 from sweeps.schedule import Recorded, Schedule
 from sweeps.storage.record_log import read_trials
-from sweeps.workbench import Place
+from sweeps.trials.scenario_cache import Place
 from sweeps.worker import work_cell
 from tests.sweeps.test_executors import prepare
 from tests.sweeps.tiny import start, tiny, write_config

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import machine, ray_executor
+from sweeps import ray_executor
 from sweeps.cli import main
-from sweeps.machine import slots, usable_cpus
 from sweeps.ray_executor import RayExecutor, local_room
+from sweeps.trials import machine
+from sweeps.trials.machine import slots, usable_cpus
 from tests.sweeps.tiny import ROOT, command, write_config
 
 UNIFIED, SPLIT = "0::{}\n", "4:memory:{0}\n2:cpu,cpuacct:{0}\n1:cpuset:/\n"
@@ -64,7 +65,7 @@ def test_control_groups_limit_the_processors(groups: str, files: dict[str, str],
 
 def test_a_process_uses_the_processors_that_it_is_bound_to(tmp_path: Path) -> None:
     one = min(os.sched_getaffinity(0))
-    code = "from sweeps.machine import usable_cpus; print(usable_cpus())"
+    code = "from sweeps.trials.machine import usable_cpus; print(usable_cpus())"
     bound = {"preexec_fn": lambda: os.sched_setaffinity(0, {one}), "capture_output": True, "text": True, "cwd": ROOT}
     assert subprocess.run([sys.executable, "-c", code], **bound).stdout == "1\n"  # type: ignore[call-overload]
     config = write_config(tmp_path, resources={"cpus": 2})
@@ -74,7 +75,7 @@ def test_a_process_uses_the_processors_that_it_is_bound_to(tmp_path: Path) -> No
 
 
 def test_the_plan_counts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr("sweeps.machine.usable_cpus", lambda: 4)
+    monkeypatch.setattr("sweeps.trials.machine.usable_cpus", lambda: 4)
     words = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--dry-run"]
     for more, expected in ([], 4), (["--workers", "3"], 3), (["--workers", "9"], 4), (["--inline"], 1):
         assert main([*words, *more]) == 0

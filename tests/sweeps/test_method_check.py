@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sweeps import method_check
-from sweeps.method_check import check_methods, few_rows, first_updates, shortened
+from sweeps.trials import method_check
+from sweeps.trials.method_check import check_methods, few_rows, first_updates, shortened
 from tests.contracts.test_unlearners import build, models_for
 from tests.contracts.tiny import MODELS, RECIPE
 from tests.core.foreign import Net

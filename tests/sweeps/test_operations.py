@@ -17,7 +17,7 @@ from sweeps.failures import failure_lines, group_failures, signature
 from sweeps.run import run_cell
 from sweeps.storage.leases import Lease
 from sweeps.storage.record_log import CellWriter, read_trials
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.worker import at_work
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import record, run_fresh, tiny

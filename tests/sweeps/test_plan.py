@@ -10,7 +10,7 @@ import pytest
 from sweeps.cell import reference_cells
 from sweeps.plan import check_data, check_scenarios, estimate, missing
 from sweeps.run import run_cell
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import tiny
 from unlearn_core.checks import InputError

@@ -18,8 +18,8 @@ from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
 from sweeps.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
-from sweeps.trial import Request, trial_id
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.trial import Request, trial_id
 from sweeps.worker import workbench
 from tests.sweeps.tiny import ROOT, command, lines, raw, start, tiny, write_config
 from unlearn_core.checks import InputError

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
-from sweeps.trial import Request, trial_id
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.trial import Request, trial_id
 from tests.sweeps.tiny import tiny
 from unlearn_core.registry import ATTACKS, MODELS, UNLEARNERS
 

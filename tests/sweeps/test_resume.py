@@ -18,7 +18,7 @@ from sweeps.run import run_cell
 from sweeps.storage import files, record_log
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.study import load_study
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done

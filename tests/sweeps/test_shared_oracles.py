@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.tiny import tiny
 
 ANY_ROW = [{"name": "gaussian"}, {"name": "label_flip"}, {"name": "badnets_all_to_all", "size": 2}]

@@ -281,7 +281,7 @@ def test_a_clock_that_goes_backwards_changes_no_result_and_no_order(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: Feed
 ) -> None:
     clock = itertools.count(2_000_000_000, -3600)
-    monkeypatch.setattr("sweeps.trial.time.time", lambda: float(next(clock)))
+    monkeypatch.setattr("sweeps.trials.trial.time.time", lambda: float(next(clock)))
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
     append, left = CellWriter.append, itertools.count(-6)
 

@@ -12,7 +12,7 @@ import pytest
 from sweeps.cell import Cell, reference_cells, study_cells, trials_in
 from sweeps.config.spec import Sweep
 from sweeps.study import WORST, Study, make_request, rung_scores
-from sweeps.trial import Request
+from sweeps.trials.trial import Request
 from tests.sweeps.tiny import tiny
 
 CELL = Cell("study", "badnets", 1.0, "gd")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from sweeps.config.spec import Sweep
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.tiny import RAW
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import texts

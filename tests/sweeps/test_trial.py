@@ -13,12 +13,12 @@ import torch
 
 from sweeps.cell import reference_cells, study_cells
 from sweeps.config.spec import Resources
-from sweeps.references import read_reference
 from sweeps.run import run_cell
 from sweeps.storage.record_log import read_trials
 from sweeps.study import WORST, load_study
-from sweeps.trial import Request, run_trial, trial_id
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.references import read_reference
+from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.trial import Request, run_trial, trial_id
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import TIMES, run_all, run_fresh, science, tiny
 from unlearn_core.registry import UNLEARNERS

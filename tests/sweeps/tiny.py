@@ -18,7 +18,7 @@ from sweeps.run import run_cell
 from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.storage.table import compact
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 
 ROOT = Path(__file__).parents[2]
 RAW: dict[str, Any] = {

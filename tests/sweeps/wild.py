@@ -17,7 +17,7 @@ from sweeps.config import plugins
 from sweeps.config.spec import Sweep
 from sweeps.run import run_cell
 from sweeps.storage.record_log import Trial, read_trials
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.worker import work_cell, workbench
 from tests.sweeps.test_plugins import forget_plugins
 from tests.sweeps.tiny import science, tiny

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from sweeps.storage.record_log import read_trials
-from sweeps.workbench import Place, Workbench
+from sweeps.trials.scenario_cache import Place, Workbench
 from tests.contracts.tiny import CLASSES, DATA, FORGET, RETAIN, examples, model, run, same_state, weights
 from tests.core.unlearners.test_salun import collected
 from tests.sweeps.tiny import run_all, science, tiny

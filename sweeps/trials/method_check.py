@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweeps.device_errors import is_devices
+from sweeps.trials.device_errors import is_devices
 from unlearn_core.budget import Meter, run_to_end
 from unlearn_core.checks import InputError
 from unlearn_core.scenario import Scenario, Split, begin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sweeps.workbench import Workbench, first_rows
+from sweeps.trials.scenario_cache import Workbench, first_rows
 from unlearn_core.budget import Meter, climb
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenario import begin

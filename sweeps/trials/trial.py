@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.config.settings import as_dict
-from sweeps.device_errors import is_devices
-from sweeps.machine import code_version, describe_machine
 from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.storage.artifacts import digest
 from sweeps.storage.record_log import Trial
-from sweeps.workbench import Bench, Workbench, unlearning_streams
+from sweeps.trials.device_errors import is_devices
+from sweeps.trials.machine import code_version, describe_machine
+from sweeps.trials.scenario_cache import Bench, Workbench, unlearning_streams
 from unlearn_core.metrics import attack_took, efficacy, removal, score, utility_gap
 from unlearn_core.registry import METRICS
 from unlearn_core.scenario import Measured, discovered_count, unlearn

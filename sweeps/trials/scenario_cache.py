@@ -12,11 +12,11 @@ from torch import Tensor
 
 from sweeps.config.settings import as_dict, plain
 from sweeps.config.spec import Sweep
-from sweeps.feasible import check_rates, check_scenario, telling
-from sweeps.method_check import check_methods
 from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
 from sweeps.storage.files import Folder
 from sweeps.storage.memory_cache import GIB, Recent
+from sweeps.trials.feasible import check_rates, check_scenario, telling
+from sweeps.trials.method_check import check_methods
 from unlearn_core import SCIENCE_VERSION
 from unlearn_core.budget import Rung, sample_pass_flops
 from unlearn_core.checks import InputError

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeps.storage.record_log import Trial
-from sweeps.trial import Reference, Request, finite, make_record, run_ladder
-from sweeps.workbench import Workbench
+from sweeps.trials.scenario_cache import Workbench
+from sweeps.trials.trial import Reference, Request, finite, make_record, run_ladder
 from unlearn_core.budget import Rung
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenario import Measured

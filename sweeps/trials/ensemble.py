@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweeps.device_errors import is_devices
 from sweeps.storage.record_log import Trial
-from sweeps.trial import Reference, Request, Stopwatch, make_record
-from sweeps.workbench import KEPT, Bench, Workbench
+from sweeps.trials.device_errors import is_devices
+from sweeps.trials.scenario_cache import KEPT, Bench, Workbench
+from sweeps.trials.trial import Reference, Request, Stopwatch, make_record
 from unlearn_core.budget import Rung
 from unlearn_core.ensemble import Outputs, Run, compare, halve, look, mean_rung, run_member, shadow_arrays
 from unlearn_core.scenario import Measured, Split, unlearn

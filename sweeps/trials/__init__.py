@@ -1,0 +1,1 @@
+"""One trial, and what trials share inside one process."""
