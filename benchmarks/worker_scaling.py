@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps.cell import Cell, Result, reference_cells
 from sweeps.config.overrides import apply
 from sweeps.config.spec import Sweep, read_preset
-from sweeps.plan import missing
+from sweeps.planning.plan import missing
+from sweeps.planning.tasks import Cell, Result, reference_cells
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import Place
 
@@ -78,8 +78,8 @@ class Done:
 def run_sweep(sweep: Sweep, out: Path, workers: int) -> Times:
     """Run the whole sweep on a Ray of this machine with so many CPUs, one per cell."""
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": workers})
+    from sweeps.planning.schedule import Recorded, Schedule
     from sweeps.ray_executor import RayExecutor
-    from sweeps.schedule import Recorded, Schedule
 
     folder = out / sweep.name
     folder.mkdir(parents=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps.cell import Cell
+from sweeps.planning.tasks import Cell
 from sweeps.storage.files import Folder, asked, child, remove, s3
 from sweeps.storage.holders import TAKEN, Holder, this_machine
 from sweeps.storage.leases import holder_of

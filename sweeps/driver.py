@@ -10,16 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sweeps.cell import trials_in
 from sweeps.config.spec import Sweep
-from sweeps.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.executors import Executor, InlineExecutor
 from sweeps.interruption import run_told, two_stages
 from sweeps.launch import module_command
-from sweeps.manifest import check_manifest, write_manifest
-from sweeps.plan import Missing, check_data, check_scenarios, estimate, missing
+from sweeps.planning.data_card import DataFacts, check_finished, facts_of, show_card
+from sweeps.planning.manifest import check_manifest, write_manifest
+from sweeps.planning.plan import Missing, check_data, check_scenarios, estimate, missing
+from sweeps.planning.schedule import Recorded, Schedule
+from sweeps.planning.tasks import trials_in
 from sweeps.progress import ProgressDisplay, duration
-from sweeps.schedule import Recorded, Schedule
 from sweeps.storage import record_log
 from sweeps.storage.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.storage.leases import EXPIRY, Lease

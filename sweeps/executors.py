@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sweeps.cell import Cell, Result
+from sweeps.planning.tasks import Cell, Result
 from sweeps.storage.files import Folder
 from sweeps.trials.scenario_cache import Place
 from sweeps.worker import work_cell
@@ -17,7 +17,7 @@ class ExecutorLostError(RuntimeError):
 
 
 class Queue(Protocol):
-    """What is to be done, in which order: see `sweeps.schedule.Schedule`."""
+    """What is to be done, in which order: see `sweeps.planning.schedule.Schedule`."""
 
     @property
     def finished(self) -> bool: ...

@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from sweeps.manifest import read_manifest
+from sweeps.planning.manifest import read_manifest
 from sweeps.storage.files import unwritable, writing
 from sweeps.storage.table import compact
 from unlearn_core.checks import InputError

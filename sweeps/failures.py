@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweeps.manifest import read_manifest
+from sweeps.planning.manifest import read_manifest
 from sweeps.storage.record_log import Trial, iter_trials
 
 EXAMPLES = 3  # trials named per group

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from sweeps.attempts import LOSSES, Attempts, ProcessLostError, lost_text
-from sweeps.cell import Cell
 from sweeps.config.spec import Sweep
+from sweeps.planning.tasks import Cell
 from sweeps.storage.record_log import CellWriter, Trial
 from sweeps.trials.device_errors import ends_process, is_memory
 from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial

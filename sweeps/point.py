@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sweeps.driver import Driver
-from sweeps.manifest import check_manifest
-from sweeps.plan import check_scenarios, missing
+from sweeps.planning.manifest import check_manifest
+from sweeps.planning.plan import check_scenarios, missing
 
 
 class Point(Driver):

@@ -15,10 +15,10 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from sweeps.cell import Cell
 from sweeps.executors import KEPT, ExecutorLostError, Queue
 from sweeps.gpu_share import Memory, measured, share_of
 from sweeps.launch import own_modules
+from sweeps.planning.tasks import Cell
 from sweeps.ray_home import kept, private_home
 from sweeps.ray_watchdog import LocalRay, Watchdog
 from sweeps.storage.files import Folder, local_copy

@@ -9,8 +9,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from sweeps.cell import Cell, Result
 from sweeps.executors import Queue
+from sweeps.planning.tasks import Cell, Result
 
 
 class CellSearcher(Searcher):

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeps.cell import Cell, members, trainings, trials_in
 from sweeps.config.spec import Sweep
-from sweeps.manifest import read_manifest
-from sweeps.plan import Missing, missing
+from sweeps.planning.manifest import read_manifest
+from sweeps.planning.plan import Missing, missing
+from sweeps.planning.tasks import Cell, members, trainings, trials_in
 from sweeps.storage.files import Folder, Remote, asked, s3
 from sweeps.storage.holders import Holder
 from sweeps.storage.leases import holder_of

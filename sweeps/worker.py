@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from sweeps.attempts import noted
-from sweeps.cell import Cell, Result
 from sweeps.config.spec import Sweep
 from sweeps.guard import Crowded, crowding, free, leaving_broken_devices, limit_memory
-from sweeps.manifest import read_manifest
+from sweeps.planning.manifest import read_manifest
+from sweeps.planning.tasks import Cell, Result
 from sweeps.run import run_cell
 from sweeps.storage.files import Folder, check_room, child
 from sweeps.storage.leases import Lease
@@ -29,7 +29,7 @@ WORKING = ".working"  # a folder in it, with a lease for every cell that a worke
 
 def _import_search() -> None:
     """Optuna keeps the frames of those who import it first, and all that is in them: those of a thread hold nothing."""
-    importing = threading.Thread(target=importlib.import_module, args=("sweeps.search",))
+    importing = threading.Thread(target=importlib.import_module, args=("sweeps.planning.optuna_search",))
     importing.start()
     importing.join()
 

@@ -15,7 +15,7 @@ from sweeps.cli import main
 from sweeps.config.overrides import apply
 from sweeps.config.plugins import Plugin
 from sweeps.config.spec import Sweep
-from sweeps.plan import check_scenarios
+from sweeps.planning.plan import check_scenarios
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.trials.trial import Reference

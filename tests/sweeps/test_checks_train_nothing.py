@@ -11,7 +11,7 @@ import pytest
 import unlearn_core.attacks  # noqa: F401 - registers them
 from sweeps.cli import main, parser
 from sweeps.driver import Driver
-from sweeps.manifest import read_manifest, write_manifest
+from sweeps.planning.manifest import read_manifest, write_manifest
 from sweeps.trials.feasible import NeedsModel, check_scenario
 from sweeps.trials.scenario_cache import Place, Workbench
 from tests.contracts.test_attacks import ROWS

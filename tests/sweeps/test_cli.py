@@ -22,7 +22,7 @@ from sweeps.cli import main
 from sweeps.config.spec import preset_names
 from sweeps.driver import Driver
 from sweeps.errors import answered
-from sweeps.manifest import read_manifest
+from sweeps.planning.manifest import read_manifest
 from sweeps.storage import record_log
 from sweeps.storage.files import StorageError
 from sweeps.storage.leases import Lease

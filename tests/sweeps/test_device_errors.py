@@ -12,12 +12,12 @@ import torch
 
 from sweeps import gpu_share, worker
 from sweeps.attempts import LOSSES
-from sweeps.cell import Cell, Result
 from sweeps.executors import InlineExecutor
 from sweeps.gpu_share import measured, try_out
 from sweeps.guard import CONTEXT
-from sweeps.plan import missing
-from sweeps.schedule import Recorded, Schedule
+from sweeps.planning.plan import missing
+from sweeps.planning.schedule import Recorded, Schedule
+from sweeps.planning.tasks import Cell, Result
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
 from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.worker import work_cell

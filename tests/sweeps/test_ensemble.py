@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import nn
 
-from sweeps.cell import Cell, ensemble_cells, members, reference_cells, study_cells, trials_in
 from sweeps.cli import main
 from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
 from sweeps.executors import InlineExecutor
-from sweeps.plan import estimate, missing
+from sweeps.planning.plan import estimate, missing
+from sweeps.planning.study import load_study
+from sweeps.planning.tasks import Cell, ensemble_cells, members, reference_cells, study_cells, trials_in
 from sweeps.run import run_cell
 from sweeps.storage.record_log import Trial, read_trials
-from sweeps.study import load_study
 from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import Place, Workbench

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from sweeps.cell import Cell, reference_cells
 from sweeps.config.spec import Sweep
 from sweeps.executors import Executor, InlineExecutor
-from sweeps.plan import Missing, missing
+from sweeps.planning.plan import Missing, missing
+from sweeps.planning.schedule import Recorded, Schedule
+from sweeps.planning.tasks import Cell, reference_cells
 from sweeps.ray_executor import RayExecutor, check_address
-from sweeps.schedule import Recorded, Schedule
 from sweeps.storage.record_log import count_trials, read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.worker import work_cell, workbench

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.cell import Cell, ensemble_cells, members, methods_of, reference_cells, study_cells, trainings
 from sweeps.config.spec import Sweep, preset_names, read_preset
-from sweeps.proposals import proposal_count
+from sweeps.planning.proposals import proposal_count
+from sweeps.planning.tasks import Cell, ensemble_cells, members, methods_of, reference_cells, study_cells, trainings
 
 FROZEN = json.loads((Path(__file__).parent / "frozen" / "cells.json").read_text())
 

@@ -16,9 +16,9 @@ from sweeps import gpu_share
 from sweeps.cli import main
 from sweeps.config import plugins
 from sweeps.gpu_share import MARGIN, MOST, Memory, measured, share_of, try_out
-from sweeps.plan import missing
+from sweeps.planning.plan import missing
+from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.ray_executor import RayExecutor
-from sweeps.schedule import Recorded, Schedule
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import Place, Workbench

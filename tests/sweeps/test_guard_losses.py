@@ -13,7 +13,7 @@ import pytest
 
 from sweeps import worker
 from sweeps.attempts import LOSSES, START, Attempts, Note, losses_after, noted
-from sweeps.cell import Cell, reference_cells
+from sweeps.planning.tasks import Cell, reference_cells
 from sweeps.storage.files import Remote
 from sweeps.storage.holders import this_machine, this_process
 from sweeps.storage.leases import Lease

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from sweeps import guard, worker
-from sweeps.cell import Cell, Result
 from sweeps.executors import InlineExecutor
 from sweeps.guard import Crowded, limit_memory
-from sweeps.plan import missing
+from sweeps.planning.plan import missing
+from sweeps.planning.schedule import Recorded, Schedule
+from sweeps.planning.tasks import Cell, Result
 from sweeps.run import run_cell
-from sweeps.schedule import Recorded, Schedule
 from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.storage.memory_cache import Recent, memory
 from sweeps.storage.record_log import Trial, read_trials

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from sweeps.cell import Cell, trials_in
 from sweeps.cli import main
 from sweeps.config.spec import SINGLE, Sweep
-from sweeps.missing import references_missing
-from sweeps.plan import check_scenarios, estimate, missing
+from sweeps.planning.missing import references_missing
+from sweeps.planning.plan import check_scenarios, estimate, missing
+from sweeps.planning.tasks import Cell, trials_in
 from sweeps.run import run_cell
 from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
 from sweeps.trials.references import reference_methods

@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sweeps.cell import Result, reference_cells, study_cells
 from sweeps.cli import main
 from sweeps.driver import Driver
 from sweeps.interruption import run_told, two_stages
-from sweeps.plan import missing
-from sweeps.schedule import Recorded, Schedule
+from sweeps.planning.plan import missing
+from sweeps.planning.schedule import Recorded, Schedule
+from sweeps.planning.tasks import Result, reference_cells, study_cells
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import Place
 from sweeps.worker import work_cell

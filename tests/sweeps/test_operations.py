@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from sweeps.__main__ import main
-from sweeps.cell import reference_cells, study_cells, trainings, trials_in
 from sweeps.failures import failure_lines, group_failures, signature
+from sweeps.planning.tasks import reference_cells, study_cells, trainings, trials_in
 from sweeps.run import run_cell
 from sweeps.storage.leases import Lease
 from sweeps.storage.record_log import CellWriter, read_trials

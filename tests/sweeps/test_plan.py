@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.cell import reference_cells
-from sweeps.plan import check_data, check_scenarios, estimate, missing
+from sweeps.planning.plan import check_data, check_scenarios, estimate, missing
+from sweeps.planning.tasks import reference_cells
 from sweeps.run import run_cell
 from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.conftest import Done

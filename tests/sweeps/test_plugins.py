@@ -16,7 +16,7 @@ from sweeps.cli import main
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
-from sweeps.manifest import read_manifest
+from sweeps.planning.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.trials.trial import Request, trial_id

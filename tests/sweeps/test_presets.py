@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sweeps.config.spec import PRESETS, Sweep, preset_names, read_preset
-from sweeps.proposals import proposal_count
+from sweeps.planning.proposals import proposal_count
 from tests.sweeps.tiny import cells
 from unlearn_core.datasets import Digits
 

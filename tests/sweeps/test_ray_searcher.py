@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.cell import Cell, Result
+from sweeps.planning.tasks import Cell, Result
 from sweeps.storage.files import StorageError
 
 pytestmark = pytest.mark.ray

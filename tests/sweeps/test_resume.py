@@ -14,10 +14,10 @@ import pytest
 from sweeps.cli import main
 from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
+from sweeps.planning.study import load_study
 from sweeps.run import run_cell
 from sweeps.storage import files, record_log
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
-from sweeps.study import load_study
 from sweeps.trials.scenario_cache import Place, Workbench
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from sweeps.cell import Cell, Result, members, trials_in
 from sweeps.config.spec import Sweep
-from sweeps.plan import missing
-from sweeps.proposals import known_to, proposal_count
-from sweeps.schedule import Schedule
+from sweeps.planning.plan import missing
+from sweeps.planning.proposals import known_to, proposal_count
+from sweeps.planning.schedule import Schedule
+from sweeps.planning.tasks import Cell, Result, members, trials_in
 from tests.sweeps.tiny import tiny
 
 ATTACKS = [{"name": "badnets", "label": label, "fraction": 0.1, "size": size} for label, size in (("a", 2), ("b", 3))]
@@ -24,7 +24,7 @@ OK = Result()
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells that are only imagined take no time: neither does it to begin them."""
-    monkeypatch.setattr("sweeps.schedule.BEGINNING", 0.0)
+    monkeypatch.setattr("sweeps.planning.schedule.BEGINNING", 0.0)
 
 
 def sweep_of(**changes: Any) -> Sweep:
@@ -191,7 +191,7 @@ def test_few_studies_fill_many_slots_and_a_batch_waits_for_the_one_before() -> N
 def test_trials_that_take_no_time_are_left_to_one_worker(
     monkeypatch: pytest.MonkeyPatch, seconds: float, split: bool
 ) -> None:
-    monkeypatch.setattr("sweeps.schedule.BEGINNING", 0.05)
+    monkeypatch.setattr("sweeps.planning.schedule.BEGINNING", 0.05)
     schedule, _ = scheduled(sweep_of(attacks=ATTACKS[:1], methods=["gd"]))
     while (cell := schedule.next(8)) is not None and cell.kind != "study":
         schedule.done(cell, OK)

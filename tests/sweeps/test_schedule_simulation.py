@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.schedule import Cluster, InOrder, enlarged, ideal, simulate
 from benchmarks.schedule_costs import Measured
-from sweeps.cell import reference_cells, study_cells
+from sweeps.planning.tasks import reference_cells, study_cells
 from tests.sweeps.conftest import Done
 
 TRAINING, REFERENCE, TRIAL = 10.0, 2.0, 3.0
@@ -41,7 +41,7 @@ def test_work_is_that_of_all_cells_and_the_chain_runs_through_one_of_each(done: 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long it takes to begin a cell is the simulation's business."""
-    monkeypatch.setattr("sweeps.schedule.BEGINNING", 0.0)
+    monkeypatch.setattr("sweeps.planning.schedule.BEGINNING", 0.0)
 
 
 @pytest.mark.parametrize("kind", [None, InOrder])

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import pytest
 
 from sweeps.config.spec import REFERENCES, Method, Search
-from sweeps.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count
-from sweeps.search import propose
+from sweeps.planning.optuna_search import propose
+from sweeps.planning.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sweeps.cell import Cell, reference_cells, study_cells, trials_in
 from sweeps.config.spec import Sweep
-from sweeps.study import WORST, Study, make_request, rung_scores
+from sweeps.planning.study import WORST, Study, make_request, rung_scores
+from sweeps.planning.tasks import Cell, reference_cells, study_cells, trials_in
 from sweeps.trials.trial import Request
 from tests.sweeps.tiny import tiny
 

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from sweeps.cell import reference_cells, study_cells
 from sweeps.config.spec import Resources
+from sweeps.planning.study import WORST, load_study
+from sweeps.planning.tasks import reference_cells, study_cells
 from sweeps.run import run_cell
 from sweeps.storage.record_log import read_trials
-from sweeps.study import WORST, load_study
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.trials.trial import Request, run_trial, trial_id

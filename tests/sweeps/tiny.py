@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from sweeps.cell import Cell, reference_cells, study_cells
 from sweeps.config.spec import Sweep
+from sweeps.planning.tasks import Cell, reference_cells, study_cells
 from sweeps.run import run_cell
 from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.storage.record_log import CellWriter, Trial, read_trials

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sweeps.cell import Cell, reference_cells
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
+from sweeps.planning.tasks import Cell, reference_cells
 from sweeps.run import run_cell
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.scenario_cache import Place, Workbench

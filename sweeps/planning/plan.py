@@ -8,7 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps.cell import (
+from sweeps.config.spec import Sweep
+from sweeps.planning.costs import climbs_in
+from sweeps.planning.data_card import check_same
+from sweeps.planning.missing import ensemble_missing, references_missing
+from sweeps.planning.proposals import proposal_count
+from sweeps.planning.study import Study
+from sweeps.planning.tasks import (
     Cell,
     attack_took,
     case_of,
@@ -19,13 +25,7 @@ from sweeps.cell import (
     trainings,
     trials_in,
 )
-from sweeps.config.spec import Sweep
-from sweeps.costs import climbs_in
-from sweeps.data_card import check_same
-from sweeps.missing import ensemble_missing, references_missing
-from sweeps.proposals import proposal_count
 from sweeps.storage.record_log import read_own
-from sweeps.study import Study
 from sweeps.trials.ensemble import MODELS_PER_MEMBER
 from sweeps.trials.feasible import telling
 from sweeps.trials.scenario_cache import Workbench

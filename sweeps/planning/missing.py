@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sweeps.cell import Cell, stage_of
 from sweeps.config.spec import Sweep
+from sweeps.planning.tasks import Cell, stage_of
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_own
 from sweeps.trials.ensemble import REFERENCES

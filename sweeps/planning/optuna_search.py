@@ -17,7 +17,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, create_trial
 
 from sweeps.config.spec import Method, Search
-from sweeps.proposals import Finished, Proposal, defaults, grid
+from sweeps.planning.proposals import Finished, Proposal, defaults, grid
 from unlearn_core.seeding import derive
 from unlearn_core.space import Choice, Int, Range
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from sweeps.manifest import NAME, DataFacts, read_manifest
+from sweeps.planning.manifest import NAME, DataFacts, read_manifest
 from sweeps.storage.artifacts import digest
 from sweeps.storage.files import listing
 from sweeps.storage.record_log import first_without

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sweeps.cell import Cell, attack_took, ensemble_seeds, methods_of
 from sweeps.config.spec import Sweep
-from sweeps.proposals import Finished, Proposal, known_to
+from sweeps.planning.proposals import Finished, Proposal, known_to
+from sweeps.planning.tasks import Cell, attack_took, ensemble_seeds, methods_of
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.trial import Request
@@ -126,7 +126,9 @@ def _tuning_request(study: Study, trial: Cell) -> Request:
 
 
 def _proposed(study: Study, number: int) -> tuple[str, Any]:
-    from sweeps.search import propose  # takes a second to import; a study that is all tuned does not need it
+    from sweeps.planning.optuna_search import (
+        propose,  # takes a second to import; a study that is all tuned does not need it
+    )
 
     history = []
     for n in range(known_to(study.sweep.search, number)):

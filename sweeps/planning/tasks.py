@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sweeps.config.spec import SINGLE, Method, Sweep
-from sweeps.proposals import proposal_count
+from sweeps.planning.proposals import proposal_count
 from sweeps.storage.files import Folder, StorageError
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.ensemble import REFERENCES

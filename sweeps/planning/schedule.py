@@ -13,7 +13,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from sweeps.cell import (
+from sweeps.config.spec import Sweep
+from sweeps.planning.costs import Costs, Kind, kind_of
+from sweeps.planning.missing import ensemble_missing
+from sweeps.planning.plan import Missing
+from sweeps.planning.proposals import proposal_count
+from sweeps.planning.study import load_study
+from sweeps.planning.tasks import (
     Case,
     Cell,
     Result,
@@ -25,14 +31,8 @@ from sweeps.cell import (
     methods_of,
     trainings,
 )
-from sweeps.config.spec import Sweep
-from sweeps.costs import Costs, Kind, kind_of
-from sweeps.missing import ensemble_missing
-from sweeps.plan import Missing
-from sweeps.proposals import proposal_count
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_own
-from sweeps.study import load_study
 
 BEGINNING = 0.05  # seconds that it takes to hand a cell to a worker; they are handed out one after the other
 

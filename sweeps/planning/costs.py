@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sweeps.cell import Cell, ensemble_trials_in, trials_in
 from sweeps.config.spec import Sweep
+from sweeps.planning.tasks import Cell, ensemble_trials_in, trials_in
 from sweeps.trials.ensemble import MODELS_PER_MEMBER
 
 Kind = tuple[str, str, str]
