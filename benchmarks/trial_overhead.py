@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config.spec import Sweep, read_preset
+from sweeps.execution.run_task import run_cell
 from sweeps.planning.tasks import reference_cells, study_cells
-from sweeps.run import run_cell
 from sweeps.storage.record_log import read_cell
 from sweeps.trials.scenario_cache import Place, Workbench
 

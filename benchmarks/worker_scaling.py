@@ -78,8 +78,8 @@ class Done:
 def run_sweep(sweep: Sweep, out: Path, workers: int) -> Times:
     """Run the whole sweep on a Ray of this machine with so many CPUs, one per cell."""
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": workers})
+    from sweeps.execution.ray_executor import RayExecutor
     from sweeps.planning.schedule import Recorded, Schedule
-    from sweeps.ray_executor import RayExecutor
 
     folder = out / sweep.name
     folder.mkdir(parents=True)

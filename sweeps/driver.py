@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sweeps.config.spec import Sweep
-from sweeps.executors import Executor, InlineExecutor
-from sweeps.interruption import run_told, two_stages
+from sweeps.execution.executors import Executor, InlineExecutor
+from sweeps.execution.interruption import run_told, two_stages
+from sweeps.execution.worker import STOP
 from sweeps.launch import module_command
 from sweeps.planning.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.planning.manifest import check_manifest, write_manifest
@@ -29,7 +30,6 @@ from sweeps.tracking.uri import default_uri, reachable, shown_command
 from sweeps.trials.affordable import too_dear
 from sweeps.trials.machine import slots, usable_cpus
 from sweeps.trials.scenario_cache import Place, Workbench, pick_device
-from sweeps.worker import STOP
 from unlearn_core.checks import InputError
 
 CELLS_SHOWN = 200  # of a plan
@@ -187,7 +187,7 @@ class Driver:
     def _executor(self) -> Executor:
         if self.options.inline:
             return InlineExecutor()
-        from sweeps.ray_executor import RayExecutor
+        from sweeps.execution.ray_executor import RayExecutor
 
         print("starting Ray" if self.address == "local" else f"joining Ray at {self.address}", file=sys.stderr)
         whole = self.options.gpu_fraction is not None

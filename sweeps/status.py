@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sweeps.config.spec import Sweep
+from sweeps.execution.worker import WORKING
 from sweeps.planning.manifest import read_manifest
 from sweeps.planning.plan import Missing, missing
 from sweeps.planning.tasks import Cell, members, trainings, trials_in
@@ -16,7 +17,6 @@ from sweeps.storage.holders import Holder
 from sweeps.storage.leases import holder_of
 from sweeps.storage.local_copy import Replica
 from sweeps.storage.record_log import Trial, iter_trials
-from sweeps.worker import WORKING
 
 PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what the names of parts of a cell end with
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.ray_executor import RayExecutor
-from sweeps.worker import work_cell
+from sweeps.execution.ray_executor import RayExecutor
+from sweeps.execution.worker import work_cell
 from tests.sweeps.tiny import ROOT, cells, command, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.private import private_files

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from sweeps.cli import main
-from sweeps.ray_executor import RayExecutor, protect_local_ray
+from sweeps.execution.ray_executor import RayExecutor, protect_local_ray
 from sweeps.storage.artifacts import Artifact, ArtifactStore, _checksum
 from tests.sweeps.tiny import start, write_config
 from unlearn_core.checks import InputError

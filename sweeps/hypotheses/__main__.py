@@ -16,8 +16,8 @@ from sweeps.cli import read_raw
 from sweeps.config.overrides import apply
 from sweeps.config.spec import check_name
 from sweeps.errors import answered
+from sweeps.execution.interruption import run_told
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
-from sweeps.interruption import run_told
 from sweeps.launch import module_command
 from sweeps.storage.files import place as folder_or_url
 from unlearn_core.checks import InputError

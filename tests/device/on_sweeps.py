@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from sweeps import guard
 from sweeps.cli import main
 from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
-from sweeps.gpu_share import try_out
+from sweeps.execution import limits
+from sweeps.execution.gpu_share import try_out
 from sweeps.schema.records import GOOD
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
@@ -50,7 +50,7 @@ def left(gpu: PretendedDevice, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coun
         found[request.method] += gpu.ledger.alive - before
         return trial
 
-    monkeypatch.setattr(guard, "run_trial", watched)
+    monkeypatch.setattr(limits, "run_trial", watched)
     gc.disable()
     yield found
     gc.enable()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sweeps.ray_home import PREFIX
+from sweeps.execution.ray_home import PREFIX
 from sweeps.storage.holders import born_at
 from tests.faults.looks import descendants
 

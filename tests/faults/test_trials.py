@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.attempts import LOSSES
+from sweeps.execution.crash_counter import LOSSES
 from tests.faults.harness import Sweep, Undisturbed, settle
 from tests.faults.ledger import LEDGER
 

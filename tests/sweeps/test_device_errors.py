@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from sweeps import gpu_share, worker
-from sweeps.attempts import LOSSES
-from sweeps.executors import InlineExecutor
-from sweeps.gpu_share import measured, try_out
-from sweeps.guard import CONTEXT
+from sweeps.execution import gpu_share, worker
+from sweeps.execution.crash_counter import LOSSES
+from sweeps.execution.executors import InlineExecutor
+from sweeps.execution.gpu_share import measured, try_out
+from sweeps.execution.limits import CONTEXT
+from sweeps.execution.worker import work_cell
 from sweeps.planning.plan import missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import Cell, Result
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
 from sweeps.trials.scenario_cache import Place, Workbench
-from sweeps.worker import work_cell
 from tests.sweeps.tiny import lines, tiny
 from tests.sweeps.wild import (
     Rest,

@@ -17,11 +17,11 @@ from torch import nn
 from sweeps.cli import main
 from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
-from sweeps.executors import InlineExecutor
+from sweeps.execution.executors import InlineExecutor
+from sweeps.execution.run_task import run_cell
 from sweeps.planning.plan import estimate, missing
 from sweeps.planning.study import load_study
 from sweeps.planning.tasks import Cell, ensemble_cells, members, reference_cells, study_cells, trials_in
-from sweeps.run import run_cell
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.trials.references import read_reference

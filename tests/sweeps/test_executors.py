@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from sweeps.config.spec import Sweep
-from sweeps.executors import Executor, InlineExecutor
+from sweeps.execution.executors import Executor, InlineExecutor
+from sweeps.execution.ray_executor import RayExecutor, check_address
+from sweeps.execution.worker import work_cell, workbench
 from sweeps.planning.plan import Missing, missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import Cell, reference_cells
-from sweeps.ray_executor import RayExecutor, check_address
 from sweeps.storage.record_log import count_trials, read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
-from sweeps.worker import work_cell, workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, run_fresh, science, tiny
 from unlearn_core.checks import InputError

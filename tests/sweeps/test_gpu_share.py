@@ -12,17 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps import gpu_share
 from sweeps.cli import main
 from sweeps.config import plugins
-from sweeps.gpu_share import MARGIN, MOST, Memory, measured, share_of, try_out
+from sweeps.execution import gpu_share
+from sweeps.execution.gpu_share import MARGIN, MOST, Memory, measured, share_of, try_out
+from sweeps.execution.ray_executor import RayExecutor
+from sweeps.execution.worker import workbench
 from sweeps.planning.plan import missing
 from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.ray_executor import RayExecutor
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
-from sweeps.worker import workbench
 from tests.sweeps.test_executors import prepare
 from tests.sweeps.test_plugins import forget_plugins
 from tests.sweeps.tiny import lines, tiny

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import guard
-from sweeps.attempts import LOSSES
-from sweeps.guard import deadline, time_limit
+from sweeps.execution import limits
+from sweeps.execution.crash_counter import LOSSES
+from sweeps.execution.limits import deadline, time_limit
 from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.trials.trial import Request
 from tests.sweeps.tiny import lines, tiny
@@ -52,7 +52,7 @@ def test_a_trial_that_hangs_is_recorded_as_failed_and_ends_its_process(
 
 @pytest.mark.slow
 def test_native_code_that_stops_all_threads_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GRACE", 0.5)
+    monkeypatch.setattr(limits, "GRACE", 0.5)
     sweep = wild(tmp_path, "waits in C with the lock", resources=LIMIT)
     folder, said = with_references(sweep, tmp_path), tmp_path / "said"
     assert [end_of(begin_worker(folder, said)) for _ in range(LOSSES + 1)] == [1, 1, 1, 0]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import worker
-from sweeps.attempts import LOSSES, START, Attempts, Note, losses_after, noted
+from sweeps.execution import worker
+from sweeps.execution.crash_counter import LOSSES, START, Attempts, Note, losses_after, noted
 from sweeps.planning.tasks import Cell, reference_cells
 from sweeps.storage.files import Remote
 from sweeps.storage.holders import this_machine, this_process

@@ -12,19 +12,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweeps import guard, worker
-from sweeps.executors import InlineExecutor
-from sweeps.guard import Crowded, limit_memory
+from sweeps.execution import limits, worker
+from sweeps.execution.executors import InlineExecutor
+from sweeps.execution.limits import Crowded, limit_memory
+from sweeps.execution.run_task import run_cell
+from sweeps.execution.worker import work_cell, workbench
 from sweeps.planning.plan import missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import Cell, Result
-from sweeps.run import run_cell
 from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.storage.memory_cache import Recent, memory
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.ensemble import oracle_outputs
 from sweeps.trials.scenario_cache import Place, Workbench
-from sweeps.worker import work_cell, workbench
 from tests.sweeps.tiny import lines, science, tiny
 from tests.sweeps.wild import STUDY, _alone, tuned, wild, with_references
 
@@ -67,7 +67,7 @@ def test_a_trial_that_runs_out_of_its_share_is_not_recorded_but_handed_back(tmp_
 
 def test_on_a_whole_gpu_it_has_failed_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, freed = with_references(wild(tmp_path, "crowds"), tmp_path), []
-    monkeypatch.setattr(guard, "free", freed.append)
+    monkeypatch.setattr(limits, "free", freed.append)
     monkeypatch.setattr(worker, "limit_memory", lambda place: os.environ.update(SHARE="0.1"))
     assert work_cell(folder, on(tmp_path, 1), STUDY) == Result()
     found = tuned(folder)
@@ -145,7 +145,7 @@ def test_a_process_keeps_to_its_share_of_the_memory(
 ) -> None:
     asked: list[float] = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
-    card = type("Card", (), {"total_memory": 20 * guard.CONTEXT})
+    card = type("Card", (), {"total_memory": 20 * limits.CONTEXT})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
     limit_memory(Place(tmp_path, device="cuda", gpus=gpus))
     assert asked == [fraction]
@@ -162,7 +162,7 @@ def test_a_real_gpu_that_is_shared(tmp_path: Path) -> None:
     limit_memory(place)
     try:
         torch.empty(int(0.02 * total), dtype=torch.uint8, device="cuda")
-        with pytest.raises(Crowded), guard.crowding(place, STUDY):
+        with pytest.raises(Crowded), limits.crowding(place, STUDY):
             torch.empty(int(0.1 * total), dtype=torch.uint8, device="cuda")
         limit_memory(place._replace(gpus=1))
         torch.empty(int(0.1 * total), dtype=torch.uint8, device="cuda")
@@ -270,6 +270,6 @@ def test_giving_memory_back_keeps_the_results(tmp_path: Path) -> None:
     folder = with_references(sweep, tmp_path)
     work = workbench(folder, Place(tmp_path))
     assert len(work.benches) > 0
-    guard.free(work)
+    limits.free(work)
     assert len(work.benches) == 0
     assert run_cell(work, folder, Cell("study", "badnets", 1.0, "gd")) == 2

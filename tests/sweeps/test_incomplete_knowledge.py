@@ -13,10 +13,10 @@ import torch
 
 from sweeps.cli import main
 from sweeps.config.spec import SINGLE, Sweep
+from sweeps.execution.run_task import run_cell
 from sweeps.planning.missing import references_missing
 from sweeps.planning.plan import check_scenarios, estimate, missing
 from sweeps.planning.tasks import Cell, trials_in
-from sweeps.run import run_cell
 from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
 from sweeps.trials.references import reference_methods
 from sweeps.trials.scenario_cache import Place, Workbench, unlearning_streams

@@ -15,13 +15,13 @@ import pytest
 
 from sweeps.cli import main
 from sweeps.driver import Driver
-from sweeps.interruption import run_told, two_stages
+from sweeps.execution.interruption import run_told, two_stages
+from sweeps.execution.worker import work_cell
 from sweeps.planning.plan import missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import Result, reference_cells, study_cells
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import Place
-from sweeps.worker import work_cell
 from tests.sweeps.test_executors import prepare
 from tests.sweeps.tiny import start, tiny, write_config
 
@@ -133,7 +133,7 @@ def test_nothing_is_begun_any_more(tmp_path: Path) -> None:
 
 BACKGROUND = """
 import signal, time
-from sweeps.interruption import run_told, two_stages
+from sweeps.execution.interruption import run_told, two_stages
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with two_stages(lambda: None, "stopping"):
     print("ready", flush=True)

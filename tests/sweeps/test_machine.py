@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import ray_executor
 from sweeps.cli import main
-from sweeps.ray_executor import RayExecutor, local_room
+from sweeps.execution import ray_executor
+from sweeps.execution.ray_executor import RayExecutor, local_room
 from sweeps.trials import machine
 from sweeps.trials.machine import slots, usable_cpus
 from tests.sweeps.tiny import ROOT, command, write_config

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from sweeps.__main__ import main
+from sweeps.execution.run_task import run_cell
+from sweeps.execution.worker import at_work
 from sweeps.failures import failure_lines, group_failures, signature
 from sweeps.planning.tasks import reference_cells, study_cells, trainings, trials_in
-from sweeps.run import run_cell
 from sweeps.storage.leases import Lease
 from sweeps.storage.record_log import CellWriter, read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
-from sweeps.worker import at_work
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import record, run_fresh, tiny
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.execution.run_task import run_cell
 from sweeps.planning.plan import check_data, check_scenarios, estimate, missing
 from sweeps.planning.tasks import reference_cells
-from sweeps.run import run_cell
 from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import tiny

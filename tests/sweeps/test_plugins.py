@@ -16,11 +16,11 @@ from sweeps.cli import main
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
+from sweeps.execution.worker import workbench
 from sweeps.planning.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
 from sweeps.trials.trial import Request, trial_id
-from sweeps.worker import workbench
 from tests.sweeps.tiny import ROOT, command, lines, raw, start, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.registry import METRICS, UNLEARNERS

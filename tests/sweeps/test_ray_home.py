@@ -16,16 +16,25 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import ray_home
-from sweeps.ray_home import MARK, PREFIX, SOCKET_LIMIT, clear_stale, fitting_places, kept, private_home, processes_of
-from sweeps.ray_watchdog import LocalRay
+from sweeps.execution import ray_home
+from sweeps.execution.ray_home import (
+    MARK,
+    PREFIX,
+    SOCKET_LIMIT,
+    clear_stale,
+    fitting_places,
+    kept,
+    private_home,
+    processes_of,
+)
+from sweeps.execution.ray_watchdog import LocalRay
 from tests.sweeps.tiny import ROOT
 from unlearn_core.checks import InputError
 
 SESSION = "session_2026-11-30_12-31-45_756008_4194304/sockets/plasma_store"
 OWNER = """
 import os, subprocess, sys, time
-from sweeps.ray_home import kept, private_home
+from sweeps.execution.ray_home import kept, private_home
 with private_home() as home, kept("these are the last words"):
     os.mkdir(home)
     quiet = subprocess.DEVNULL
@@ -121,7 +130,9 @@ def test_what_killed_processes_left_goes_and_what_others_use_stays(place: Path) 
     (place / "precious").mkdir()
     link.symlink_to(place / "precious")
     with private_home() as used:
-        other = run("from pathlib import Path\nfrom sweeps.ray_home import *\n" + f"clear_stale(Path({str(place)!r}))")
+        other = run(
+            "from pathlib import Path\nfrom sweeps.execution.ray_home import *\n" + f"clear_stale(Path({str(place)!r}))"
+        )
         assert other.communicate(timeout=60)[1] == ""
         assert Path(used).parent.exists()
         assert not stale.exists()
@@ -153,9 +164,7 @@ def test_processes_that_have_lost_the_mark_are_ended_too(place: Path) -> None:
 
 
 def test_who_uses_a_folder_is_not_taken_for_one_of_its_processes(place: Path) -> None:
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom sweeps.ray_home import private_home\nwith private_home() as home:"
-    )
+    code = "import sys\nfrom pathlib import Path\nfrom sweeps.execution.ray_home import private_home\nwith private_home() as home:"
     code += "\n log = open(Path(home).parent / 'log', 'w')\n print(home, flush=True)\n sys.stdin.read()"
     with run(code) as user:
         assert user.stdout is not None

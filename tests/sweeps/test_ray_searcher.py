@@ -34,7 +34,7 @@ class Told:
 
 
 def searcher(queue: Any, slots: tuple[int, int] = (4, 4), most: int = 100) -> Any:
-    from sweeps.ray_searcher import CellSearcher
+    from sweeps.execution.tune_queue import CellSearcher
 
     return CellSearcher(queue, lambda: slots, most=most)
 

@@ -14,8 +14,8 @@ import pytest
 from sweeps.cli import main
 from sweeps.config.spec import Sweep
 from sweeps.driver import Driver
+from sweeps.execution.run_task import run_cell
 from sweeps.planning.study import load_study
-from sweeps.run import run_cell
 from sweeps.storage import files, record_log
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.trials.scenario_cache import Place, Workbench

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from sweeps.config.spec import Resources
+from sweeps.execution.run_task import run_cell
 from sweeps.planning.study import WORST, load_study
 from sweeps.planning.tasks import reference_cells, study_cells
-from sweeps.run import run_cell
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import Place, Workbench

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from sweeps.config.spec import Sweep
+from sweeps.execution.run_task import run_cell
 from sweeps.planning.tasks import Cell, reference_cells, study_cells
-from sweeps.run import run_cell
 from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.storage.table import compact

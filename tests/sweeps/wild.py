@@ -14,11 +14,11 @@ import pytest
 
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
+from sweeps.execution.run_task import run_cell
+from sweeps.execution.worker import work_cell, workbench
 from sweeps.planning.tasks import Cell, reference_cells
-from sweeps.run import run_cell
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.scenario_cache import Place, Workbench
-from sweeps.worker import work_cell, workbench
 from tests.sweeps.test_plugins import forget_plugins
 from tests.sweeps.tiny import science, tiny
 

@@ -2,7 +2,7 @@
 
 Ray lets every user write to the folders of its sockets and logs, so they lie in a folder that its owner alone can pass
 through. Its sockets need a short name. While the folder is in use it is locked, by a lock that ends with its process;
-one that is not locked was left by a process that was killed. A keeper, `sweeps.ray_keeper`, outlives such a process.
+one that is not locked was left by a process that was killed. A keeper, `sweeps.execution.ray_keeper`, outlives such a process.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def private_home() -> Iterator[str]:
 def kept(last_words: str) -> Iterator[Callable[[], None]]:
     """While the body runs, a keeper waits for this process to die; then it says `last_words` and clears up. Yields what
     keeps it from speaking."""
-    command = module_command("sweeps.ray_keeper", last_words, os.environ.get(MARK, ""))
+    command = module_command("sweeps.execution.ray_keeper", last_words, os.environ.get(MARK, ""))
     clean = {name: value for name, value in os.environ.items() if name != MARK}
     keeper = subprocess.Popen(command, stdin=subprocess.PIPE, env=clean, start_new_session=True)
     assert keeper.stdin is not None

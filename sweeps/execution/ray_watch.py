@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from sweeps.ray_watchdog import Watchdog
+from sweeps.execution.ray_watchdog import Watchdog
 
 
 class Watch(Callback):

@@ -15,17 +15,17 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from sweeps.executors import KEPT, ExecutorLostError, Queue
-from sweeps.gpu_share import Memory, measured, share_of
+from sweeps.execution.executors import KEPT, ExecutorLostError, Queue
+from sweeps.execution.gpu_share import Memory, measured, share_of
+from sweeps.execution.ray_home import kept, private_home
+from sweeps.execution.ray_watchdog import LocalRay, Watchdog
+from sweeps.execution.worker import work_cell
 from sweeps.launch import own_modules
 from sweeps.planning.tasks import Cell
-from sweeps.ray_home import kept, private_home
-from sweeps.ray_watchdog import LocalRay, Watchdog
 from sweeps.storage.files import Folder, local_copy
 from sweeps.tracking.uri import spare_proxies
 from sweeps.trials.machine import usable_cpus
 from sweeps.trials.scenario_cache import Place
-from sweeps.worker import work_cell
 from unlearn_core.checks import InputError
 from unlearn_core.private import UMASK
 
@@ -146,8 +146,8 @@ class RayExecutor:
     def _fit(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
         from ray import tune
 
-        from sweeps.ray_searcher import CellSearcher
-        from sweeps.ray_watch import Watch
+        from sweeps.execution.ray_watch import Watch
+        from sweeps.execution.tune_queue import CellSearcher
 
         def trainable(config: dict[str, Any]) -> None:  # the config stays tiny: it is copied into every snapshot
             result = work_cell(sweep_dir, place, Cell(**config["cell"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from sweeps.executors import Queue
+from sweeps.execution.executors import Queue
 from sweeps.planning.tasks import Cell, Result
 
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sweeps.attempts import LOSSES, Attempts, ProcessLostError, lost_text
 from sweeps.config.spec import Sweep
+from sweeps.execution.crash_counter import LOSSES, Attempts, ProcessLostError, lost_text
 from sweeps.planning.tasks import Cell
 from sweeps.storage.record_log import CellWriter, Trial
 from sweeps.trials.device_errors import ends_process, is_memory

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 
 from sweeps.config.spec import Method
-from sweeps.guard import CONTEXT
+from sweeps.execution.limits import CONTEXT
+from sweeps.execution.worker import workbench
 from sweeps.storage.files import Folder
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
 from sweeps.trials.scenario_cache import Place, Workbench, first_rows
-from sweeps.worker import workbench
 from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError
 from unlearn_core.input_gradients import input_gradients

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sweeps.execution.worker import work_cell
 from sweeps.planning.tasks import Cell, Result
 from sweeps.storage.files import Folder
 from sweeps.trials.scenario_cache import Place
-from sweeps.worker import work_cell
 
 KEPT = "finished trials are kept: run the same command again to go on"
 

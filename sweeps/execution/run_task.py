@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sweeps.attempts import Attempts
-from sweeps.guard import Guard, crowding
+from sweeps.execution.crash_counter import Attempts
+from sweeps.execution.limits import Guard, crowding
 from sweeps.planning.missing import ensemble_missing, references_missing
 from sweeps.planning.proposals import proposal_count
 from sweeps.planning.study import load_study, make_request

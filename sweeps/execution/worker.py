@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from sweeps.attempts import noted
 from sweeps.config.spec import Sweep
-from sweeps.guard import Crowded, crowding, free, leaving_broken_devices, limit_memory
+from sweeps.execution.crash_counter import noted
+from sweeps.execution.limits import Crowded, crowding, free, leaving_broken_devices, limit_memory
+from sweeps.execution.run_task import run_cell
 from sweeps.planning.manifest import read_manifest
 from sweeps.planning.tasks import Cell, Result
-from sweeps.run import run_cell
 from sweeps.storage.files import Folder, check_room, child
 from sweeps.storage.leases import Lease
 from sweeps.trials.ensemble import oracle_outputs

@@ -1,4 +1,4 @@
-"""Outlives the process that runs a sweep on Ray: `python -m sweeps.ray_keeper LAST_WORDS [FOLDER]`.
+"""Outlives the process that runs a sweep on Ray: `python -m sweeps.execution.ray_keeper LAST_WORDS [FOLDER]`.
 
 That process holds the other end of this one's standard input and says goodbye when it is done. If it ends without,
 because it was killed or because Ray's own code ended it, this one says the last words in its place, kills what is left
@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from sweeps.ray_home import GOODBYE, clear
+from sweeps.execution.ray_home import GOODBYE, clear
 
 
 def main(last_words: str, folder: str) -> None:

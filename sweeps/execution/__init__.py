@@ -1,0 +1,1 @@
+"""How tasks are run: in this process or on Ray, guarded and counted."""
