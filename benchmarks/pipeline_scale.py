@@ -86,9 +86,9 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> Path:
 
 def prepared(phase: str, config: Path, inline: bool) -> Callable[[], object]:
     """What a phase does, with everything imported that it needs."""
-    from sweeps.cli import parser, read_sweep
-    from sweeps.export import export
-    from sweeps.status import status_lines
+    from sweeps.commands.export import export
+    from sweeps.commands.main import parser, read_sweep
+    from sweeps.commands.status import status_lines
     from sweeps.storage.local_copy import Replica
     from sweeps.storage.table import compact
 
@@ -103,7 +103,7 @@ def prepared(phase: str, config: Path, inline: bool) -> Callable[[], object]:
         from analysis.report import build_report
 
         return lambda: build_report(folder)
-    from sweeps.driver import Driver
+    from sweeps.commands.driver import Driver
 
     class WithoutReport(Driver):
         def _report(self) -> int:

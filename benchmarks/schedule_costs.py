@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sweeps.commands.status import searched
 from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.planning.study import Study
 from sweeps.planning.tasks import Case, Cell
-from sweeps.status import searched
 from sweeps.storage.record_log import Trial
 
 COPY = "~"  # in the label of a copied attack; what comes before it is the attack that was measured

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeps.errors import answered
-from sweeps.export import export
-from sweeps.failures import failure_lines
-from sweeps.status import status_lines
+from sweeps.commands.errors import answered
+from sweeps.commands.export import export
+from sweeps.commands.failures import failure_lines
+from sweeps.commands.status import status_lines
 from sweeps.storage.files import place, resolved
 from sweeps.storage.local_copy import Replica
 from unlearn_core.output import run as run_command

@@ -77,7 +77,12 @@ def test_the_records_schema_needs_the_standard_library_only() -> None:
 
 
 def test_importing_sweeps_is_quick() -> None:
-    assert not top(loaded_by("sweeps.cli", "sweeps.tracking.sync")) & {"ray", "mlflow", "optuna", "matplotlib"}
+    assert not top(loaded_by("sweeps.commands.main", "sweeps.tracking.sync")) & {
+        "ray",
+        "mlflow",
+        "optuna",
+        "matplotlib",
+    }
 
 
 def test_analysis_reads_records_only() -> None:

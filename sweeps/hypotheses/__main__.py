@@ -12,10 +12,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.cli import read_raw
+from sweeps.commands.errors import answered
+from sweeps.commands.main import read_raw
 from sweeps.config.overrides import apply
 from sweeps.config.spec import check_name
-from sweeps.errors import answered
 from sweeps.execution.interruption import run_told
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.launch import module_command

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from sweeps.errors import answered
+from sweeps.commands.errors import answered
 from sweeps.storage.locking import locked
 from sweeps.tracking.postgres import Postgres, environment, install
 from sweeps.tracking.uri import reachable

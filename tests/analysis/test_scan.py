@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "name": "sides",
         "key": "rows.side",
         "axis": "side",
-        "command": "python sweeps/scan.py",
+        "command": "python sweeps/commands/scan.py",
         "points": points,
     }
     (root / "sides").mkdir()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from sweeps.cli import main
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.config.spec import Sweep
-from sweeps.driver import Driver
 from sweeps.execution import limits
 from sweeps.execution.gpu_share import try_out
 from sweeps.schema.records import GOOD

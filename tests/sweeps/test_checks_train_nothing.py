@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import unlearn_core.attacks  # noqa: F401 - registers them
-from sweeps.cli import main, parser
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main, parser
 from sweeps.planning.manifest import read_manifest, write_manifest
 from sweeps.trials.feasible import NeedsModel, check_scenario
 from sweeps.trials.scenario_cache import Place, Workbench
@@ -131,7 +131,7 @@ def test_the_command_takes_no_context_on_a_gpu(tmp_path: Path, monkeypatch: pyte
     def refuse() -> None:
         raise AssertionError("CUDA was about to start")
 
-    monkeypatch.setattr("sweeps.driver.pick_device", lambda *_: "cuda")
+    monkeypatch.setattr("sweeps.commands.driver.pick_device", lambda *_: "cuda")
     monkeypatch.setattr("torch.cuda._lazy_init", refuse)
     options = parser().parse_args(["--out", str(tmp_path), "--no-tracking"])
     driver = Driver(tiny(resources={"gpus": 1}), options, "command")

@@ -18,10 +18,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from sweeps.cli import main
+from sweeps.commands.driver import Driver
+from sweeps.commands.errors import answered
+from sweeps.commands.main import main
 from sweeps.config.spec import preset_names
-from sweeps.driver import Driver
-from sweeps.errors import answered
 from sweeps.planning.manifest import read_manifest
 from sweeps.storage import record_log
 from sweeps.storage.files import StorageError

@@ -20,8 +20,8 @@ from analysis.page_section import section
 from analysis.results import analyse
 from analysis.tables import all_tables
 from sweeps.__main__ import main as ask
-from sweeps.cli import main
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.schema.lines import DamagedError, from_line, to_line
 from sweeps.schema.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
 from sweeps.storage.record_log import read_trials

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.cli import main
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from tests.cases.data_cases import CASES, PATCH, images, write
 from tests.sweeps.tiny import write_config
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from sweeps.cli import main
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.config.spec import Sweep
-from sweeps.driver import Driver
 from sweeps.execution.executors import InlineExecutor
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.plan import estimate, missing

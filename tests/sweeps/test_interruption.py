@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sweeps.cli import main
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.execution.interruption import run_told, two_stages
 from sweeps.execution.worker import work_cell
 from sweeps.planning.plan import missing

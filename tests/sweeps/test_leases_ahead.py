@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.cli import main
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.storage import leases
 from sweeps.storage.files import Remote
 from sweeps.storage.holders import this_process

@@ -18,8 +18,8 @@ import torch
 
 import sweeps.storage.artifacts
 import sweeps.storage.leases
-from sweeps.cli import main
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.storage import files
 from sweeps.storage.artifacts import Artifact, ArtifactStore, digest, read
 from sweeps.storage.files import Remote, StorageError, place, put, resolved, s3

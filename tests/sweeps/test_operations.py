@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from sweeps.__main__ import main
+from sweeps.commands.failures import failure_lines, group_failures, signature
 from sweeps.execution.run_task import run_cell
 from sweeps.execution.worker import at_work
-from sweeps.failures import failure_lines, group_failures, signature
 from sweeps.planning.tasks import reference_cells, study_cells, trainings, trials_in
 from sweeps.storage.leases import Lease
 from sweeps.storage.record_log import CellWriter, read_trials

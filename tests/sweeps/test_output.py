@@ -43,7 +43,7 @@ def commands(out: Path) -> dict[str, list[str]]:
         "status": [*start, "sweeps", "status", folder],
         "failures": [*start, "sweeps", "failures", folder],
         "server": [*start, "sweeps.tracking.server", "status", str(out)],
-        "scan": [*start, "sweeps.scan", "--list"],
+        "scan": [*start, "sweeps.commands.scan", "--list"],
         "hypotheses": [*start, "sweeps.hypotheses", "--help"],
         "nothing there": [*start, "sweeps", "status", str(out / "gone ±")],
         "bad input": command("--set", "recipe.epochs=±"),

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sweeps.cli import main
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
-from sweeps.driver import Driver
 from sweeps.execution.worker import workbench
 from sweeps.planning.manifest import read_manifest
 from sweeps.storage.record_log import read_trials

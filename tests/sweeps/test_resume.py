@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.cli import main
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.config.spec import Sweep
-from sweeps.driver import Driver
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.study import load_study
 from sweeps.storage import files, record_log

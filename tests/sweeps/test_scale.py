@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.failures import failure_lines
+from sweeps.commands.failures import failure_lines
 from sweeps.storage.record_log import Trial, iter_trials
 from sweeps.storage.table import compact
 from tests.sweeps.conftest import Done

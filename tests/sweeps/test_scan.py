@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from sweeps.commands.scan import STUDIES, main, parser, read_scan
 from sweeps.config.overrides import apply
 from sweeps.config.spec import Sweep, read_preset
-from sweeps.scan import STUDIES, main, parser, read_scan
 from sweeps.storage.record_log import read_trials
 from tests.sweeps.tiny import cells, lines, raw, run_fresh, science, tiny, write_config
 

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sweeps.cli import main
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main
 from sweeps.storage.artifacts import ArtifactStore
 from sweeps.storage.files import ROOM, StorageError, check_room, put
 from sweeps.storage.leases import EXPIRY, holder_of

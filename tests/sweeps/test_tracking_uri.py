@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from sweeps.cli import main, parser
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
+from sweeps.commands.main import main, parser
+from sweeps.tracking import uri
 from sweeps.tracking.database import prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, connect
-from sweeps.tracking import uri
 from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, reachable, shown_command
 from tests.sweeps.tiny import tiny, write_config
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sweeps.commands.errors import answered
+from sweeps.commands.listing import print_list
 from sweeps.config.overrides import apply
 from sweeps.config.spec import Sweep, check_name, read_preset
 from sweeps.config.strict_yaml import read_mapping
-from sweeps.errors import answered
-from sweeps.listing import print_list
 from sweeps.storage.files import place
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError
@@ -137,7 +137,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print_list(options.plugin)
         return 0
     sweep = read_sweep(options)
-    from sweeps.driver import Driver  # torch and pandas are loaded only once the words make sense
+    from sweeps.commands.driver import Driver  # torch and pandas are loaded only once the words make sense
 
     command = shown_command(["python", "sweeps/budget_sweep.py", *arguments])
     driver = Driver(sweep, options, command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.driver import Driver
+from sweeps.commands.driver import Driver
 from sweeps.planning.manifest import check_manifest
 from sweeps.planning.plan import check_scenarios, missing
 

@@ -1,4 +1,4 @@
-"""One setting varied, all others as in a base sweep: `python -P -m sweeps.scan --study dimension --data-root DATA`.
+"""One setting varied, all others as in a base sweep: `python -P -m sweeps.commands.scan --study dimension --data-root DATA`.
 
 Each value is a sweep of its own, so a scan is resumed, tracked and spread over a cluster as sweeps are, and the values
 share the artifact store: what does not depend on the setting is trained once. `OUT/NAME/scan.json` lists them for
@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps import cli
+from sweeps.commands import main
+from sweeps.commands.listing import print_list
 from sweeps.config.overrides import apply
 from sweeps.config.spec import Sweep, check_name, read_preset
 from sweeps.launch import module_command
-from sweeps.listing import print_list
 from sweeps.storage.artifacts import digest
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of
@@ -63,8 +63,8 @@ class Scan(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    p = cli.parser()
-    p.prog, p.description = "python -P -m sweeps.scan", (__doc__ or "").split("\n")[0]
+    p = main.parser()
+    p.prog, p.description = "python -P -m sweeps.commands.scan", (__doc__ or "").split("\n")[0]
     vary = p.add_argument_group("what to vary")
     vary.add_argument("--study", help="a ready scan: " + ", ".join(STUDIES))
     vary.add_argument("--cpu", action="store_true", help=f"its base is {BASE}-cpu, for two cores, not {BASE}")
@@ -78,7 +78,7 @@ def read_scan(options: argparse.Namespace) -> Scan:
     study = _study(options)
     _check_places(options)
     base = options.preset or (BASE + ("-cpu" if options.cpu else "") if options.study else "quick")
-    raw = cli.read_raw(options, lambda: read_preset(base))
+    raw = main.read_raw(options, lambda: read_preset(base))
     raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
     stem = check_name("--name", options.name or _stem(options, study, options.config.stem if options.config else base))
     points = [_point(raw, stem, study, [*study.changes, *options.assignments], value) for value in study.values]
@@ -144,7 +144,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         print_list(options.plugin)
         return 0
     scan = read_scan(options)
-    from sweeps.point import Point  # torch and pandas are loaded only once the words make sense
+    from sweeps.commands.scan_point import Point  # torch and pandas are loaded only once the words make sense
 
     points = [Point(sweep, options, command) for _, sweep in scan.points]
     if options.sync_mlflow:
@@ -164,8 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0 done, 1 some work failed, 2 bad input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
-    command = shown_command(["python", "-P", "-m", "sweeps.scan", *arguments])
-    return cli.answered(lambda: run(options, command))
+    command = shown_command(["python", "-P", "-m", "sweeps.commands.scan", *arguments])
+    return main.answered(lambda: run(options, command))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sweeps.commands.progress import ProgressDisplay, duration
 from sweeps.config.spec import Sweep
 from sweeps.execution.executors import Executor, InlineExecutor
 from sweeps.execution.interruption import run_told, two_stages
@@ -20,7 +21,6 @@ from sweeps.planning.manifest import check_manifest, write_manifest
 from sweeps.planning.plan import Missing, check_data, check_scenarios, estimate, missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import trials_in
-from sweeps.progress import ProgressDisplay, duration
 from sweeps.storage import record_log
 from sweeps.storage.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.storage.leases import EXPIRY, Lease
