@@ -87,7 +87,7 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> Path:
 def prepared(phase: str, config: Path, inline: bool) -> Callable[[], object]:
     """What a phase does, with everything imported that it needs."""
     from sweeps.commands.export import export
-    from sweeps.commands.main import parser, read_sweep
+    from sweeps.commands.run import parser, read_sweep
     from sweeps.commands.status import status_lines
     from sweeps.storage.local_copy import Replica
     from sweeps.storage.table import compact

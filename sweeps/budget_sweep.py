@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # started as a script, from any folder
         del sys.path[0]  # this folder, whose modules are no top-level ones
     runpy.run_path(str(Path(__file__).resolve().with_name("launch.py")))["own_modules"]()()
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from unlearn_core.output import run as run_command
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli
 
-from sweeps.commands.main import parser
+from sweeps.commands.run import parser
 
 ROOT = Path(__file__).parents[1]
 HOME = "~/unlearning/"

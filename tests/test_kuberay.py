@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeps.commands.main import parser, read_sweep
+from sweeps.commands.run import parser, read_sweep
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = {document["kind"]: document for document in yaml.safe_load_all((ROOT / "kuberay.yaml").read_text())}

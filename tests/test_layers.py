@@ -77,7 +77,7 @@ def test_the_records_schema_needs_the_standard_library_only() -> None:
 
 
 def test_importing_sweeps_is_quick() -> None:
-    assert not top(loaded_by("sweeps.commands.main", "sweeps.tracking.sync")) & {
+    assert not top(loaded_by("sweeps.commands.run", "sweeps.tracking.sync")) & {
         "ray",
         "mlflow",
         "optuna",

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ray.scripts.scripts import cli
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.storage.files import Remote
 from tests.sweeps.job_head import PATIENCE, Head, copy_sources, head, link_project  # noqa: F401 - a fixture
 from tests.sweeps.object_store import bucket, endpoint  # noqa: F401 - fixtures

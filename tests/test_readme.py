@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import method_table
-from sweeps.commands.main import parser, read_sweep
+from sweeps.commands.run import parser, read_sweep
 from tests.contracts.tiny import run
 from unlearn_core.registry import UNLEARNERS
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.execution.ray_executor import RayExecutor, protect_local_ray
 from sweeps.storage.artifacts import Artifact, ArtifactStore, _checksum
 from tests.sweeps.tiny import start, write_config

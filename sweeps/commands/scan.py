@@ -1,4 +1,4 @@
-"""One setting varied, all others as in a base sweep: `python -P -m sweeps.commands.scan --study dimension --data-root DATA`.
+"""One setting varied, all others as in a base sweep: `python -P -m sweeps.commands.scan --study dimension`.
 
 Each value is a sweep of its own, so a scan is resumed, tracked and spread over a cluster as sweeps are, and the values
 share the artifact store: what does not depend on the setting is trained once. `OUT/NAME/scan.json` lists them for
@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.commands import main
+from sweeps.commands import run as run_verb
+from sweeps.commands.errors import answered
 from sweeps.commands.listing import print_list
 from sweeps.config.overrides import apply
 from sweeps.config.spec import Sweep, check_name, read_preset
@@ -63,7 +64,7 @@ class Scan(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    p = main.parser()
+    p = run_verb.parser()
     p.prog, p.description = "python -P -m sweeps.commands.scan", (__doc__ or "").split("\n")[0]
     vary = p.add_argument_group("what to vary")
     vary.add_argument("--study", help="a ready scan: " + ", ".join(STUDIES))
@@ -78,7 +79,7 @@ def read_scan(options: argparse.Namespace) -> Scan:
     study = _study(options)
     _check_places(options)
     base = options.preset or (BASE + ("-cpu" if options.cpu else "") if options.study else "quick")
-    raw = main.read_raw(options, lambda: read_preset(base))
+    raw = run_verb.read_raw(options, lambda: read_preset(base))
     raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
     stem = check_name("--name", options.name or _stem(options, study, options.config.stem if options.config else base))
     points = [_point(raw, stem, study, [*study.changes, *options.assignments], value) for value in study.values]
@@ -165,8 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     command = shown_command(["python", "-P", "-m", "sweeps.commands.scan", *arguments])
-    return main.answered(lambda: run(options, command))
+    return answered(lambda: run(options, command))
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(run))

@@ -2,7 +2,7 @@
 
 Ray lets every user write to the folders of its sockets and logs, so they lie in a folder that its owner alone can pass
 through. Its sockets need a short name. While the folder is in use it is locked, by a lock that ends with its process;
-one that is not locked was left by a process that was killed. A keeper, `sweeps.execution.ray_keeper`, outlives such a process.
+one that is not locked was left by a process that was killed. A keeper (`ray_keeper.py`) outlives such a process.
 """
 
 from __future__ import annotations

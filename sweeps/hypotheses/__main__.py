@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.commands.errors import answered
-from sweeps.commands.main import read_raw
+from sweeps.commands.run import read_raw
 from sweeps.config.overrides import apply
 from sweeps.config.spec import check_name
 from sweeps.execution.interruption import run_told

@@ -18,10 +18,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeps.tracking import rows
 from sweeps.tracking.data_inputs import data_input
 from sweeps.tracking.record_cache import Records
 from sweeps.tracking.rows import Point, Trial
-from sweeps.tracking import rows
 from sweeps.tracking.uri import sqlite_uri
 
 DONE = ("FINISHED", "FAILED")

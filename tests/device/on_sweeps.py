@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.config.spec import Sweep
 from sweeps.execution import limits
 from sweeps.execution.gpu_share import try_out

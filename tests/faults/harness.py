@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = RAW | {
     "methods": ["counted_gd", "counted_ngd"],
     "search": {"trials": 10, "startup": 3},
 }
-WITH_REPORT = "import sys; from sweeps.commands.main import main; sys.exit(main(sys.argv[1:]))"
+WITH_REPORT = "import sys; from sweeps.commands.run import main; sys.exit(main(sys.argv[1:]))"
 COMMAND = "import sys; from tests.faults.harness import run_without_report as run; sys.exit(run())"
 PASSED_ON = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}  # or a busy machine stops Ray
 NOT_PASSED_ON = ("RAY_", "PYTHONDONTWRITEBYTECODE")  # the command is started so often that compiling it again matters
@@ -43,7 +43,7 @@ NOT_PASSED_ON = ("RAY_", "PYTHONDONTWRITEBYTECODE")  # the command is started so
 def run_without_report() -> int:
     """The command, but for the tables and figures at its end, which take longer than this sweep and write no record."""
     from sweeps.commands.driver import Driver
-    from sweeps.commands.main import main
+    from sweeps.commands.run import main
 
     Driver._analyse = lambda self: 0  # type: ignore[method-assign]
     return main(sys.argv[1:])

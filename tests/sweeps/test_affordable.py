@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.trials.affordable import first_price, too_dear
 from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.tiny import run_fresh, tiny, write_config

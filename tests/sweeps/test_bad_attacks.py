@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.trials.scenario_cache import Place, Workbench
 from tests.sweeps.tiny import tiny, write_config
 

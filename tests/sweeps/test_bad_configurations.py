@@ -16,7 +16,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeps.commands import driver, main
+from sweeps.commands import driver, run
 from tests.sweeps.tiny import raw
 
 EXAMPLES = 300
@@ -77,7 +77,7 @@ def run(text: str, out: Path) -> tuple[int, str]:
     file, errors = out / "config.yaml", io.StringIO()
     file.write_text(text)
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
-        code = main.main(["--config", str(file), "--out", str(out / "results"), "--inline"])
+        code = run.main(["--config", str(file), "--out", str(out / "results"), "--inline"])
     return code, errors.getvalue()
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.config.overrides import apply
 from sweeps.config.plugins import Plugin
 from sweeps.config.spec import Sweep

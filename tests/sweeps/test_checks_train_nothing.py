@@ -10,7 +10,7 @@ import pytest
 
 import unlearn_core.attacks  # noqa: F401 - registers them
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main, parser
+from sweeps.commands.run import main, parser
 from sweeps.planning.manifest import read_manifest, write_manifest
 from sweeps.trials.feasible import NeedsModel, check_scenario
 from sweeps.trials.scenario_cache import Place, Workbench

@@ -21,7 +21,7 @@ from analysis.results import analyse
 from analysis.tables import all_tables
 from sweeps.__main__ import main as ask
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.schema.lines import DamagedError, from_line, to_line
 from sweeps.schema.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
 from sweeps.storage.record_log import read_trials

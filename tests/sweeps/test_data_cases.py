@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from tests.cases.data_cases import CASES, PATCH, images, write
 from tests.sweeps.tiny import write_config
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.config.spec import Sweep
 from sweeps.execution.executors import InlineExecutor
 from sweeps.execution.run_task import run_cell

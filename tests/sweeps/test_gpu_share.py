@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.config import plugins
 from sweeps.execution import gpu_share
 from sweeps.execution.gpu_share import MARGIN, MOST, Memory, measured, share_of, try_out

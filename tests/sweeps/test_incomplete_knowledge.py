@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.config.spec import SINGLE, Sweep
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.missing import references_missing

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.execution.interruption import run_told, two_stages
 from sweeps.execution.worker import work_cell
 from sweeps.planning.plan import missing

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.storage import leases
 from sweeps.storage.files import Remote
 from sweeps.storage.holders import this_process

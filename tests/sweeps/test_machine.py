@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.execution import ray_executor
 from sweeps.execution.ray_executor import RayExecutor, local_room
 from sweeps.trials import machine

@@ -19,7 +19,7 @@ import torch
 import sweeps.storage.artifacts
 import sweeps.storage.leases
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.storage import files
 from sweeps.storage.artifacts import Artifact, ArtifactStore, digest, read
 from sweeps.storage.files import Remote, StorageError, place, put, resolved, s3

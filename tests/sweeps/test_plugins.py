@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
 from sweeps.execution.worker import workbench

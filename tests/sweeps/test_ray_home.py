@@ -164,7 +164,8 @@ def test_processes_that_have_lost_the_mark_are_ended_too(place: Path) -> None:
 
 
 def test_who_uses_a_folder_is_not_taken_for_one_of_its_processes(place: Path) -> None:
-    code = "import sys\nfrom pathlib import Path\nfrom sweeps.execution.ray_home import private_home\nwith private_home() as home:"
+    code = "import sys\nfrom pathlib import Path\nfrom sweeps.execution.ray_home import private_home\n"
+    code += "with private_home() as home:"
     code += "\n log = open(Path(home).parent / 'log', 'w')\n print(home, flush=True)\n sys.stdin.read()"
     with run(code) as user:
         assert user.stdout is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.study import load_study

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.storage.artifacts import ArtifactStore
 from sweeps.storage.files import ROOM, StorageError, check_room, put
 from sweeps.storage.leases import EXPIRY, holder_of

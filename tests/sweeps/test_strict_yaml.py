@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.commands.main import main
+from sweeps.commands.run import main
 from sweeps.config.overrides import apply
 from sweeps.config.spec import PRESETS
 from sweeps.config.strict_yaml import MOST_BYTES, MOST_NODES, parse, read_mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sweeps.tracking.data_inputs import PROFILE_LIMIT, SCHEMA_LIMIT, data_input
 from sweeps.tracking import mlflow_mirror
+from sweeps.tracking.data_inputs import PROFILE_LIMIT, SCHEMA_LIMIT, data_input
 from tests.sweeps.mirrored import SMALL, Sweep
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`

@@ -16,9 +16,9 @@ import pytest
 import sqlalchemy
 
 from sweeps.storage import locking
+from sweeps.tracking import database, mlflow_mirror, sync
 from sweeps.tracking.database import content
 from sweeps.tracking.mlflow_mirror import DatabaseTables
-from sweeps.tracking import database, mlflow_mirror, sync
 from tests.sweeps.mirrored import SMALL, Sweep
 from tests.sweeps.tracking_store import start_sync
 

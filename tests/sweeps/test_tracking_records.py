@@ -10,8 +10,8 @@ import pytest
 
 from sweeps.schema.lines import to_line
 from sweeps.storage.record_log import read_trials
-from sweeps.tracking.record_cache import Records
 from sweeps.tracking import record_cache, rows
+from sweeps.tracking.record_cache import Records
 from tests.sweeps.conftest import Done
 from tests.sweeps.mirrored import Sweep, trial
 

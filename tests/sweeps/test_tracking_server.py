@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from sweeps.storage.record_log import read_trials
-from sweeps.tracking.server import TrackingServer, main
 from sweeps.tracking import mlflow_mirror, postgres, sync
+from sweeps.tracking.server import TrackingServer, main
 from sweeps.tracking.uri import default_uri, reachable
 from tests.faults.ledger import LEDGER
 from tests.sweeps.conftest import Done

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sweeps.commands.driver import Driver
-from sweeps.commands.main import main, parser
+from sweeps.commands.run import main, parser
 from sweeps.tracking import uri
 from sweeps.tracking.database import prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, connect
