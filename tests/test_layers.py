@@ -17,8 +17,20 @@ PURE = tuple(
 )
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
 SCHEMA = ("sweeps.schema.records", "sweeps.schema.lines", "sweeps.schema.manifest_kinds")
+FLOORS = [
+    {"schema"},
+    {"storage"},
+    {"config", "tracking"},
+    {"trials"},
+    {"planning"},
+    {"execution"},
+    {"commands"},
+    {"hypotheses"},
+]
+"""The rooms of `sweeps`; each imports only those on the floors below it."""
 FILES = {
-    "ray": {"ray_executor.py", "ray_searcher.py", "ray_watch.py"}, "optuna": {"search.py"}, "mlflow": {"mirror.py"}
+    "ray": {"ray_executor.py", "tune_queue.py", "ray_watch.py"}, "optuna": {"optuna_search.py"},
+    "mlflow": {"mlflow_mirror.py"},
 }  # fmt: skip
 
 
@@ -67,6 +79,21 @@ def test_sweeps_imports_each_tool_in_one_place(library: str, files: set[str]) ->
     assert {path.name for path, name in uses("sweeps") if name.partition(".")[0] == library} == files
 
 
+def test_each_room_imports_only_rooms_below_it() -> None:
+    floor = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+    for path, name in uses("sweeps"):
+        room, other = path.relative_to(ROOT / "sweeps").parts[0], name.removeprefix("sweeps.").partition(".")[0]
+        if path.name == "server.py":
+            continue
+        if room in floor and name.startswith("sweeps.") and other not in {room, "launch"}:
+            assert floor[other] < floor[room], f"{path} imports {name}"
+
+
+def test_every_module_of_sweeps_is_in_a_room() -> None:
+    found = {path.name for path in (ROOT / "sweeps").iterdir() if path.suffix == ".py"}
+    assert found == {"__init__.py", "__main__.py", "budget_sweep.py", "launch.py"}
+
+
 def test_sweeps_draws_and_analyses_nothing() -> None:
     assert not [(path, name) for path, name in uses("sweeps") if name.partition(".")[0] in {"matplotlib", "analysis"}]
 
@@ -94,4 +121,4 @@ def test_analysis_reads_records_only() -> None:
         assert package != "unlearn_core" or name.startswith(PURE), path
     seen = loaded_by(*modules_of("analysis"))
     assert not top(seen) & forbidden
-    assert {name for name in seen if name.startswith("sweeps")} <= {"sweeps", *SCHEMA}
+    assert {name for name in seen if name.startswith("sweeps")} <= {"sweeps", "sweeps.schema", *SCHEMA}

@@ -16,7 +16,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeps.commands import driver, run
+from sweeps.commands import driver
+from sweeps.commands.run import main
 from tests.sweeps.tiny import raw
 
 EXAMPLES = 300
@@ -77,7 +78,7 @@ def run(text: str, out: Path) -> tuple[int, str]:
     file, errors = out / "config.yaml", io.StringIO()
     file.write_text(text)
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
-        code = run.main(["--config", str(file), "--out", str(out / "results"), "--inline"])
+        code = main(["--config", str(file), "--out", str(out / "results"), "--inline"])
     return code, errors.getvalue()
 
 

@@ -36,7 +36,7 @@ def test_a_trial_that_hangs_is_recorded_as_failed_and_ends_its_process(
     last = trial["error"].splitlines()[-1]
     assert last == "TimeoutError: not finished after 3 s; raise resources.trial_timeout if the method is only slow"
     assert "wild.py" in trial["error"], "where it hung"
-    assert "guard.py" not in trial["error"]
+    assert "limits.py" not in trial["error"]
     assert (trial["rungs"], trial["trial_seconds"]) == ([], pytest.approx(3, abs=3))
     message = said.read_text().strip()
     assert message.startswith(
