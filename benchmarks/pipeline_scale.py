@@ -89,14 +89,14 @@ def prepared(phase: str, config: Path, inline: bool) -> Callable[[], object]:
     from sweeps.commands.export import export
     from sweeps.commands.run import parser, read_sweep
     from sweeps.commands.status import status_lines
-    from sweeps.storage.local_copy import Replica
+    from sweeps.storage.local_copy import LocalCopy
     from sweeps.storage.table import compact
 
     folder = config.parent / "scale"
     if phase == "compact":
         return lambda: compact(folder)
     if phase == "status":
-        return lambda: status_lines(Replica(folder))
+        return lambda: status_lines(LocalCopy(folder))
     if phase == "export":
         return lambda: export(folder)
     if phase == "report":

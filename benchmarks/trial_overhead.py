@@ -16,7 +16,7 @@ from sweeps.config.spec import Sweep, read_preset
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.tasks import reference_cells, study_cells
 from sweeps.storage.record_log import read_cell
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 
 
 def useful_seconds(trial: dict[str, Any]) -> float:
@@ -32,7 +32,7 @@ def main() -> None:
     sweep = Sweep.from_dict(read_preset("quick"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        work, sweep_dir = Workbench(sweep, Place(out)), out / sweep.name
+        work, sweep_dir = ScenarioCache(sweep, RunEnvironment(out)), out / sweep.name
         for cell in reference_cells(sweep):
             if cell.attack == options.attack:
                 run_cell(work, sweep_dir, cell)

@@ -26,7 +26,7 @@ from sweeps.config.spec import Sweep, read_preset
 from sweeps.planning.plan import missing
 from sweeps.planning.tasks import Cell, Result, reference_cells
 from sweeps.storage.record_log import read_trials
-from sweeps.trials.scenario_cache import Place
+from sweeps.trials.scenario_cache import RunEnvironment
 
 WORKERS = (1, 2)
 MORE = 40  # cells with nothing to do, to see what a cell costs
@@ -90,7 +90,7 @@ def run_sweep(sweep: Sweep, out: Path, workers: int) -> Times:
     executor = RayExecutor("local", cpus=1, gpus=0)
     clock.append(time.perf_counter())
     for queue in (schedule, Done(done * workers), Done(done * (workers + MORE))):
-        executor.run(folder, Place(out), queue)
+        executor.run(folder, RunEnvironment(out), queue)
         clock.append(time.perf_counter())
     executor.close()
     if schedule.failed:

@@ -12,7 +12,7 @@ from sweeps.commands.export import export
 from sweeps.commands.failures import failure_lines
 from sweeps.commands.status import status_lines
 from sweeps.storage.files import place, resolved
-from sweeps.storage.local_copy import Replica
+from sweeps.storage.local_copy import LocalCopy
 from unlearn_core.output import run as run_command
 from unlearn_core.private import private_files
 
@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @private_files()
 def _show(options: argparse.Namespace) -> int:
-    replica = Replica(resolved(options.sweep, "DIR"))
+    replica = LocalCopy(resolved(options.sweep, "DIR"))
     replica.pull()
     for line in _lines(options, replica):
         print(line)
     return 0
 
 
-def _lines(options: argparse.Namespace, replica: Replica) -> list[str]:
+def _lines(options: argparse.Namespace, replica: LocalCopy) -> list[str]:
     if options.command == "status":
         return status_lines(replica)
     if options.command == "failures":

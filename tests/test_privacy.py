@@ -74,7 +74,7 @@ def test_the_umask_of_the_process_is_put_back(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_workers_keep_to_it_on_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeps.trials.scenario_cache import Place
+    from sweeps.trials.scenario_cache import RunEnvironment
     from tests.sweeps.test_executors import prepare
 
     monkeypatch.delenv("UNLEARN_UMASK", raising=False)
@@ -82,7 +82,7 @@ def test_workers_keep_to_it_on_any_machine(tmp_path: Path, monkeypatch: pytest.M
     folder = prepare(sweep, tmp_path)
     before = os.umask(0o022)
     try:
-        assert work_cell(folder, Place(tmp_path), cells(sweep)[0]).error is None
+        assert work_cell(folder, RunEnvironment(tmp_path), cells(sweep)[0]).error is None
     finally:
         os.umask(before)
     assert modes(folder / "records") == modes(tmp_path / "store") == {"000"}

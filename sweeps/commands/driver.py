@@ -24,12 +24,12 @@ from sweeps.planning.tasks import trials_in
 from sweeps.storage import record_log
 from sweeps.storage.files import Remote, StorageError, put, remove, resolved, unwritable, writing
 from sweeps.storage.leases import EXPIRY, Lease
-from sweeps.storage.local_copy import Replica
+from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.table import compact
 from sweeps.tracking.uri import default_uri, reachable, shown_command
 from sweeps.trials.affordable import too_dear
 from sweeps.trials.machine import slots, usable_cpus
-from sweeps.trials.scenario_cache import Place, Workbench, pick_device
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, pick_device
 from unlearn_core.checks import InputError
 
 CELLS_SHOWN = 200  # of a plan
@@ -47,7 +47,7 @@ class Driver:
         self.out = resolved(options.out, "--out")
         self.store = resolved(options.store, "--store") if options.store else self.out / "store"
         self.home = self.out / sweep.name  # what workers write to; `dir` is where everything else is read and made
-        self.replica = Replica(self.home)
+        self.replica = LocalCopy(self.home)
         self.dir = self.replica.dir
         self.address = options.address or os.environ.get("RAY_ADDRESS") or "local"
         cpus = sweep.resources.cpus
@@ -62,7 +62,7 @@ class Driver:
             )
         if options.workers is not None and not self.local:
             raise InputError("--workers is for this machine alone; on a cluster, resources.cpus says how many fit")
-        self.place = Place(
+        self.place = RunEnvironment(
             self.out,
             options.data_root.resolve() if options.data_root else None,
             pick_device(gpus, asked) if runs_here else ("cuda" if gpus else "cpu"),
@@ -105,10 +105,10 @@ class Driver:
         show_card(work.dataset, sys.stderr)
         return facts_of(work.dataset)
 
-    def _workbench(self) -> Workbench:
+    def _workbench(self) -> ScenarioCache:
         """For checks here, on the CPU: the head of a cluster need not have the GPUs that its workers have, and a GPU of
         this machine would keep the memory of this process's context until the end."""
-        return Workbench(self.sweep, self.place._replace(device="cpu"))
+        return ScenarioCache(self.sweep, self.place._replace(device="cpu"))
 
     def print_plan(self) -> None:
         """What would be done, and what it would cost on this machine."""

@@ -32,7 +32,7 @@ BASE = "gaussian-study"
 REFERENCES = ("methods=[]",)  # corrupted model and oracle only
 
 
-class Study(NamedTuple):
+class NamedScan(NamedTuple):
     """A scan that has a name. axis: what the figure calls the setting. changes: to its base, as for `--set`."""
 
     key: str
@@ -42,11 +42,11 @@ class Study(NamedTuple):
 
 
 STUDIES = {
-    "dimension": Study("rows.side", ("26", "28", "30", "32"), "side of the images, pixels"),
-    "forget-size": Study("attacks.gaussian.fraction", ("0.015", "0.02", "0.025"), "share of poisoned rows"),
-    "augmentation": Study("recipe.augmentation", ("none", "flip", "crop", "flip_crop"), "augmentation", REFERENCES),
-    "clipping": Study("attacks.gaussian.clip", ("false", "true"), "poisons clipped to valid pixels", REFERENCES),
-    "noise": Study(
+    "dimension": NamedScan("rows.side", ("26", "28", "30", "32"), "side of the images, pixels"),
+    "forget-size": NamedScan("attacks.gaussian.fraction", ("0.015", "0.02", "0.025"), "share of poisoned rows"),
+    "augmentation": NamedScan("recipe.augmentation", ("none", "flip", "crop", "flip_crop"), "augmentation", REFERENCES),
+    "clipping": NamedScan("attacks.gaussian.clip", ("false", "true"), "poisons clipped to valid pixels", REFERENCES),
+    "noise": NamedScan(
         "attacks.gaussian.epsilon", ("0.1", "0.2236", "0.3162", "0.5657", "1.0"), "deviation of the noise", REFERENCES
     ),
 }
@@ -95,7 +95,7 @@ def _check_places(options: argparse.Namespace) -> None:
         raise InputError("--out of a scan must be a folder of this machine, not s3:// or another URL")
 
 
-def _study(options: argparse.Namespace) -> Study:
+def _study(options: argparse.Namespace) -> NamedScan:
     """What is varied: of the study, or of --vary and --values."""
     if bool(options.study) == bool(options.vary):
         raise InputError(f"give either --study ({', '.join(STUDIES)}) or --vary KEY --values VALUE ...")
@@ -107,10 +107,10 @@ def _study(options: argparse.Namespace) -> Study:
         return found._replace(values=tuple(options.values or found.values))
     if not options.values:
         raise InputError("--vary needs --values VALUE ..., what the setting shall be")
-    return Study(options.vary, tuple(options.values), options.vary)
+    return NamedScan(options.vary, tuple(options.values), options.vary)
 
 
-def _stem(options: argparse.Namespace, study: Study, base: str) -> str:
+def _stem(options: argparse.Namespace, study: NamedScan, base: str) -> str:
     """What the names of the values begin with. Changed settings give one of their own, so results never mix."""
     if options.study and not options.preset and not options.config:
         name = options.study + ("-cpu" if options.cpu else "")
@@ -119,13 +119,13 @@ def _stem(options: argparse.Namespace, study: Study, base: str) -> str:
     return f"{name}-{digest(options.assignments)[:8]}" if options.assignments else name
 
 
-def _name(options: argparse.Namespace, study: Study, stem: str) -> str:
+def _name(options: argparse.Namespace, study: NamedScan, stem: str) -> str:
     """Chosen values give a summary of its own; a value has one folder, whichever scans show it."""
     chosen = options.vary or study.values != STUDIES[options.study].values
     return f"{stem}-{digest(study.values)[:8]}" if chosen and not options.name else stem
 
 
-def _point(raw: dict[str, Any], name: str, study: Study, changes: Sequence[str], value: str) -> tuple[str, Sweep]:
+def _point(raw: dict[str, Any], name: str, study: NamedScan, changes: Sequence[str], value: str) -> tuple[str, Sweep]:
     label = f"{name}--" + (re.sub(r"[^A-Za-z0-9_.-]+", "-", value).strip("-") or "empty")
     changed = apply({"name": label} | raw, [*changes, f"{study.key}={value}"])
     return value, replace(Sweep.from_dict(changed), name=check_name("--values", label))
@@ -145,9 +145,9 @@ def run(options: argparse.Namespace, command: str) -> int:
         print_list(options.plugin)
         return 0
     scan = read_scan(options)
-    from sweeps.commands.scan_point import Point  # torch and pandas are loaded only once the words make sense
+    from sweeps.commands.scan_point import ScanPoint  # torch and pandas are loaded only once the words make sense
 
-    points = [Point(sweep, options, command) for _, sweep in scan.points]
+    points = [ScanPoint(sweep, options, command) for _, sweep in scan.points]
     if options.sync_mlflow:
         return max([point.sync_tracking() for point in points])
     for point in points:

@@ -7,7 +7,7 @@ from sweeps.planning.manifest import check_manifest
 from sweeps.planning.plan import check_scenarios, missing
 
 
-class Point(Driver):
+class ScanPoint(Driver):
     """A driver that leaves the analysis to the scan."""
 
     def check(self) -> None:

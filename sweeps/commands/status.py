@@ -15,7 +15,7 @@ from sweeps.planning.tasks import Cell, members, trainings, trials_in
 from sweeps.storage.files import Folder, Remote, asked, s3
 from sweeps.storage.holders import Holder
 from sweeps.storage.leases import holder_of
-from sweeps.storage.local_copy import Replica
+from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.record_log import Trial, iter_trials
 
 PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what the names of parts of a cell end with
@@ -53,7 +53,7 @@ def trial_seconds(trial: Trial) -> float:
     return sum(float(rung["seconds"]) for rung in trial["rungs"] or ())
 
 
-def table(sweep: Sweep, replica: Replica) -> list[Line]:
+def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
     """The lines of the table, references first."""
     done: Counter[str] = Counter()
     lines: dict[tuple[str, str], Line] = {}
@@ -120,7 +120,7 @@ def expect(lines: Iterable[Line]) -> None:
                 break
 
 
-def status_lines(replica: Replica) -> list[str]:
+def status_lines(replica: LocalCopy) -> list[str]:
     """The state of a sweep as text. Raises InputError if there is none."""
     sweep = Sweep.from_dict(read_manifest(replica.dir)["spec"])
     lines = table(sweep, replica)

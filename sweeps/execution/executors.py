@@ -7,7 +7,7 @@ from typing import Protocol
 from sweeps.execution.worker import work_cell
 from sweeps.planning.tasks import Cell, Result
 from sweeps.storage.files import Folder
-from sweeps.trials.scenario_cache import Place
+from sweeps.trials.scenario_cache import RunEnvironment
 
 KEPT = "finished trials are kept: run the same command again to go on"
 
@@ -32,7 +32,7 @@ class Queue(Protocol):
 class Executor(Protocol):
     """Runs cells. A cell that fails never stops the others."""
 
-    def run(self, sweep_dir: Folder, place: Place, queue: Queue) -> None: ...
+    def run(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None: ...
 
     def close(self) -> None: ...
 
@@ -40,7 +40,7 @@ class Executor(Protocol):
 class InlineExecutor:
     """One cell after the other in this process: for debugging, tests, and machines without Ray."""
 
-    def run(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
+    def run(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None:
         while (cell := queue.next(slots=1)) is not None:
             queue.done(cell, work_cell(sweep_dir, place, cell))
 

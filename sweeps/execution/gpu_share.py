@@ -15,7 +15,7 @@ from sweeps.execution.limits import CONTEXT
 from sweeps.execution.worker import workbench
 from sweeps.storage.files import Folder
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
-from sweeps.trials.scenario_cache import Place, Workbench, first_rows
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, first_rows
 from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError
 from unlearn_core.input_gradients import input_gradients
@@ -43,7 +43,7 @@ def share_of(memory: Memory) -> float:
     return int(1e4 / min(MOST, max(1, fit))) / 1e4
 
 
-def measured(sweep_dir: Folder, place: Place) -> Memory:
+def measured(sweep_dir: Folder, place: RunEnvironment) -> Memory:
     """What a cell of this sweep takes on the GPU of this process, which must be a fresh one; all of it where that
     cannot be found out. An error of the device is raised: another one may do."""
     room = torch.cuda.mem_get_info(0)[0] + CONTEXT if place.device == "cuda" else 0  # asking takes a context
@@ -57,7 +57,7 @@ def measured(sweep_dir: Folder, place: Place) -> Memory:
     return Memory(torch.cuda.max_memory_reserved() + CONTEXT, room)
 
 
-def try_out(work: Workbench) -> None:
+def try_out(work: ScenarioCache) -> None:
     """A few steps of training and of every method, and one measurement, at the sizes that the sweep has."""
     train = work.dataset.train
     scenario = work.scenario(next(iter(work.sweep.attacks)), seed=0)
@@ -72,7 +72,7 @@ def try_out(work: Workbench) -> None:
         input_gradients(model, forget.inputs, forget.targets)
 
 
-def _try_method(work: Workbench, scenario: Scenario, method: Method, forget: Examples, retain: Examples) -> None:
+def _try_method(work: ScenarioCache, scenario: Scenario, method: Method, forget: Examples, retain: Examples) -> None:
     """A method that fails here does so in its trials, where it is recorded."""
     model, streams = scenario.fresh_model("memory"), scenario.streams("memory")
     task = Task(model, retain, forget, work.sweep.recipe, streams, lambda: 0.0)
@@ -84,7 +84,7 @@ def _try_method(work: Workbench, scenario: Scenario, method: Method, forget: Exa
         log.info("%s failed when its memory was measured: %s", method.name, problem)
 
 
-def _advance(updates: Iterable[Any], work: Workbench) -> None:
+def _advance(updates: Iterable[Any], work: ScenarioCache) -> None:
     """The first updates, in the precision of runs."""
     with Meter(work.device, work.sweep.recipe.bf16).context():
         for _ in itertools.islice(updates, STEPS + 1):

@@ -27,7 +27,7 @@ from sweeps.planning.tasks import Cell
 from sweeps.storage.record_log import CellWriter, Trial
 from sweeps.trials.device_errors import ends_process, is_memory
 from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
-from sweeps.trials.scenario_cache import Bench, Place, Workbench
+from sweeps.trials.scenario_cache import Bench, RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Reference, Request, make_record, run_trial, trial_id
 
 LEAST_SECONDS, ORACLES = 600.0, 20.0  # of the limit of a trial: seconds, and trainings of its oracle
@@ -36,7 +36,7 @@ CONTEXT = 700 * 2**20  # bytes that a process takes on a GPU besides its tensors
 STDERR = 2  # written to past Python's own file, whose lock the hanging thread may hold
 
 
-class Crowded(Exception):  # noqa: N818 - no error: there may be room on a whole GPU
+class GpuShareTooSmall(Exception):  # noqa: N818 - no error: there may be room on a whole GPU
     """There was not enough memory on a share of a GPU for `unit`, the trial or the cell that is to be done alone."""
 
     def __init__(self, unit: Cell) -> None:
@@ -48,14 +48,15 @@ class Crowded(Exception):  # noqa: N818 - no error: there may be room on a whole
 class Guard:
     """Does the trials of one cell and records them."""
 
-    work: Workbench
+    work: ScenarioCache
     cell: Cell
     writer: CellWriter
     attempts: Attempts | None = None  # without, lost processes are not counted
 
     def run(self, unit: Cell, request: Request, reference: Reference) -> Trial:
-        """Do and record one trial; `unit` is the cell of this trial alone. Raises Crowded instead of recording it if
-        there was not enough memory on a share of a GPU, and ProcessLostError if it cannot even be recorded as failed.
+        """Do and record one trial; `unit` is the cell of this trial alone. Raises GpuShareTooSmall instead of recording
+        it if there was not enough memory on a share of a GPU, and ProcessLostError if it cannot even be recorded as
+        failed.
         """
         lost = self.attempts.begin(trial_id(self.work, request)) if self.attempts else 0
         if lost >= 2 * LOSSES:  # loading its scenario is enough
@@ -164,7 +165,7 @@ def leaving_broken_devices(cell: Cell) -> Iterator[None]:
     it is counted as lost there, and what is next is done by a fresh process."""
     try:
         yield
-    except Crowded:
+    except GpuShareTooSmall:
         raise
     except Exception as problem:
         if not ends_process(problem):
@@ -176,24 +177,24 @@ def leaving_broken_devices(cell: Cell) -> Iterator[None]:
 # memory
 
 
-def shares_gpu(place: Place) -> bool:
+def shares_gpu(place: RunEnvironment) -> bool:
     return 0 < place.gpus < 1
 
 
 @contextlib.contextmanager
-def crowding(place: Place, unit: Cell) -> Iterator[None]:
-    """Where a GPU is shared, running out of its memory is Crowded."""
+def crowding(place: RunEnvironment, unit: Cell) -> Iterator[None]:
+    """Where a GPU is shared, running out of its memory is GpuShareTooSmall."""
     try:
         yield
-    except Crowded:
+    except GpuShareTooSmall:
         raise
     except Exception as problem:
         if not (shares_gpu(place) and is_memory(problem)):
             raise
-        raise Crowded(replace(unit, alone=True)) from problem
+        raise GpuShareTooSmall(replace(unit, alone=True)) from problem
 
 
-def limit_memory(place: Place) -> None:
+def limit_memory(place: RunEnvironment) -> None:
     """Keep this process to its share of the GPU's memory, so that it cannot take that of the others there. The limit is
     the allocator's, which knows nothing of the context: that is taken off."""
     if place.device != "cuda":
@@ -204,7 +205,7 @@ def limit_memory(place: Place) -> None:
     torch.cuda.set_per_process_memory_fraction(fraction)
 
 
-def free(work: Workbench) -> None:
+def free(work: ScenarioCache) -> None:
     """Give back the memory of what is only remembered; it is read again when it is needed."""
     work.benches.clear()
     oracle_outputs.cache_clear()

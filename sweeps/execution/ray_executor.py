@@ -25,7 +25,7 @@ from sweeps.planning.tasks import Cell
 from sweeps.storage.files import Folder, local_copy
 from sweeps.tracking.uri import spare_proxies
 from sweeps.trials.machine import usable_cpus
-from sweeps.trials.scenario_cache import Place
+from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
 from unlearn_core.private import UMASK
 
@@ -115,14 +115,14 @@ class RayExecutor:
             raise InputError(f"this machine does not have {what}; lower it")
         print(f"warning: no machine of the cluster has {what} now; waiting for one", file=sys.stderr)
 
-    def run(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
+    def run(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None:
         """Everything in the queue, by one fit after the other: what a fit costs grows with the number of its cells."""
         if self._measures and not queue.finished:
             place, self._measures = self._shared(sweep_dir, place), False
         while not queue.finished:
             self._fit(sweep_dir, place, queue)
 
-    def _shared(self, sweep_dir: Folder, place: Place) -> Place:
+    def _shared(self, sweep_dir: Folder, place: RunEnvironment) -> RunEnvironment:
         """The place with the share of a GPU that a cell needs: a whole one where no GPU could tell."""
         try:
             memory = self._memory(sweep_dir, place)
@@ -135,7 +135,7 @@ class RayExecutor:
         print(said, file=sys.stderr)
         return place._replace(gpus=share)
 
-    def _memory(self, sweep_dir: Folder, place: Place) -> Memory:
+    def _memory(self, sweep_dir: Folder, place: RunEnvironment) -> Memory:
         """Measured by a process that ends with it, on a GPU of its own; again by another one after an error of the
         device."""
         options = {"max_calls": 1, "max_retries": PROBES, "retry_exceptions": True}
@@ -143,7 +143,7 @@ class RayExecutor:
         memory: Memory = self._ray.get(probe.remote(sweep_dir, place))
         return memory
 
-    def _fit(self, sweep_dir: Folder, place: Place, queue: Queue) -> None:
+    def _fit(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None:
         from ray import tune
 
         from sweeps.execution.ray_watch import Watch

@@ -15,18 +15,18 @@ from sweeps.storage.files import Folder
 from sweeps.storage.record_log import CellWriter, Trial, read_own
 from sweeps.trials.ensemble import measure_ensembles, train_members
 from sweeps.trials.references import measure_references, read_reference
-from sweeps.trials.scenario_cache import Workbench
+from sweeps.trials.scenario_cache import ScenarioCache
 
 
 def run_cell(
-    work: Workbench,
+    work: ScenarioCache,
     sweep_dir: Folder,
     cell: Cell,
     stopping: Callable[[], bool] = lambda: False,
     attempts: Attempts | None = None,
 ) -> int:
     """Do what the cell's records say is missing; returns the number of new trials. Once `stopping`, nothing more is
-    begun. Raises Crowded if there was not enough memory on a share of a GPU."""
+    begun. Raises GpuShareTooSmall if there was not enough memory on a share of a GPU."""
     if stopping():
         return 0
     with crowding(work.place, cell):
@@ -36,13 +36,13 @@ def run_cell(
         return done(work, sweep_dir, cell)
 
 
-def train(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
+def train(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
     """Make what a scenario's references need; it is recorded nowhere but in the store."""
     work.train(cell.attack, cell.seed, cell.role, cell.discovery_rate)
     return 0
 
 
-def run_references(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
+def run_references(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
     """Train and measure what a scenario's trials are compared with."""
     there = {trial["trial_id"] for trial in read_own(sweep_dir, cell.folder)}
     if not references_missing(sweep_dir, cell, work.sweep):
@@ -52,7 +52,7 @@ def run_references(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
     return _append(sweep_dir, cell, [trial for trial in trials if trial["trial_id"] not in there])
 
 
-def run_ensemble(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
+def run_ensemble(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
     """Train a member of an ensemble, which is recorded nowhere but in the store; or measure the ensemble."""
     if cell.member >= 0:
         train_members(work, cell.attack, cell.seed, cell.member)
@@ -67,7 +67,7 @@ def run_ensemble(work: Workbench, sweep_dir: Folder, cell: Cell) -> int:
 
 
 def run_study(
-    work: Workbench, sweep_dir: Folder, cell: Cell, stopping: Callable[[], bool], attempts: Attempts | None
+    work: ScenarioCache, sweep_dir: Folder, cell: Cell, stopping: Callable[[], bool], attempts: Attempts | None
 ) -> int:
     """Propose and evaluate on the tuning scenarios, then confirm the choice on fresh ones; or one trial of that."""
     sweep, whole = work.sweep, cell.whole

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from sweeps.config.spec import Sweep
 from sweeps.execution.crash_counter import noted
-from sweeps.execution.limits import Crowded, crowding, free, leaving_broken_devices, limit_memory
+from sweeps.execution.limits import GpuShareTooSmall, crowding, free, leaving_broken_devices, limit_memory
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.manifest import read_manifest
 from sweeps.planning.tasks import Cell, Result
 from sweeps.storage.files import Folder, check_room, child
 from sweeps.storage.leases import Lease
 from sweeps.trials.ensemble import oracle_outputs
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from unlearn_core.checks import InputError
 from unlearn_core.private import private_files
 
@@ -35,7 +35,7 @@ def _import_search() -> None:
 
 
 @lru_cache(maxsize=1)
-def workbench(sweep_dir: Folder, place: Place) -> Workbench:
+def workbench(sweep_dir: Folder, place: RunEnvironment) -> ScenarioCache:
     """One per process: data, models and artifacts survive from cell to cell. Raises InputError where the sweep would be
     another one than that of its folder: its records must not mix."""
     _import_search()
@@ -45,7 +45,7 @@ def workbench(sweep_dir: Folder, place: Place) -> Workbench:
     sweep = Sweep.from_dict(manifest["spec"])
     if manifest.get("identity") not in (None, sweep.identity()):
         raise InputError(f"{sweep_dir} was begun with other pretrained weights or code than this machine has now")
-    work = Workbench(sweep, place)
+    work = ScenarioCache(sweep, place)
     if manifest.get("data") not in (None, work.dataset.digest):
         raise InputError(f"{sweep_dir} was begun on other data than {work.dataset.name!r} is on this machine now")
     return work
@@ -75,7 +75,7 @@ def is_stopping(sweep_dir: Folder) -> bool:
 
 
 @private_files()
-def work_cell(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
+def work_cell(sweep_dir: Folder, place: RunEnvironment, cell: Cell) -> Result:
     """Do what is missing in `cell`.
 
     An error of the science is an outcome, not a crash: only a lost process or machine is tried again, a few times. An
@@ -89,13 +89,13 @@ def work_cell(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
     return result
 
 
-def _worked(sweep_dir: Folder, place: Place, cell: Cell) -> Result:
+def _worked(sweep_dir: Folder, place: RunEnvironment, cell: Cell) -> Result:
     try:
         check_room(sweep_dir)
         shown, device = at_work(sweep_dir, cell), leaving_broken_devices(cell)
         with shown, noted(sweep_dir, cell) as attempts, device, crowding(place, cell):  # reading data may crowd already
             run_cell(workbench(sweep_dir, place), sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)
-    except Crowded as found:
+    except GpuShareTooSmall as found:
         return Result(crowded=found.unit)
     except Exception:
         return Result(traceback.format_exc())

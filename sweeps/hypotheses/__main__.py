@@ -25,7 +25,7 @@ from unlearn_core.output import run as run_command
 from unlearn_core.private import private_files
 
 if TYPE_CHECKING:
-    from sweeps.trials.scenario_cache import Place
+    from sweeps.trials.scenario_cache import RunEnvironment
 
 DESCRIPTION = """Test the reference paper's two hypotheses with exact minimisers on frozen features.
 
@@ -89,10 +89,10 @@ def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> Non
     from sweeps.hypotheses.bench import HypothesisBench
     from sweeps.hypotheses.check import check_attacks
     from sweeps.trials.machine import code_version, describe_machine, versions
-    from sweeps.trials.scenario_cache import Place
+    from sweeps.trials.scenario_cache import RunEnvironment
     from unlearn_core.registry import ATTACKS
 
-    place = Place(options.out.resolve(), options.data_root, download=options.download)
+    place = RunEnvironment(options.out.resolve(), options.data_root, download=options.download)
     bench = HypothesisBench(spec, place)
     check_attacks(spec, bench.split[1])
     base = bench.base  # before others ask for the extractor
@@ -113,7 +113,7 @@ def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> Non
     (folder / "hypotheses.json").write_text(json.dumps(facts, indent=1))
 
 
-def _side_by_side(spec: Hypotheses, place: Place) -> dict[str, list[dict[str, Any]]]:
+def _side_by_side(spec: Hypotheses, place: RunEnvironment) -> dict[str, list[dict[str, Any]]]:
     """The rows of every attack; as many attacks at a time as there are processors. The first error ends those that
     have not begun."""
     from sweeps.hypotheses.bench import attack_rows

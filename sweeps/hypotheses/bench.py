@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from sweeps.hypotheses.spec import Attacked, Hypotheses
 from sweeps.storage.artifacts import Artifact, ArtifactStore
-from sweeps.trials.scenario_cache import Place, poison_artifact, poisoned_of
+from sweeps.trials.scenario_cache import RunEnvironment, poison_artifact, poisoned_of
 from unlearn_core import SCIENCE_VERSION
 from unlearn_core.convex import Minimum, Problem, Softmax, Squared, with_ones
 from unlearn_core.frozen import Extractor, LinearOnFrozen, on_features, with_head
-from unlearn_core.metrics import attack_took
+from unlearn_core.metrics import attack_succeeded
 from unlearn_core.model_shift import Corrupted, removal_orders, shifts
 from unlearn_core.models import Linear
 from unlearn_core.orthogonality import Unlearning, batch_cosines, full_cosine, path_cosines, residual_shares
@@ -39,7 +39,7 @@ class Base(NamedTuple):
 class HypothesisBench:
     """Makes what is missing, keeps it in the artifact store."""
 
-    def __init__(self, spec: Hypotheses, place: Place) -> None:
+    def __init__(self, spec: Hypotheses, place: RunEnvironment) -> None:
         torch.set_num_threads(place.threads)  # sums depend on it; attacks run side by side instead
         self.spec, self.place = spec, place
         self.store = ArtifactStore(place.out / "store")
@@ -160,7 +160,7 @@ class HypothesisBench:
             for name, column in (("primary", primary.metric), ("z", primary.z), ("test_accuracy", "test_accuracy")):
                 if column in found[group]:
                     yield _row(group, "softmax", name, 0, found[group][column])
-        took = attack_took(
+        took = attack_succeeded(
             corrupted=found["corrupted"][primary.metric],
             corrupted_error=found["corrupted"][primary.error],
             oracle=found["oracle"][primary.metric],
@@ -187,7 +187,7 @@ def as_table(inputs: Dataset, features: Callable[[Tensor], Tensor], width: int) 
     )
 
 
-def attack_rows(spec: Mapping[str, Any], place: Place, label: str) -> list[Row]:
+def attack_rows(spec: Mapping[str, Any], place: RunEnvironment, label: str) -> list[Row]:
     """All numbers of one attack, in a process of its own."""
     bench = HypothesisBench(Hypotheses.from_dict(spec), place)
     return [row for seed in range(bench.spec.protocol.seeds) for row in bench.rows(label, seed)]

@@ -10,7 +10,7 @@ from sweeps.planning.manifest import NAME, DataFacts, read_manifest
 from sweeps.storage.artifacts import digest
 from sweeps.storage.files import listing
 from sweeps.storage.record_log import first_without
-from sweeps.trials.scenario_cache import Workbench
+from sweeps.trials.scenario_cache import ScenarioCache
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.card import DataCard, differences, printable
 from unlearn_core.datasets.loading import MeaninglessDataError
@@ -33,7 +33,7 @@ def warn(dataset: Dataset) -> None:
         print(f"warning: data: {printable(str(note))}", file=sys.stderr)
 
 
-def check_same(work: Workbench, dataset: Dataset, sweep_dir: Path) -> None:
+def check_same(work: ScenarioCache, dataset: Dataset, sweep_dir: Path) -> None:
     """Records that are there must come from this data; raises InputError naming what changed, or what is foreign."""
     groups = {digest(work.sweep.group(attack, dataset.digest)) for attack in work.sweep.attacks}
     strange = _strangers(sweep_dir, groups)
@@ -69,7 +69,7 @@ def _changed(sweep_dir: Path, dataset: Dataset) -> str:
     return f" ({printable('; '.join(found[:3]) or 'the same rows and classes, but other content')})"
 
 
-def check_finished(work: Workbench, sweep_dir: Path) -> DataFacts | None:
+def check_finished(work: ScenarioCache, sweep_dir: Path) -> DataFacts | None:
     """The data of a sweep with nothing left to do; None, and a note, if its files are no longer there.
 
     Raises InputError if they are there and give other data, or cannot be read.
@@ -90,7 +90,7 @@ def check_finished(work: Workbench, sweep_dir: Path) -> DataFacts | None:
     return facts_of(dataset)
 
 
-def _files_there(work: Workbench) -> bool:
+def _files_there(work: ScenarioCache) -> bool:
     """Whether the file or folder that the data set names is there; one without a name cannot be asked."""
     path = getattr(work.sweep.dataset[1], "path", "")
     return bool(path) and ((work.place.data_root or Path()) / Path(path).expanduser()).exists()

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from sweeps.config.spec import Sweep
 from sweeps.schema.manifest_kinds import wrong_in_manifest
 from sweeps.storage.files import Folder, put
-from sweeps.storage.local_copy import Replica
+from sweeps.storage.local_copy import LocalCopy
 from sweeps.trials.machine import code_version, describe_driver, versions
-from sweeps.trials.scenario_cache import Place
+from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import UNLEARNERS
@@ -43,7 +43,7 @@ def read_manifest(sweep_dir: Folder) -> dict[str, Any]:
     return content
 
 
-def check_manifest(sweep: Sweep, replica: Replica) -> None:
+def check_manifest(sweep: Sweep, replica: LocalCopy) -> None:
     """A sweep that already has records in this folder must be this one; raises InputError."""
     if not (replica.dir / NAME).exists() or not any(replica.dir.glob("records/*/*.jsonl")):
         return
@@ -54,7 +54,9 @@ def check_manifest(sweep: Sweep, replica: Replica) -> None:
         )
 
 
-def write_manifest(sweep: Sweep, replica: Replica, place: Place, command: str, data: DataFacts | None) -> None:
+def write_manifest(
+    sweep: Sweep, replica: LocalCopy, place: RunEnvironment, command: str, data: DataFacts | None
+) -> None:
     """Write it, or bring the settings in it up to date where they change no result. data: None if it cannot be read."""
     same = (replica.dir / NAME).exists() and _difference(sweep, replica.dir) is None
     before = read_manifest(replica.dir) if same else _begun(sweep, place, command)
@@ -65,7 +67,7 @@ def write_manifest(sweep: Sweep, replica: Replica, place: Place, command: str, d
         replica.push(NAME)
 
 
-def _begun(sweep: Sweep, place: Place, command: str) -> dict[str, Any]:
+def _begun(sweep: Sweep, place: RunEnvironment, command: str) -> dict[str, Any]:
     return {
         "name": sweep.name,
         "command": command,

@@ -16,7 +16,6 @@ from sweeps.planning.proposals import proposal_count
 from sweeps.planning.study import Study
 from sweeps.planning.tasks import (
     Cell,
-    attack_took,
     case_of,
     ensemble_cells,
     members,
@@ -24,11 +23,12 @@ from sweeps.planning.tasks import (
     study_cells,
     trainings,
     trials_in,
+    where_attack_took,
 )
 from sweeps.storage.record_log import read_own
 from sweeps.trials.ensemble import MODELS_PER_MEMBER
 from sweeps.trials.feasible import telling
-from sweeps.trials.scenario_cache import Workbench
+from sweeps.trials.scenario_cache import ScenarioCache
 from unlearn_core.attacks.gradient_matching import warn_of_views
 from unlearn_core.budget import Meter
 from unlearn_core.seeding import Streams
@@ -58,7 +58,7 @@ class Estimate(NamedTuple):
         return self.flops / self.flops_per_second / slots / 3600
 
 
-def check_scenarios(work: Workbench) -> None:
+def check_scenarios(work: ScenarioCache) -> None:
     """Every scenario must be possible; raises InputError before any training. What an attack only warns of is told once
     per attack."""
     seeds = work.sweep.scenario_seeds
@@ -70,7 +70,7 @@ def check_scenarios(work: Workbench) -> None:
                 work.check(attack, seed)
 
 
-def check_data(work: Workbench, sweep_dir: Path) -> None:
+def check_data(work: ScenarioCache, sweep_dir: Path) -> None:
     """Records that are there must come from the same data; raises InputError if the files changed since."""
     check_same(work, work.dataset, sweep_dir)
 
@@ -79,7 +79,7 @@ def missing(sweep: Sweep, sweep_dir: Path) -> Missing:
     """Cells whose records are incomplete; the longest first, so that none is left over alone at the end."""
     references = [cell for cell in reference_cells(sweep) if references_missing(sweep_dir, cell, sweep)]
     waiting = set(map(case_of, references))
-    took = cache(lambda case: attack_took(sweep, sweep_dir, *case, unknown=False))  # read once for all methods
+    took = cache(lambda case: where_attack_took(sweep, sweep_dir, *case, unknown=False))  # read once for all methods
 
     def unfinished(cell: Cell) -> bool:
         study = Study(sweep, cell, read_own(sweep_dir, cell.folder), took(case_of(cell)))
@@ -96,7 +96,7 @@ def count_trainings(sweep: Sweep, references: Iterable[Cell]) -> int:
     return len({model for cell in references for model in trainings(sweep, cell)[1]})
 
 
-def estimate(work: Workbench, left: Missing) -> Estimate:
+def estimate(work: ScenarioCache, left: Missing) -> Estimate:
     """Prices the missing cells by one real training step on this machine."""
     sweep = work.sweep
     training, speed = time_training(work)
@@ -109,7 +109,7 @@ def estimate(work: Workbench, left: Missing) -> Estimate:
     return Estimate(scenarios, trainings, trials, training * (trainings + ladders), speed, training)
 
 
-def time_training(work: Workbench, seconds: float = 0.5) -> tuple[float, float]:
+def time_training(work: ScenarioCache, seconds: float = 0.5) -> tuple[float, float]:
     """(FLOPs of one training, FLOPs per second of the training loop here), from a short real run."""
     sweep, data = work.sweep, work.dataset
     scenario = work.scenario(next(iter(sweep.attacks)), seed=0)

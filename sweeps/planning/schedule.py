@@ -23,13 +23,13 @@ from sweeps.planning.tasks import (
     Case,
     Cell,
     Result,
-    attack_took,
     await_references,
     case_of,
     ensemble_seeds,
     members,
     methods_of,
     trainings,
+    where_attack_took,
 )
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_own
@@ -72,7 +72,7 @@ class Recorded:
         for seed in self.sweep.scenario_seeds:
             self.refresh(Cell("reference", attack, rate, seed=seed).folder)
         await_references(self.sweep, self.dir, Cell("study", attack, rate))
-        seeds = ensemble_seeds(self.sweep, attack_took(self.sweep, self.dir, *case, unknown=False))
+        seeds = ensemble_seeds(self.sweep, where_attack_took(self.sweep, self.dir, *case, unknown=False))
         cells = [Cell("ensemble", *case, seed=seed) for seed in seeds]
         return [cell for cell in cells if ensemble_missing(self.dir, cell)]
 

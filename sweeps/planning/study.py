@@ -12,7 +12,7 @@ from typing import Any
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import Finished, Proposal, known_to
-from sweeps.planning.tasks import Cell, attack_took, ensemble_seeds, methods_of
+from sweeps.planning.tasks import Cell, ensemble_seeds, methods_of, where_attack_took
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.trial import Request
@@ -105,7 +105,7 @@ def rung_scores(trial: Trial, budgets: Sequence[float]) -> list[float]:
 
 
 def load_study(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> Study:
-    took = attack_took(sweep, sweep_dir, cell.attack, cell.discovery_rate, unknown=False)
+    took = where_attack_took(sweep, sweep_dir, cell.attack, cell.discovery_rate, unknown=False)
     return Study(sweep, cell, read_own(sweep_dir, cell.folder), took)
 
 

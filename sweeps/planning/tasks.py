@@ -99,7 +99,7 @@ def ensemble_cells(sweep: Sweep, sweep_dir: Folder) -> list[Cell]:
     take."""
     cells = []
     for study in dict.fromkeys((cell.attack, cell.discovery_rate) for cell in study_cells(sweep)):
-        took = attack_took(sweep, sweep_dir, *study, unknown=True)
+        took = where_attack_took(sweep, sweep_dir, *study, unknown=True)
         cells += [Cell("ensemble", *study, seed=seed) for seed in ensemble_seeds(sweep, took)]
     return cells
 
@@ -160,7 +160,7 @@ def _unseen(sweep: Sweep, found: Mapping[int, Sequence[Trial]]) -> list[int]:
     return [seed for seed in sweep.scenario_seeds if not found[seed]]
 
 
-def attack_took(sweep: Sweep, sweep_dir: Folder, attack: str, rate: float, *, unknown: bool) -> dict[int, bool]:
+def where_attack_took(sweep: Sweep, sweep_dir: Folder, attack: str, rate: float, *, unknown: bool) -> dict[int, bool]:
     """In which scenarios an attack took, by seed; `unknown` for those without references."""
     references = reference_trials(sweep, sweep_dir, Cell("study", attack, rate))
     return {seed: bool(trials[0]["attack_took"]) if trials else unknown for seed, trials in references.items()}

@@ -18,7 +18,7 @@ AT_ONCE = 500  # objects fetched side by side
 PAUSE, SHARE = 5.0, 20.0  # between two looks: seconds, and multiples of what the last one took
 
 
-class Replica:
+class LocalCopy:
     """The copy of a sweep; of a sweep in a folder of this machine it is that folder, and there is nothing to do."""
 
     def __init__(self, home: Folder) -> None:

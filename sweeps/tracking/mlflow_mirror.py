@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from sweeps.tracking import rows
 from sweeps.tracking.data_inputs import data_input
-from sweeps.tracking.record_cache import Records
-from sweeps.tracking.rows import Point, Trial
+from sweeps.tracking.record_cache import RecordCache
+from sweeps.tracking.rows import MetricPoint, Trial
 from sweeps.tracking.uri import sqlite_uri
 
 DONE = ("FINISHED", "FAILED")
@@ -52,7 +52,7 @@ class Mirror:
     sweep_id: str
     experiment_id: str
     runs: dict[str, Run]
-    records: Records
+    records: RecordCache
 
     def run(self, key: str, name: str, *, parent: str, start_ms: int, tags: dict[str, str]) -> Run:
         """The run of this key, made if missing; `parent` is a run id, empty for the sweep's own run."""
@@ -62,7 +62,7 @@ class Mirror:
             self.runs[key] = Run(made.info.run_id, "RUNNING", {})
         return self.runs[key]
 
-    def log(self, key: str, points: Sequence[Point], params: dict[str, str], tags: dict[str, str]) -> None:
+    def log(self, key: str, points: Sequence[MetricPoint], params: dict[str, str], tags: dict[str, str]) -> None:
         """Send rows in as few calls as MLflow allows; the tags come with the last call, after all else."""
         from mlflow.entities import Metric, Param, RunTag
 

@@ -11,7 +11,7 @@ from sweeps.tracking.rows import GROUP_COLUMNS, seconds_spent
 KEPT = ("trial_id", "study", "finished_at", *GROUP_COLUMNS)
 
 
-class Records:
+class RecordCache:
     """The records in a sweep's folder, of which only what changed is read again."""
 
     def __init__(self, sweep_dir: Path) -> None:

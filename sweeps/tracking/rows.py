@@ -36,7 +36,7 @@ STEP_METRICS = ("score", "efficacy", "utility_gap")
 """What a trial without a run of its own shows in its study's run; the table beside it has everything."""
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """One metric value."""
 
     name: str
@@ -127,7 +127,7 @@ def run_status(trial: Trial) -> str:
     return "FAILED" if trial.get("error") or not trial.get("rungs") else "FINISHED"
 
 
-def points(trial: Trial) -> list[Point]:
+def points(trial: Trial) -> list[MetricPoint]:
     """All numbers of a trial: scenario values at step 0, rungs at their budgets. What is not finite is left out."""
     time_ms = times_ms(trial)[1]
     found = _points({name: trial.get(name) for name in TRIAL_METRICS}, time_ms, 0)
@@ -137,7 +137,7 @@ def points(trial: Trial) -> list[Point]:
     return found
 
 
-def step_points(trial: Trial) -> list[Point]:
+def step_points(trial: Trial) -> list[MetricPoint]:
     """What a trial contributes to its study's run when it has no run of its own: `<stage>/<metric>.<per mille>`."""
     found = []
     for rung in trial.get("rungs") or []:
@@ -147,13 +147,13 @@ def step_points(trial: Trial) -> list[Point]:
     return found
 
 
-def best_points(trials: Sequence[Trial], since: int, *, closing: bool = False) -> list[Point]:
+def best_points(trials: Sequence[Trial], since: int, *, closing: bool = False) -> list[MetricPoint]:
     """Best score so far at every budget over the tuning trials, one point per improvement from trial `since` on.
 
     With `closing` the current values follow once more at the last step, which makes them the latest ones even where
     a record that arrived late changed the past.
     """
-    best: dict[str, Point] = {}
+    best: dict[str, MetricPoint] = {}
     found, step = [], 0
     for index, trial in enumerate(trials):
         if trial.get("stage") != "tuning":
@@ -169,7 +169,7 @@ def best_points(trials: Sequence[Trial], since: int, *, closing: bool = False) -
     return found + [point._replace(time_ms=last, step=step) for point in best.values() if closing]
 
 
-def confirmed_points(trials: Sequence[Trial], since: int) -> list[Point]:
+def confirmed_points(trials: Sequence[Trial], since: int) -> list[MetricPoint]:
     """Running means over the confirmation trials chosen for a budget, at that budget; the step counts them."""
     sums: dict[str, tuple[float, int]] = {}
     found = []
@@ -208,9 +208,9 @@ def table(trials: Iterable[Trial]) -> str:
     return text.getvalue()
 
 
-def _points(values: dict[str, Any], time_ms: int, step: int) -> list[Point]:
+def _points(values: dict[str, Any], time_ms: int, step: int) -> list[MetricPoint]:
     return [
-        Point(clean(name), float(value), time_ms, step)
+        MetricPoint(clean(name), float(value), time_ms, step)
         for name, value in values.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     ]

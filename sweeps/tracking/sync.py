@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from sweeps.storage.files import StorageError
 from sweeps.tracking.database import DatabaseError, prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, Mirror, connect, is_running, known_runs, send
-from sweeps.tracking.record_cache import Records
+from sweeps.tracking.record_cache import RecordCache
 from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, page, reachable, without_secrets
 from unlearn_core.checks import InputError
 from unlearn_core.output import run as run_command
@@ -92,7 +92,7 @@ def _opened(sweep_dir: Path, tracking_uri: str) -> Iterator[Mirror]:
                 client = connect(tracking_uri)
                 experiment_id = _experiment(client, name, tracking_uri)
             runs = known_runs(client, experiment_id, sweep_id)
-            yield Mirror(client, sweep_dir, name, sweep_id, experiment_id, runs, Records(sweep_dir))
+            yield Mirror(client, sweep_dir, name, sweep_id, experiment_id, runs, RecordCache(sweep_dir))
     except TrackingError:
         raise
     except (DatabaseError, StorageError) as error:

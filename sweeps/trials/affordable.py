@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sweeps.trials.scenario_cache import Workbench, first_rows
+from sweeps.trials.scenario_cache import ScenarioCache, first_rows
 from unlearn_core.budget import Meter, climb
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenario import begin
@@ -28,7 +28,7 @@ class TooDear(NamedTuple):
         )
 
 
-def too_dear(work: Workbench, training: float) -> list[TooDear]:
+def too_dear(work: ScenarioCache, training: float) -> list[TooDear]:
     """Prices the first update of every method, and of retrain@b, on rows as the sweep has them.
 
     training: FLOPs of training the oracle."""
@@ -40,7 +40,7 @@ def too_dear(work: Workbench, training: float) -> list[TooDear]:
     return [one for one in found if one.budgets]
 
 
-def first_price(work: Workbench, method: Any) -> float:
+def first_price(work: ScenarioCache, method: Any) -> float:
     """FLOPs of a method's first update that is not free; 0 if it makes none."""
     scenario, train = work.scenario(next(iter(work.sweep.attacks)), seed=0), work.dataset.train
     forget, retain = first_rows(train, max(1, round(scenario.attack.fraction * len(train))))

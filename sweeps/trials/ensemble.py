@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
-from sweeps.trials.scenario_cache import KEPT, Bench, Workbench
+from sweeps.trials.scenario_cache import KEPT, Bench, ScenarioCache
 from sweeps.trials.trial import Reference, Request, Stopwatch, make_record
 from unlearn_core.budget import Rung
 from unlearn_core.ensemble import Outputs, Run, compare, halve, look, mean_rung, run_member, shadow_arrays
@@ -24,14 +24,14 @@ REFERENCES = ("none", "oracle")
 MODELS_PER_MEMBER = 4  # corrupted, two oracles, shadow
 
 
-def train_members(work: Workbench, attack: str, seed: int, number: int) -> None:
+def train_members(work: ScenarioCache, attack: str, seed: int, number: int) -> None:
     """Train what an ensemble needs for its member `number`, where the store has not got it."""
     for role, numbers in (("corrupted", [number]), ("oracle", [2 * number, 2 * number + 1]), ("shadow", [number])):
         for model in numbers:
             work.member(attack, seed, role, model)
 
 
-def run_ensemble_trial(work: Workbench, request: Request, reference: Reference) -> Trial:
+def run_ensemble_trial(work: ScenarioCache, request: Request, reference: Reference) -> Trial:
     """Unlearn every member and compare. A method that raises gives a record of status `failed` with its traceback; but
     for an error of the device, which may have been another process's doing."""
     start = time.perf_counter()
@@ -48,7 +48,7 @@ def run_ensemble_trial(work: Workbench, request: Request, reference: Reference) 
     return trial | {"error": error} | seconds
 
 
-def measure_ensembles(work: Workbench, base: dict[str, Any], reference: Reference) -> list[Trial]:
+def measure_ensembles(work: ScenarioCache, base: dict[str, Any], reference: Reference) -> list[Trial]:
     """What the ensemble trials of a scenario are compared with: corrupted models as they are, and the second set of
     oracles, which is the noise floor. base: attack, seed, discovery rate and study of the requests."""
     trials = []
@@ -63,7 +63,7 @@ def measure_ensembles(work: Workbench, base: dict[str, Any], reference: Referenc
 
 
 @lru_cache(maxsize=KEPT)
-def oracle_outputs(work: Workbench, attack: str, seed: int) -> tuple[Outputs, ...]:
+def oracle_outputs(work: ScenarioCache, attack: str, seed: int) -> tuple[Outputs, ...]:
     """What the oracles of a scenario's ensemble say, two per member; they are the same for all methods."""
     evaluator = work.bench(attack, seed, "test").evaluator
     models = (work.member(attack, seed, "oracle", n).model for n in range(2 * work.sweep.ensemble.members))
@@ -74,7 +74,7 @@ def oracle_outputs(work: Workbench, attack: str, seed: int) -> tuple[Outputs, ..
 class Retrainings:
     """The models of one scenario, for one trial."""
 
-    work: Workbench
+    work: ScenarioCache
     bench: Bench
     request: Request
 

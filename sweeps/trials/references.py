@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeps.storage.record_log import Trial
-from sweeps.trials.scenario_cache import Workbench
+from sweeps.trials.scenario_cache import ScenarioCache
 from sweeps.trials.trial import Reference, Request, finite, make_record, run_ladder
 from unlearn_core.budget import Rung
 from unlearn_core.registry import UNLEARNERS
@@ -21,7 +21,7 @@ def reference_methods(stage: str, discovery_rate: float) -> tuple[str, ...]:
 
 
 def measure_references(
-    work: Workbench, attack: str, seed: int, *, stage: str, discovery_rate: float, study: str
+    work: ScenarioCache, attack: str, seed: int, *, stage: str, discovery_rate: float, study: str
 ) -> list[Trial]:
     """The reference trials of a scenario, as `reference_methods` names them."""
     budgets = work.sweep.budgets

@@ -42,7 +42,7 @@ from unlearn_core.types import Dataset, Examples, Poisoned
 KEPT, KEPT_BYTES = 4, 2 * GIB  # scenarios whose tensors stay in memory
 
 
-class Place(NamedTuple):
+class RunEnvironment(NamedTuple):
     """Where a sweep runs and keeps its files. Changes no result.
 
     out: folder of sweeps. device: `cpu` or `cuda`. threads: CPU threads per trial. store: artifacts, by default a
@@ -70,10 +70,10 @@ class Bench(NamedTuple):
     crafting: dict[str, float]  # what the poisons cost when they were made, see `craft_cost.craft`; {} where unknown
 
 
-class Workbench:
+class ScenarioCache:
     """Makes what is missing, keeps it in the artifact store, and remembers the last few scenarios."""
 
-    def __init__(self, sweep: Sweep, place: Place) -> None:
+    def __init__(self, sweep: Sweep, place: RunEnvironment) -> None:
         torch.set_num_threads(place.threads)  # sums depend on it: one number for all, so records are reproducible
         self.sweep, self.place = sweep, place
         self.device = torch.device(place.device)

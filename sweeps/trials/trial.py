@@ -16,8 +16,8 @@ from sweeps.storage.artifacts import digest
 from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.machine import code_version, describe_machine
-from sweeps.trials.scenario_cache import Bench, Workbench, unlearning_streams
-from unlearn_core.metrics import attack_took, efficacy, removal, score, utility_gap
+from sweeps.trials.scenario_cache import Bench, ScenarioCache, unlearning_streams
+from unlearn_core.metrics import attack_succeeded, efficacy, removal, score, utility_gap
 from unlearn_core.registry import METRICS
 from unlearn_core.scenario import Measured, discovered_count, unlearn
 from unlearn_core.types import Composite, Primary
@@ -64,7 +64,7 @@ class Reference:
         oracle_value, oracle_error = oracle[primary.metric], oracle[primary.error]
         if value is None or error is None or oracle_value is None or oracle_error is None:
             return False
-        return attack_took(
+        return attack_succeeded(
             corrupted=value,
             corrupted_error=error,
             oracle=oracle_value,
@@ -78,7 +78,7 @@ def primaries(attack: Any) -> dict[str, Primary]:
     return attack.primaries if isinstance(attack, Composite) else {"": attack.primary}
 
 
-def trial_id(work: Workbench, request: Request) -> str:
+def trial_id(work: ScenarioCache, request: Request) -> str:
     """Content hash of everything that determines the trial's numbers."""
     return digest(
         {
@@ -110,7 +110,7 @@ class Stopwatch:
         return result
 
 
-def run_trial(work: Workbench, request: Request, reference: Reference) -> Trial:
+def run_trial(work: ScenarioCache, request: Request, reference: Reference) -> Trial:
     """Unlearn and measure. A method that raises gives a record of status `failed` with its traceback; but for
     an error of the device, which may have been another process's doing."""
     start = time.perf_counter()
@@ -131,7 +131,7 @@ def run_trial(work: Workbench, request: Request, reference: Reference) -> Trial:
 
 
 def run_ladder(
-    work: Workbench, bench: Bench, request: Request, evaluate: Callable[[Any], dict[str, float]]
+    work: ScenarioCache, bench: Bench, request: Request, evaluate: Callable[[Any], dict[str, float]]
 ) -> list[Measured]:
     """The rungs of a trial, by the method's own code."""
     return unlearn(
@@ -146,7 +146,7 @@ def run_ladder(
 
 
 def make_record(
-    work: Workbench, bench: Bench, request: Request, reference: Reference, measured: Sequence[Measured]
+    work: ScenarioCache, bench: Bench, request: Request, reference: Reference, measured: Sequence[Measured]
 ) -> Trial:
     """The record of a trial, as `sweeps.schema.records` describes it."""
     failed = reference.failed(bench.scenario.attack)
@@ -165,7 +165,7 @@ def make_record(
     return _identity(work, bench, request) | compared | how | {"rungs": rungs}
 
 
-def _identity(work: Workbench, bench: Bench, request: Request) -> dict[str, Any]:
+def _identity(work: ScenarioCache, bench: Bench, request: Request) -> dict[str, Any]:
     """Which trial it is."""
     group, attack, poisons = work.group(request.attack), bench.scenario.attack, len(bench.poisoned.rows)
     return {
@@ -218,7 +218,7 @@ def _comparison(bench: Bench, reference: Reference, took: bool) -> dict[str, Any
 
 
 def make_rung(
-    work: Workbench, bench: Bench, reference: Reference, took: bool, share: float, measured: Measured
+    work: ScenarioCache, bench: Bench, reference: Reference, took: bool, share: float, measured: Measured
 ) -> dict[str, Any]:
     """One rung of a record."""
     primary, oracle_cost, rung = bench.scenario.attack.primary, bench.oracle.cost, measured.rung

@@ -15,7 +15,7 @@ from analysis.load import load_sweep
 from analysis.points import CASE
 from analysis.results import analyse
 from sweeps.schema.records import flatten
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.analysis.maker import Maker
 from tests.sweeps.tiny import ROOT, compacted, run_all, tiny
 
@@ -39,7 +39,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep, in the folders that README and operations page name."""
     out = tmp_path_factory.mktemp("project") / "results"
     sweep = tiny(name="quick", seeds={"tuning": [0], "confirmation": [1, 2]}, budgets=[0.1, 0.2, 0.3])
-    run_all(Workbench(sweep, Place(out)), out / "quick")
+    run_all(ScenarioCache(sweep, RunEnvironment(out)), out / "quick")
     compacted(out / "quick")
     (out / "my-sweep").symlink_to("quick")
     return out.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.load import load_sweep
 from sweeps.storage.record_log import read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import compacted, run_all, tiny
 from unlearn_core.registry import ATTACKS
 
@@ -17,7 +17,7 @@ def test_defect_12_attacks_have_one_name_from_settings_to_report(tmp_path: Path)
     """And everything that is written is read by its name: never by position, nor a list by text."""
     attacks = [{"name": "badnets", "label": "patch-2", "fraction": 0.1, "size": 2}]
     sweep = tiny(methods=["gd"], attacks=attacks)
-    run_all(Workbench(sweep, Place(tmp_path)), tmp_path / "tiny")
+    run_all(ScenarioCache(sweep, RunEnvironment(tmp_path)), tmp_path / "tiny")
     trials = read_trials(tmp_path / "tiny")
     (tmp_path / "tiny" / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
     compacted(tmp_path / "tiny")

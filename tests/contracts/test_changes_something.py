@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from sweeps.config.spec import REFERENCES, Sweep, read_preset
-from sweeps.trials.scenario_cache import Bench, Place, Workbench, unlearning_streams
+from sweeps.trials.scenario_cache import Bench, RunEnvironment, ScenarioCache, unlearning_streams
 from tests.contracts.tiny import same_parameters
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenario import Split, unlearn
@@ -28,7 +28,7 @@ TOO_DEAR = ("influence",)
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Split]:
     """The first scenario of the preset."""
-    work = Workbench(Sweep.from_dict(read_preset("quick")), Place(tmp_path_factory.mktemp("quick")))
+    work = ScenarioCache(Sweep.from_dict(read_preset("quick")), RunEnvironment(tmp_path_factory.mktemp("quick")))
     bench = work.bench(ATTACK, 0, "validation")
     return bench, work.split(bench, 1.0)
 

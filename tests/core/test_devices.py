@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import unlearn_core.attacks  # noqa: F401  (registers them)
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.contracts import tiny
 from tests.contracts.test_attacks import CASES, build, data_of
 from tests.contracts.test_unlearners import TINY
@@ -130,7 +130,7 @@ print(os.environ["CUBLAS_WORKSPACE_CONFIG"], torch.are_deterministic_algorithms_
 def test_only_a_worker_on_cuda_asks_for_it(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("sweeps.trials.scenario_cache.make_repeatable", lambda: asked.append(1))
-    Workbench(tiny_sweep(), Place(tmp_path))
+    ScenarioCache(tiny_sweep(), RunEnvironment(tmp_path))
     assert asked == []
-    Workbench(tiny_sweep(), Place(tmp_path, device="cuda", gpus=1))
+    ScenarioCache(tiny_sweep(), RunEnvironment(tmp_path, device="cuda", gpus=1))
     assert asked == [1]

@@ -19,7 +19,7 @@ from sweeps.execution import limits
 from sweeps.execution.gpu_share import try_out
 from sweeps.schema.records import GOOD
 from sweeps.storage.record_log import Trial, read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Reference, Request, run_trial
 from tests.device.pretended import PretendedDevice
 from tests.sweeps.tiny import run_all, tiny, write_config
@@ -43,7 +43,7 @@ def left(gpu: PretendedDevice, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coun
     """Bytes that trials left on the device, by method; the garbage collector rests meanwhile."""
     found: Counter[str] = Counter()
 
-    def watched(work: Workbench, request: Request, reference: Reference) -> Trial:
+    def watched(work: ScenarioCache, request: Request, reference: Reference) -> Trial:
         gc.collect()
         before = gpu.ledger.alive
         trial = run_trial(work, request, reference)
@@ -106,7 +106,7 @@ def test_a_sweep_gives_the_numbers_of_the_cpu(gpu: PretendedDevice, changes: dic
     recipe = {"epochs": 6, "batch_size": 50, "lr": 0.05} | changes.get("recipe", {}) | {"bf16": False}
     sweep = tiny(**changes | {"recipe": recipe})
     found, expected = (
-        numbers(sweep, Place(tmp_path / device, device=device, gpus=share))
+        numbers(sweep, RunEnvironment(tmp_path / device, device=device, gpus=share))
         for device, share in (("cuda", 0.5), ("cpu", 0.0))
     )
     assert found.keys() == expected.keys()
@@ -114,9 +114,9 @@ def test_a_sweep_gives_the_numbers_of_the_cpu(gpu: PretendedDevice, changes: dic
         assert found[key] == pytest.approx(values, rel=1e-2, abs=1e-2, nan_ok=True), key
 
 
-def numbers(sweep: Sweep, place: Place) -> dict[tuple[Any, ...], list[float]]:
+def numbers(sweep: Sweep, place: RunEnvironment) -> dict[tuple[Any, ...], list[float]]:
     """What a sweep measured, by trial."""
-    run_all(Workbench(sweep, place), place.out / sweep.name)
+    run_all(ScenarioCache(sweep, place), place.out / sweep.name)
     trials = read_trials(place.out / sweep.name)
     check_done(trials)
     return {
@@ -128,5 +128,5 @@ def numbers(sweep: Sweep, place: Place) -> dict[tuple[Any, ...], list[float]]:
 
 
 def test_memory_is_tried_out(gpu: PretendedDevice, tmp_path: Path) -> None:
-    try_out(Workbench(tiny(), Place(tmp_path, device="cuda", gpus=0.5)))
+    try_out(ScenarioCache(tiny(), RunEnvironment(tmp_path, device="cuda", gpus=0.5)))
     assert torch.cuda.max_memory_allocated() > 0

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from tests.contracts.tiny import CPU
 from unlearn_core.attacks.reachability import binary_point, least_inner_product
 from unlearn_core.datasets import BreastCancer, Digits, Opinions, load_dataset
-from unlearn_core.metrics import attack_took
+from unlearn_core.metrics import attack_succeeded
 from unlearn_core.models import ConvNet, Gpt2, Linear, Mlp
 from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.training import Recipe
@@ -85,7 +85,7 @@ def outcome(scene: Scene, attack: Any, seed: int = 0) -> Outcome:
     corrupted, oracle = (evaluator(scenario.train(part).model) for part in sets)
     metric, error, least = attack.primary.metric, attack.primary.error, attack.primary.least_gap
     pair = dict(corrupted=corrupted[metric], corrupted_error=corrupted[error])
-    took = attack_took(**pair, oracle=oracle[metric], oracle_error=oracle[error], least_gap=least)
+    took = attack_succeeded(**pair, oracle=oracle[metric], oracle_error=oracle[error], least_gap=least)
     return Outcome(corrupted, oracle, took)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from unlearn_core.metrics import attack_took, efficacy, removal, score, utility_gap
+from unlearn_core.metrics import attack_succeeded, efficacy, removal, score, utility_gap
 
 VALUE = st.floats(-10, 10)
 GRID = [i / 10 for i in range(-20, 41)]
@@ -14,7 +14,7 @@ GRID = [i / 10 for i in range(-20, 41)]
 
 def took(**changed):
     given_values = {"corrupted": 1.0, "corrupted_error": 0.1, "oracle": 0.0, "oracle_error": 0.1, "least_gap": 0.2}
-    return attack_took(**given_values | changed)
+    return attack_succeeded(**given_values | changed)
 
 
 @given(VALUE, VALUE, VALUE, st.floats(0.1, 10), VALUE)
@@ -91,13 +91,13 @@ def test_attack_took_is_monotone(corrupted, oracle, corrupted_error, oracle_erro
     values = {"corrupted": corrupted, "corrupted_error": corrupted_error, "oracle": oracle}
     values |= {"oracle_error": oracle_error, "least_gap": least_gap}
     for worse in ("oracle", "corrupted_error", "oracle_error", "least_gap"):
-        assert attack_took(**values) >= attack_took(**values | {worse: values[worse] + more})
+        assert attack_succeeded(**values) >= attack_succeeded(**values | {worse: values[worse] + more})
 
 
 @given(VALUE, VALUE, st.floats(0, 2), st.floats(0, 2), st.floats(0.01, 2))
 def test_removal_is_defined_wherever_the_attack_took(corrupted, oracle, corrupted_error, oracle_error, least_gap):
     values = {"corrupted": corrupted, "oracle": oracle}
-    if attack_took(**values, corrupted_error=corrupted_error, oracle_error=oracle_error, least_gap=least_gap):
+    if attack_succeeded(**values, corrupted_error=corrupted_error, oracle_error=oracle_error, least_gap=least_gap):
         assert removal(**values, value=oracle, took=True) == 1
 
 

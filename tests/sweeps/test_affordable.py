@@ -8,7 +8,7 @@ import pytest
 
 from sweeps.commands.run import main
 from sweeps.trials.affordable import first_price, too_dear
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import run_fresh, tiny, write_config
 from unlearn_core.unlearners import GA, GD, NPO, RandomLabels, RetrainAtBudget
 
@@ -35,7 +35,7 @@ def test_no_rung_of_a_sweep_spends_more_than_its_budget(tmp_path: Path) -> None:
     ("method", "rows"), [(GD(batch_size=10), 10), (GA(batch_size=3), 3), (RetrainAtBudget(), 50), (NPO(), None)]
 )
 def test_the_price_of_the_first_update(method: object, rows: int | None, tmp_path: Path) -> None:
-    work = Workbench(tiny(recipe={"epochs": 3, "batch_size": 50, "lr": 0.05}), Place(tmp_path))
+    work = ScenarioCache(tiny(recipe={"epochs": 3, "batch_size": 50, "lr": 0.05}), RunEnvironment(tmp_path))
     row = first_price(work, GD(batch_size=1))
     price = first_price(work, method)
     assert price == rows * row if rows else price > row
@@ -51,6 +51,6 @@ def test_the_plan_names_what_can_do_nothing(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_what_can_act_everywhere_is_not_named(tmp_path: Path) -> None:
-    work = Workbench(tiny(), Place(tmp_path))
+    work = ScenarioCache(tiny(), RunEnvironment(tmp_path))
     price = first_price(work, RandomLabels())
     assert too_dear(work, training=1000 * price) == []

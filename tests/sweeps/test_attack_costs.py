@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeps.schema.records import TRIAL_COLUMNS
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import tiny
 
@@ -25,8 +25,8 @@ def test_records_tell_what_the_attack_cost(done: Done) -> None:
 
 def test_poisons_from_the_store_tell_what_they_cost_when_they_were_made(tmp_path: Path) -> None:
     sweep = tiny(attacks=[BY_MARGIN], methods=["gd"])
-    first = Workbench(sweep, Place(tmp_path)).bench("near", 0, "validation")
-    again = Workbench(sweep, Place(tmp_path)).bench("near", 0, "validation")
+    first = ScenarioCache(sweep, RunEnvironment(tmp_path)).bench("near", 0, "validation")
+    again = ScenarioCache(sweep, RunEnvironment(tmp_path)).bench("near", 0, "validation")
     assert first.crafting == again.crafting
     assert first.crafting["flops"] > 0  # all rows are ranked by their margin
     assert first.crafting["surrogate_flops"] > first.corrupted.cost.flops * 0.9  # one training on all rows

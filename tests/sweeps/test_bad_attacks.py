@@ -10,7 +10,7 @@ import pytest
 
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import tiny, write_config
 
 TEXT: dict[str, Any] = {
@@ -39,7 +39,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was about to be trained")
 
     monkeypatch.setattr(Driver, "_executor", refuse)
-    monkeypatch.setattr("sweeps.trials.scenario_cache.Workbench._trained", refuse)
+    monkeypatch.setattr("sweeps.trials.scenario_cache.ScenarioCache._trained", refuse)
 
 
 def say(folder: Path, capsys: pytest.CaptureFixture[str], attack: dict[str, Any], **changes: Any) -> tuple[int, str]:
@@ -132,7 +132,7 @@ def test_weights_out_of_reach_are_told_by_the_worker_that_knows(
     assert main([str(argument) for argument in arguments]) == 0
     assert capsys.readouterr().err == ""
     monkeypatch.undo()
-    Workbench(tiny(attacks=[attack]), Place(tmp_path)).train("gradient_canceling", 0, "poison", 1.0)
+    ScenarioCache(tiny(attacks=[attack]), RunEnvironment(tmp_path)).train("gradient_canceling", 0, "poison", 1.0)
     said = capsys.readouterr().err
     assert said.startswith("warning: attack 'gradient_canceling': the target weights need a poison share of at least ")
     assert "but it is 0.03: they cannot be reached; raise fraction or set reach" in said and said.count("\n") == 1

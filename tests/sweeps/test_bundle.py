@@ -17,7 +17,7 @@ from sweeps.config.plugins import Plugin
 from sweeps.config.spec import Sweep
 from sweeps.planning.plan import check_scenarios
 from sweeps.storage.record_log import read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Reference
 from tests.sweeps.tiny import compacted, raw, run_fresh, science, tiny, write_config
 from unlearn_core.attacks import BadNets, Bundle, Gaussian, LabelFlip
@@ -111,7 +111,7 @@ def test_what_a_part_cannot_do_on_this_data_is_told_before_anything_is_trained(t
     parts = [{"name": "label_flip", "mode": "pair", "fraction": 0.09}, {"name": "interclass_confusion"}]
     sweep = tiny(attacks=[{"name": "bundle", "parts": [*parts, {"name": "badnets", "size": 9}]}])
     with pytest.raises(InputError, match=r"fraction asks for \d+ poisons, but only \d+ rows have"):
-        check_scenarios(Workbench(sweep, Place(tmp_path)))
+        check_scenarios(ScenarioCache(sweep, RunEnvironment(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,7 +122,7 @@ def test_it_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_stored_bundle_comes_back_with_all_its_parts(tmp_path: Path) -> None:
     sweep = tiny(attacks=[BUNDLE])
-    made, found = (Workbench(sweep, Place(tmp_path)).bench("bundle", 1, "test") for _ in range(2))
+    made, found = (ScenarioCache(sweep, RunEnvironment(tmp_path)).bench("bundle", 1, "test") for _ in range(2))
     assert len(list((tmp_path / "store" / "poison").iterdir())) == 1
     for one, other in zip(*(bundle_of(sweep).separate(b.poisoned).values() for b in (made, found)), strict=True):
         assert one.attack == other.attack and torch.equal(one.poisoned.inputs, other.poisoned.inputs)
@@ -133,7 +133,7 @@ def test_a_stored_bundle_comes_back_with_all_its_parts(tmp_path: Path) -> None:
 
 def test_a_discovery_rate_is_a_share_of_all_poisons_whatever_their_part(tmp_path: Path) -> None:
     sweep = tiny(attacks=[BUNDLE], discovery_rates=[1, 0.5, "single"])
-    work = Workbench(sweep, Place(tmp_path))
+    work = ScenarioCache(sweep, RunEnvironment(tmp_path))
     bench = work.bench("bundle", 1, "test")
     poisons = bench.poisoned.rows.tolist()
     assert len(poisons) == 60
@@ -235,7 +235,7 @@ def test_a_bundle_runs_to_its_report(tmp_path: Path) -> None:
 
 
 def test_columns_of_parts_are_columns_of_metrics(tmp_path: Path) -> None:
-    work = Workbench(tiny(attacks=[BUNDLE]), Place(tmp_path))
+    work = ScenarioCache(tiny(attacks=[BUNDLE]), RunEnvironment(tmp_path))
     bench = work.bench("bundle", 1, "validation")
     names = ("badnets", "gaussian", "label_flip")
     own: dict[str, set[str]] = {name: set() for name in names} | {"": set()}

@@ -13,7 +13,7 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.run import main, parser
 from sweeps.planning.manifest import read_manifest, write_manifest
 from sweeps.trials.feasible import NeedsModel, check_scenario
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.contracts.test_attacks import ROWS
 from tests.sweeps.test_bad_attacks import TEXT
 from tests.sweeps.tiny import tiny, write_config
@@ -51,7 +51,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unlearn_core.scenario.Scenario.train", refuse)
     monkeypatch.setattr("unlearn_core.scenario.train_updates", refuse)
     monkeypatch.setattr("unlearn_core.budget.run_to_end", refuse)
-    monkeypatch.setattr("sweeps.trials.scenario_cache.Workbench._trained", refuse)
+    monkeypatch.setattr("sweeps.trials.scenario_cache.ScenarioCache._trained", refuse)
 
 
 def test_every_attack_has_a_case_and_modes_are_those_there_are() -> None:
@@ -92,7 +92,7 @@ HARD = {"name": "label_flip", "mode": "hard", "fraction": 0.1}
 def test_what_needs_no_model_is_refused_all_the_same(
     attack: dict[str, Any], rates: list[Any], message: str, tmp_path: Path
 ) -> None:
-    work = Workbench(tiny(attacks=[attack], discovery_rates=rates), Place(tmp_path))
+    work = ScenarioCache(tiny(attacks=[attack], discovery_rates=rates), RunEnvironment(tmp_path))
     with pytest.raises(InputError, match=message):
         work.check(attack["name"], 0)
 
@@ -101,7 +101,7 @@ def test_what_a_model_decides_is_refused_by_the_worker_in_the_same_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All rows of a class, and no others, have the largest margin."""
-    work = Workbench(tiny(attacks=[HARD]), Place(tmp_path))
+    work = ScenarioCache(tiny(attacks=[HARD]), RunEnvironment(tmp_path))
     work.check("label_flip", 0)
     worst = (work.dataset.train.targets == 3).nonzero().flatten()
     monkeypatch.undo()
@@ -111,7 +111,7 @@ def test_what_a_model_decides_is_refused_by_the_worker_in_the_same_words(
 
 
 def test_probes_may_ask_for_the_model_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Workbench(tiny(), Place(tmp_path))
+    work = ScenarioCache(tiny(), RunEnvironment(tmp_path))
     scenario, asked = work.scenario("badnets", 0), []
 
     def probes(self: Any, held_out: Any, context: Any) -> None:

@@ -20,7 +20,7 @@ from sweeps.planning.plan import missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import Cell, Result
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import lines, tiny
 from tests.sweeps.wild import (
     Rest,
@@ -171,7 +171,7 @@ def test_on_a_share_of_a_gpu_errors_of_memory_are_crowding(
     monkeypatch.setattr(GD, "updates", lambda *_: (_ for _ in ()).throw(problem))
     folder = with_references(tiny(methods=["gd"]), tmp_path)
     study = Cell("study", "badnets", 1.0, "gd")
-    result = work_cell(folder, Place(tmp_path, gpus=0.5), study)
+    result = work_cell(folder, RunEnvironment(tmp_path, gpus=0.5), study)
     assert result.crowded is not None
     assert (result.crowded.proposal, result.crowded.alone) == (0, True)
     assert tuned(folder) == {}
@@ -183,7 +183,7 @@ def test_no_room_for_the_data_on_a_share_is_crowding(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(worker, "limit_memory", lambda place: (_ for _ in ()).throw(AT_START))
         worker.workbench.cache_clear()
-        result = work_cell(folder, Place(tmp_path, gpus=0.5), study)
+        result = work_cell(folder, RunEnvironment(tmp_path, gpus=0.5), study)
     assert result == Result(crowded=Cell("study", "badnets", 1.0, "gd", alone=True))
 
 
@@ -194,7 +194,7 @@ def test_an_inline_sweep_ends_with_its_process_and_goes_on(tmp_path: Path, undis
         process = os.fork()
         if not process:
             InlineExecutor().run(
-                folder, Place(tmp_path), Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
+                folder, RunEnvironment(tmp_path), Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
             )
             os._exit(0)
         codes.append(end_of(process))
@@ -203,17 +203,20 @@ def test_an_inline_sweep_ends_with_its_process_and_goes_on(tmp_path: Path, undis
 
 
 def test_a_broken_device_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, work = with_references(tiny(methods=["gd"]), tmp_path), Workbench(tiny(methods=["gd"]), Place(tmp_path))
+    folder, work = (
+        with_references(tiny(methods=["gd"]), tmp_path),
+        ScenarioCache(tiny(methods=["gd"]), RunEnvironment(tmp_path)),
+    )
     for problem, raised in ((BROKEN, True), (OWN[0], False)):
         monkeypatch.setattr(GD, "updates", lambda *_, problem=problem: (_ for _ in ()).throw(problem))
         if raised:
-            for measure in (lambda: try_out(work), lambda: measured(folder, Place(tmp_path))):
+            for measure in (lambda: try_out(work), lambda: measured(folder, RunEnvironment(tmp_path))):
                 with pytest.raises(torch.AcceleratorError):
                     measure()
         else:
             try_out(work)
     monkeypatch.setattr(GD, "updates", lambda *_: (_ for _ in ()).throw(CUBLAS))
-    found = measured(folder, Place(tmp_path))
+    found = measured(folder, RunEnvironment(tmp_path))
     assert found.needed == found.room, "all of it"
 
 
@@ -231,11 +234,11 @@ def test_memory_is_measured_in_the_precision_of_runs_and_from_what_is_free(
 
     monkeypatch.setattr(gpu_share, "Meter", Recording)
     monkeypatch.setattr(gpu_share, "_try_method", lambda *_: None)
-    try_out(Workbench(tiny(), Place(tmp_path)))
+    try_out(ScenarioCache(tiny(), RunEnvironment(tmp_path)))
     assert entered == [True]
     monkeypatch.setattr(gpu_share, "workbench", lambda *_: None)
     monkeypatch.setattr(gpu_share, "try_out", lambda _: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * 2**30, 80 * 2**30))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 10 * 2**30)
-    found = measured(tmp_path, Place(tmp_path, device="cuda", gpus=1))
+    found = measured(tmp_path, RunEnvironment(tmp_path, device="cuda", gpus=1))
     assert found == (10 * 2**30 + CONTEXT, 30 * 2**30 + CONTEXT)

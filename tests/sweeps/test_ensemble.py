@@ -25,7 +25,7 @@ from sweeps.planning.tasks import Cell, ensemble_cells, members, reference_cells
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.trials.references import read_reference
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import trial_id
 from tests.sweeps.test_trial import request_of
 from tests.sweeps.tiny import lines, science, tiny, write_config
@@ -100,7 +100,7 @@ def sweep_of(**changes: Any) -> Sweep:
 
 def run_everything(sweep: Sweep, out: Path, sweep_dir: Path | None = None) -> int:
     """All cells in the driver's order, in this process; returns the number of new trials."""
-    work, folder = Workbench(sweep, Place(out)), sweep_dir or out / sweep.name
+    work, folder = ScenarioCache(sweep, RunEnvironment(out)), sweep_dir or out / sweep.name
     new = sum(run_cell(work, folder, cell) for cell in reference_cells(sweep))
     left = missing(sweep, folder).studies
     return new + sum(run_cell(work, folder, cell) for cell in (*members(sweep, left), *left))
@@ -155,7 +155,7 @@ def test_corrupted_models_are_detected_and_oracles_are_at_the_floor(finished: Fi
 
 def test_full_retraining_is_at_the_floor_of_every_metric(finished: Finished) -> None:
     """The exact method, from other initialisations than the oracles': nothing may tell it from them but chance."""
-    work, settings = Workbench(finished.sweep, Place(finished.out)), UNLEARNERS.get("retrain_at_budget")()
+    work, settings = ScenarioCache(finished.sweep, RunEnvironment(finished.out)), UNLEARNERS.get("retrain_at_budget")()
     trials = [t for t in finished.trials if t["study"] == "gaussian--references--seed1"]
     request = request_of(
         attack="gaussian", stage="ensemble", method="retrain_at_budget", settings=settings, budgets=(1.0,)
@@ -199,11 +199,11 @@ def test_models_are_trained_once_for_all_methods(finished: Finished) -> None:
 
 
 def test_another_sweep_on_the_same_store_and_a_larger_ensemble_train_only_what_is_new(finished: Finished) -> None:
-    work = Workbench(sweep_of(name="other", methods=["ssd"]), Place(finished.out))
+    work = ScenarioCache(sweep_of(name="other", methods=["ssd"]), RunEnvironment(finished.out))
     with counting() as trained:
         oracle_outputs(work, "gaussian", 1)
     assert trained == {}
-    larger = Workbench(sweep_of(ensemble={"members": MEMBERS + 2}), Place(finished.out))
+    larger = ScenarioCache(sweep_of(ensemble={"members": MEMBERS + 2}), RunEnvironment(finished.out))
     with counting() as trained:
         for number in range(MEMBERS + 2):
             larger.member("gaussian", 1, "shadow", number)
@@ -211,7 +211,7 @@ def test_another_sweep_on_the_same_store_and_a_larger_ensemble_train_only_what_i
 
 
 def test_members_differ(finished: Finished) -> None:
-    work = Workbench(finished.sweep, Place(finished.out))
+    work = ScenarioCache(finished.sweep, RunEnvironment(finished.out))
     weights = [_flat(work.member("gaussian", 1, role, n).model) for role in ("corrupted", "oracle") for n in range(3)]
     for index, first in enumerate(weights):
         assert all((first - other).norm() > 0.1 * first.norm() for other in weights[:index])
@@ -253,9 +253,11 @@ def test_cells_and_plan(finished: Finished, tmp_path: Path) -> None:
 
 
 def test_the_estimate_counts_ensembles(finished: Finished, tmp_path: Path) -> None:
-    work = Workbench(finished.sweep, Place(finished.out))
+    work = ScenarioCache(finished.sweep, RunEnvironment(finished.out))
     whole = estimate(work, missing(finished.sweep, tmp_path))
-    plain = estimate(Workbench(sweep_of(ensemble={}), Place(finished.out)), missing(sweep_of(ensemble={}), tmp_path))
+    plain = estimate(
+        ScenarioCache(sweep_of(ensemble={}), RunEnvironment(finished.out)), missing(sweep_of(ensemble={}), tmp_path)
+    )
     assert whole.trainings - plain.trainings == sum(
         times for label, times in finished.trained.items() if label.startswith("ensemble-")
     )
@@ -301,7 +303,7 @@ def test_a_method_that_fails_or_diverges_on_a_shadow_is_a_record(finished: Finis
 
 
 def test_the_size_of_an_ensemble_is_part_of_its_trials_and_of_no_others(finished: Finished) -> None:
-    works = [Workbench(sweep_of(ensemble={"members": n}), Place(finished.out)) for n in (8, 10)]
+    works = [ScenarioCache(sweep_of(ensemble={"members": n}), RunEnvironment(finished.out)) for n in (8, 10)]
     for stage, different in (("ensemble", 2), ("confirmation", 1), ("reference", 1)):
         assert len({trial_id(work, request_of(attack="gaussian", stage=stage)) for work in works}) == different
     assert len({sweep_of(ensemble={"members": n}).identity() for n in (0, 8, 10)}) == 3

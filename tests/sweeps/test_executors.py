@@ -21,7 +21,7 @@ from sweeps.planning.plan import Missing, missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import Cell, reference_cells
 from sweeps.storage.record_log import count_trials, read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, run_fresh, science, tiny
 from unlearn_core.checks import InputError
@@ -52,7 +52,7 @@ def test_the_records_are_those_of_an_undisturbed_run_and_a_failing_cell_stops_no
     bad = Cell("reference", "no such attack", 1.0, seed=1)
     left = missing(done.sweep, folder)
     schedule = Schedule(done.sweep, Missing([bad, *left.references], left.studies), Recorded(done.sweep, folder))
-    executor.run(folder, Place(tmp_path), schedule)
+    executor.run(folder, RunEnvironment(tmp_path), schedule)
     (failed,) = schedule.failed
     assert (failed.cell.attack, failed.cell.role) == (bad.attack, "poison")
     assert (failed.error or "").strip().splitlines()[-1] == "KeyError: 'no such attack'"
@@ -94,12 +94,12 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(executor: Execu
     undisturbed = run_fresh(sweep, tmp_path / "undisturbed")
     folder = prepare(sweep, tmp_path)
     for cell in reference_cells(sweep):
-        assert work_cell(folder, Place(tmp_path), cell).error is None
+        assert work_cell(folder, RunEnvironment(tmp_path), cell).error is None
     killed: list[int] = []
     watcher = threading.Thread(target=kill_a_worker, args=(folder, len(lines(folder)) + 5, killed))
     watcher.start()
     schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder), whole_studies=True)
-    executor.run(folder, Place(tmp_path), schedule)
+    executor.run(folder, RunEnvironment(tmp_path), schedule)
     watcher.join()
     assert killed
     assert schedule.failed == []
@@ -130,10 +130,10 @@ def test_a_machine_with_other_data_takes_no_part(tmp_path: Path) -> None:
     sweep = tiny()
     folder = prepare(sweep, tmp_path)
     workbench.cache_clear()
-    data = Workbench(sweep, Place(tmp_path)).dataset.digest
+    data = ScenarioCache(sweep, RunEnvironment(tmp_path)).dataset.digest
     for digest, problem in ((data, False), ("other files", True)):
         (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict(), "data": digest}))
         workbench.cache_clear()
-        error = work_cell(folder, Place(tmp_path), reference_cells(sweep)[0]).error
+        error = work_cell(folder, RunEnvironment(tmp_path), reference_cells(sweep)[0]).error
         assert ("was begun on other data than 'digits' is on this machine now" in (error or "")) == problem
     workbench.cache_clear()

@@ -3,7 +3,7 @@
 import pytest
 
 from sweeps.config.spec import Sweep
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import raw, run_fresh
 
 FEATURES = {
@@ -22,9 +22,9 @@ def sweep():
 
 
 def test_an_extractor_is_trained_once_for_all_processes(tmp_path, monkeypatch):
-    first = Workbench(sweep(), Place(tmp_path)).dataset
+    first = ScenarioCache(sweep(), RunEnvironment(tmp_path)).dataset
     monkeypatch.setattr("unlearn_core.datasets.features.train_body", lambda *a, **k: pytest.fail("trained again"))
-    again = Workbench(sweep(), Place(tmp_path)).dataset
+    again = ScenarioCache(sweep(), RunEnvironment(tmp_path)).dataset
     assert again.digest == first.digest
     assert (again.train.inputs == first.train.inputs).all()
 

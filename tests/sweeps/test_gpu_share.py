@@ -22,7 +22,7 @@ from sweeps.planning.plan import missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.storage.files import Folder
 from sweeps.storage.record_log import read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.test_executors import prepare
 from tests.sweeps.test_plugins import forget_plugins
 from tests.sweeps.tiny import lines, tiny
@@ -53,20 +53,20 @@ def test_everything_that_takes_memory_is_tried(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(gpu_share, "predict", lambda model, rows: seen.append(len(rows)) or predict(model, rows))
     monkeypatch.setattr(GD, "updates", lambda self, task: seen.append(len(task.forget)) or updates(self, task))
     monkeypatch.setattr(gpu_share, "input_gradients", lambda model, rows, targets: seen.append(("scores", len(rows))))
-    try_out(Workbench(tiny(), Place(tmp_path)))
+    try_out(ScenarioCache(tiny(), RunEnvironment(tmp_path)))
     assert seen == [20, 80, 20, ("scores", 20)]
     assert not (tmp_path / "store").exists()
 
 
 def test_what_does_not_fit_takes_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(work: Workbench) -> None:
+    def full(work: ScenarioCache) -> None:
         raise torch.OutOfMemoryError
 
     folder = prepare(tiny(), tmp_path)
     workbench.cache_clear()
-    assert measured(folder, Place(tmp_path)).needed >= gpu_share.CONTEXT
+    assert measured(folder, RunEnvironment(tmp_path)).needed >= gpu_share.CONTEXT
     monkeypatch.setattr(gpu_share, "try_out", full)
-    memory = measured(folder, Place(tmp_path))
+    memory = measured(folder, RunEnvironment(tmp_path))
     assert memory.needed == memory.room
 
 
@@ -82,7 +82,7 @@ class Guessing(RayExecutor):
 
     memory: ClassVar[Memory] = Memory(20, 100)
 
-    def _memory(self, sweep_dir: Folder, place: Place) -> Memory:
+    def _memory(self, sweep_dir: Folder, place: RunEnvironment) -> Memory:
         return self.memory
 
 
@@ -94,7 +94,7 @@ def test_where_no_gpu_can_tell_a_trial_gets_a_whole_one(
     def lost(*_: Any) -> Memory:
         raise ray.exceptions.WorkerCrashedError
 
-    made, place = Guessing.__new__(Guessing), Place(tmp_path, gpus=1)
+    made, place = Guessing.__new__(Guessing), RunEnvironment(tmp_path, gpus=1)
     made._ray, made._share = ray, {"cpu": 1, "gpu": 1}
     assert made._shared(tmp_path, place).gpus == made._share["gpu"] == 0.3333
     made._share["gpu"] = 1
@@ -133,7 +133,7 @@ def test_a_trial_that_needs_more_is_done_again_on_a_whole_gpu(
     )  # fmt: skip
     folder = prepare(sweep, tmp_path)
     schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
-    executor.run(folder, Place(tmp_path, gpus=1), schedule)
+    executor.run(folder, RunEnvironment(tmp_path, gpus=1), schedule)
     assert schedule.failed == []
     assert missing(sweep, folder) == ([], [])
     trials = read_trials(folder)

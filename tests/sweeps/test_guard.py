@@ -12,7 +12,7 @@ import pytest
 from sweeps.execution import limits
 from sweeps.execution.crash_counter import LOSSES
 from sweeps.execution.limits import deadline, time_limit
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request
 from tests.sweeps.tiny import lines, tiny
 from tests.sweeps.wild import Rest, _alone, begin_worker, end_of, rest, tuned, undisturbed, wild, with_references
@@ -110,7 +110,7 @@ def request(stage: str, budgets: tuple[float, ...]) -> Request:
 
 def test_the_limit_by_default_is_far_above_what_trials_need(tmp_path: Path) -> None:
     sweep = tiny(ensemble={"members": 8})
-    bench = Workbench(sweep, Place(tmp_path)).bench("badnets", 1, "test")
+    bench = ScenarioCache(sweep, RunEnvironment(tmp_path)).bench("badnets", 1, "test")
     oracle = bench.oracle.cost.seconds
     assert time_limit(sweep, bench, request("tuning", (0.1, 0.3))) == pytest.approx(600 + 20 * oracle)
     assert time_limit(sweep, bench, request("tuning", (0.5, 1.0))) == pytest.approx(600 + 30 * oracle)

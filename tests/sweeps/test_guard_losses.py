@@ -17,7 +17,7 @@ from sweeps.planning.tasks import Cell, reference_cells
 from sweeps.storage.files import Remote
 from sweeps.storage.holders import this_machine, this_process
 from sweeps.storage.leases import Lease
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.object_store import bucket, endpoint, keys
 from tests.sweeps.tiny import lines, tiny
 from tests.sweeps.wild import (
@@ -106,7 +106,7 @@ def test_a_trial_whose_scenario_alone_ends_the_process_does_not_go_on_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, said = with_references(wild(tmp_path, "behaves"), tmp_path), tmp_path / "said"
-    monkeypatch.setattr(Workbench, "bench", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(ScenarioCache, "bench", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     codes = [end_of(begin_worker(folder, said)) for _ in range(2 * LOSSES + 1)]
     assert codes == [-signal.SIGKILL] * 2 * LOSSES + [1]
     assert "ProcessLostError: the worker process was lost 6 times" in said.read_text()
@@ -128,9 +128,9 @@ def test_a_cell_that_never_gets_to_a_trial_is_given_up_until_it_is_asked_for_aga
 def test_an_error_and_ctrl_c_are_no_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = with_references(wild(tmp_path, "behaves"), tmp_path)
     for problem in (ValueError, KeyboardInterrupt, SystemExit) * LOSSES:
-        monkeypatch.setattr(Workbench, "bench", lambda *_, problem=problem: (_ for _ in ()).throw(problem()))
+        monkeypatch.setattr(ScenarioCache, "bench", lambda *_, problem=problem: (_ for _ in ()).throw(problem()))
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
-            assert "ValueError" in (worker.work_cell(folder, Place(tmp_path), STUDY).error or "")
+            assert "ValueError" in (worker.work_cell(folder, RunEnvironment(tmp_path), STUDY).error or "")
     assert not list((folder / ".attempts").iterdir())
 
 

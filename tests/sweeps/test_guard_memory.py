@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sweeps.execution import limits, worker
 from sweeps.execution.executors import InlineExecutor
-from sweeps.execution.limits import Crowded, limit_memory
+from sweeps.execution.limits import GpuShareTooSmall, limit_memory
 from sweeps.execution.run_task import run_cell
 from sweeps.execution.worker import work_cell, workbench
 from sweeps.planning.plan import missing
@@ -24,7 +24,7 @@ from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.storage.memory_cache import Recent, memory
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.ensemble import oracle_outputs
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import lines, science, tiny
 from tests.sweeps.wild import STUDY, _alone, tuned, wild, with_references
 
@@ -40,8 +40,8 @@ def _share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHARE", "1")
 
 
-def on(out: Path, gpus: float) -> Place:
-    return Place(out, gpus=gpus)
+def on(out: Path, gpus: float) -> RunEnvironment:
+    return RunEnvironment(out, gpus=gpus)
 
 
 def placed(trial: Trial) -> tuple[Any, Any]:
@@ -104,15 +104,15 @@ def test_an_ensemble_trial_is_handed_back_too(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("kind", ["training", "reference"])
 def test_what_is_no_trial_is_handed_back_whole(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Workbench(tiny(), on(tmp_path, HALF))
+    work = ScenarioCache(tiny(), on(tmp_path, HALF))
     cell = Cell(kind, "badnets", 1.0, seed=1, role="oracle" if kind == "training" else "")
 
     def crowd(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("sweeps.trials.scenario_cache.Workbench._trained", crowd)
-        with pytest.raises(Crowded) as found:
+        patch.setattr("sweeps.trials.scenario_cache.ScenarioCache._trained", crowd)
+        with pytest.raises(GpuShareTooSmall) as found:
             run_cell(work, tmp_path / "tiny", cell)
     assert found.value.unit == Cell(kind, "badnets", 1.0, seed=1, role=cell.role, alone=True)
     folder = with_references(tiny(seeds={"tuning": [0], "confirmation": [2]}), tmp_path)
@@ -147,9 +147,9 @@ def test_a_process_keeps_to_its_share_of_the_memory(
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
     card = type("Card", (), {"total_memory": 20 * limits.CONTEXT})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
-    limit_memory(Place(tmp_path, device="cuda", gpus=gpus))
+    limit_memory(RunEnvironment(tmp_path, device="cuda", gpus=gpus))
     assert asked == [fraction]
-    limit_memory(Place(tmp_path))
+    limit_memory(RunEnvironment(tmp_path))
     assert asked == [fraction]
 
 
@@ -157,12 +157,12 @@ def test_a_process_keeps_to_its_share_of_the_memory(
 def test_a_real_gpu_that_is_shared(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    place = Place(tmp_path, device="cuda", gpus=0.05)
+    place = RunEnvironment(tmp_path, device="cuda", gpus=0.05)
     total = torch.cuda.get_device_properties(0).total_memory
     limit_memory(place)
     try:
         torch.empty(int(0.02 * total), dtype=torch.uint8, device="cuda")
-        with pytest.raises(Crowded), limits.crowding(place, STUDY):
+        with pytest.raises(GpuShareTooSmall), limits.crowding(place, STUDY):
             torch.empty(int(0.1 * total), dtype=torch.uint8, device="cuda")
         limit_memory(place._replace(gpus=1))
         torch.empty(int(0.1 * total), dtype=torch.uint8, device="cuda")
@@ -189,7 +189,7 @@ def test_thirty_scenarios_in_one_process_take_no_more_memory_than_a_few(tmp_path
     sweep = tiny(attacks=attacks, methods=["gd"], search={"trials": 1}, recipe=recipe)
     before, sizes, folder = live_bytes(), [], with_references(sweep, tmp_path)
     for number, cell in enumerate(missing(sweep, folder).studies):
-        assert work_cell(folder, Place(tmp_path), cell) == Result()
+        assert work_cell(folder, RunEnvironment(tmp_path), cell) == Result()
         if number % 3 == 2:
             sizes.append(live_bytes() - before)
     assert len({t["scenario_id"] for t in read_trials(folder)}) == 30
@@ -201,11 +201,11 @@ def test_memory_counts_each_storage_once_wherever_it_is() -> None:
     assert sum(memory([tensor, tensor[10:], {"a": (tensor.view(10, 10),)}]).values()) == 400
     assert sum(memory({"a": array, "b": array[5:], "c": "text", "d": None}).values()) == 400
     assert sum(memory(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))).values()) == 4 * (12 + 4 + 4 * 4) + 8
-    assert sum(memory(Place(Path())).values()) == 0
+    assert sum(memory(RunEnvironment(Path())).values()) == 0
 
 
 def test_memory_of_a_scenario_is_that_of_its_tensors(tmp_path: Path) -> None:
-    work = Workbench(tiny(), Place(tmp_path))
+    work = ScenarioCache(tiny(), RunEnvironment(tmp_path))
     work.dataset  # noqa: B018 - is loaded
     before = live_bytes()
     bench = work.bench("badnets", 1, "test")
@@ -259,16 +259,16 @@ def test_nothing_holds_on_to_the_workbench_before(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
         folder = with_references(tiny(ensemble={"members": 8}, recipe=recipe), tmp_path / name)
-        oracle_outputs(workbench(folder, Place(tmp_path / name)), "badnets", 1)
+        oracle_outputs(workbench(folder, RunEnvironment(tmp_path / name)), "badnets", 1)
     gc.collect()
-    made = [item.place.out for item in gc.get_objects() if type(item) is Workbench]
+    made = [item.place.out for item in gc.get_objects() if type(item) is ScenarioCache]
     assert [out.name for out in made if out.parent == tmp_path] == ["b"]
 
 
 def test_giving_memory_back_keeps_the_results(tmp_path: Path) -> None:
     sweep = tiny(methods=["gd"], search={"trials": 1})
     folder = with_references(sweep, tmp_path)
-    work = workbench(folder, Place(tmp_path))
+    work = workbench(folder, RunEnvironment(tmp_path))
     assert len(work.benches) > 0
     limits.free(work)
     assert len(work.benches) == 0

@@ -14,7 +14,7 @@ from sweeps.hypotheses.bench import HypothesisBench
 from sweeps.hypotheses.check import check_attacks
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.schema.records import HYPOTHESIS_COLUMNS, HYPOTHESIS_MEASURES
-from sweeps.trials.scenario_cache import Place
+from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
 from unlearn_core.convex import Softmax
 from unlearn_core.datasets import Digits
@@ -43,7 +43,7 @@ def changed(**keys):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    return HypothesisBench(changed(), Place(tmp_path_factory.mktemp("out")))
+    return HypothesisBench(changed(), RunEnvironment(tmp_path_factory.mktemp("out")))
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -173,7 +173,7 @@ def test_bad_input_is_one_line(capsys):
 )
 def test_attacks_are_refused_before_the_extractor_is_trained(attack, message, tmp_path, monkeypatch):
     spec = changed(attacks=["label_flip", {"label": "bad", **attack}])
-    bench = HypothesisBench(spec, Place(tmp_path))
+    bench = HypothesisBench(spec, RunEnvironment(tmp_path))
     monkeypatch.setattr(type(spec.features), "extractor", lambda *a: pytest.fail("trained"))
     with pytest.raises(InputError, match=message):
         check_attacks(spec, bench.split[1])
@@ -204,7 +204,7 @@ def test_after_an_error_nothing_more_is_begun(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "ProcessPoolExecutor", OneByOne)
     spec = changed(attacks=[{"label": f"a{i}", "name": "label_flip"} for i in range(6)])
     with pytest.raises(InputError, match="no such rows"):
-        command._side_by_side(spec, Place(tmp_path))
+        command._side_by_side(spec, RunEnvironment(tmp_path))
     assert begun in (["a0"], ["a0", "a1"]), "a1 may have begun before the error was seen"
 
 

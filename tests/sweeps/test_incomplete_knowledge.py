@@ -19,7 +19,7 @@ from sweeps.planning.plan import check_scenarios, estimate, missing
 from sweeps.planning.tasks import Cell, trials_in
 from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
 from sweeps.trials.references import reference_methods
-from sweeps.trials.scenario_cache import Place, Workbench, unlearning_streams
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, unlearning_streams
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_resume import check_every_stop
 from tests.sweeps.tiny import compacted, run_all, run_fresh, science, tiny, write_config
@@ -47,7 +47,7 @@ def of(done: Done, method: str, *, discovered: int) -> Trial:
     return trial
 
 
-def remaining_by_hand(work: Workbench, found: set[int]) -> Examples:
+def remaining_by_hand(work: ScenarioCache, found: set[int]) -> Examples:
     """The poisoned training set of seed 1, row by row, without the rows of these ids."""
     bench, train = work.bench("badnets", 1, "test"), work.dataset.train
     number = {row: i for i, row in enumerate(bench.poisoned.rows.tolist())}
@@ -63,7 +63,7 @@ def remaining_by_hand(work: Workbench, found: set[int]) -> Examples:
 
 @pytest.mark.parametrize("rate", [1.0, 0.5, SINGLE])
 def test_undiscovered_poisons_stay_in_the_retain_set_as_they_were_trained_on(partial: Done, rate: float) -> None:
-    work = Workbench(partial.sweep, Place(partial.out))
+    work = ScenarioCache(partial.sweep, RunEnvironment(partial.out))
     bench = work.bench("badnets", 1, "test")
     retain, forget = work.split(bench, rate)
     ids = set(work.dataset.train.ids[bench.poisoned.rows].tolist())
@@ -97,7 +97,7 @@ def test_corrupted_model_and_oracles_do_not_depend_on_what_is_known(partial: Don
 
 
 def test_it_is_a_training_on_everything_but_the_discovered(partial: Done) -> None:
-    work = Workbench(partial.sweep, Place(partial.out))
+    work = ScenarioCache(partial.sweep, RunEnvironment(partial.out))
     bench = work.bench("badnets", 1, "test")
     found = set(work.split(bench, SINGLE).forget.ids.tolist())
     model, cost = bench.scenario.train(remaining_by_hand(work, found), "retrain")
@@ -109,7 +109,7 @@ def test_it_is_a_training_on_everything_but_the_discovered(partial: Done) -> Non
 
 def test_retrain_at_budget_knows_no_more_than_the_methods(partial: Done) -> None:
     """Its own training on the rows that are left, by hand; so it gets back most of the backdoor."""
-    work = Workbench(partial.sweep, Place(partial.out))
+    work = ScenarioCache(partial.sweep, RunEnvironment(partial.out))
     bench = work.bench("badnets", 1, "test")
     split = work.split(bench, SINGLE)
     left = remaining_by_hand(work, set(split.forget.ids.tolist()))
@@ -143,14 +143,14 @@ def test_nothing_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Scenario, "train", counted)
     sweep = tiny(**CHANGES | {"discovery_rates": ["single", 1, 0.5]})
-    run_all(Workbench(sweep, Place(tmp_path)), tmp_path / "tiny")
+    run_all(ScenarioCache(sweep, RunEnvironment(tmp_path)), tmp_path / "tiny")
     assert sorted(trained) == ["retrain"] * 3 + ["train"] * 4
-    run_all(Workbench(sweep, Place(tmp_path)), tmp_path / "another")
+    run_all(ScenarioCache(sweep, RunEnvironment(tmp_path)), tmp_path / "another")
     assert len(trained) == 7, "another sweep in the same place trains nothing"
 
 
 def test_a_rate_that_rounds_to_all_of_them_is_the_second_oracle(partial: Done) -> None:
-    work = Workbench(partial.sweep, Place(partial.out))
+    work = ScenarioCache(partial.sweep, RunEnvironment(partial.out))
     models = list((partial.out / "store" / "model").iterdir())
     first, second = work.retrained("badnets", 1, 0.99), work.second_oracle("badnets", 1)
     for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
@@ -168,7 +168,7 @@ def test_a_reference_that_is_missing_is_added_alone(partial: Done, tmp_path: Pat
         if trial["method"] != "retrain_discovered":
             writer.append(trial)
     assert references_missing(tmp_path, SINGLE_CELL, partial.sweep)
-    assert run_cell(Workbench(partial.sweep, Place(partial.out)), tmp_path, SINGLE_CELL) == 1
+    assert run_cell(ScenarioCache(partial.sweep, RunEnvironment(partial.out)), tmp_path, SINGLE_CELL) == 1
     again, first = (read_cell(folder, SINGLE_CELL.name) for folder in (tmp_path, partial.dir))
     assert science(again) == science(first)
     assert not references_missing(tmp_path, SINGLE_CELL, partial.sweep)
@@ -185,7 +185,7 @@ def test_number_of_references(stage: str, rate: float, count: int) -> None:
 
 
 def test_the_plan_counts_each_training_once(partial: Done, tmp_path: Path) -> None:
-    work = Workbench(partial.sweep, Place(partial.out))
+    work = ScenarioCache(partial.sweep, RunEnvironment(partial.out))
     whole = estimate(work, missing(partial.sweep, tmp_path))
     assert (whole.scenarios, whole.trainings) == (2, 6)
     assert whole.trainings == len(list((partial.out / "store" / "model").iterdir()))
@@ -195,7 +195,7 @@ def test_the_plan_counts_each_training_once(partial: Done, tmp_path: Path) -> No
 def test_rates_that_come_to_the_same_are_refused(tmp_path: Path) -> None:
     sweep = tiny(discovery_rates=[1, 0.04, "single"])
     with pytest.raises(InputError, match="0.04 and single both mean 1 of the 20 poisons of 'badnets'; take one out"):
-        check_scenarios(Workbench(sweep, Place(tmp_path)))
+        check_scenarios(ScenarioCache(sweep, RunEnvironment(tmp_path)))
 
 
 def test_the_word_survives_being_written_and_read() -> None:

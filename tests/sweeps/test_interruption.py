@@ -21,7 +21,7 @@ from sweeps.planning.plan import missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import Result, reference_cells, study_cells
 from sweeps.storage.record_log import read_trials
-from sweeps.trials.scenario_cache import Place
+from sweeps.trials.scenario_cache import RunEnvironment
 from tests.sweeps.test_executors import prepare
 from tests.sweeps.tiny import start, tiny, write_config
 
@@ -122,12 +122,12 @@ def test_nothing_is_begun_any_more(tmp_path: Path) -> None:
     (folder / ".stop").touch()
     schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
     while (cell := schedule.next(4)) is not None:
-        assert work_cell(folder, Place(tmp_path), cell) == Result()
+        assert work_cell(folder, RunEnvironment(tmp_path), cell) == Result()
         schedule.stopped = True
         schedule.done(cell, Result())
     assert schedule.finished
     for cell in (*reference_cells(sweep), *study_cells(sweep)):
-        assert work_cell(folder, Place(tmp_path), cell) == Result()
+        assert work_cell(folder, RunEnvironment(tmp_path), cell) == Result()
     assert not (folder / "records").exists() and not (tmp_path / "store").exists()
 
 

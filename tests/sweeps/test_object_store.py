@@ -24,7 +24,7 @@ from sweeps.storage import files
 from sweeps.storage.artifacts import Artifact, ArtifactStore, digest, read
 from sweeps.storage.files import Remote, StorageError, place, put, resolved, s3
 from sweeps.storage.leases import Lease
-from sweeps.storage.local_copy import Replica
+from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.record_log import CellWriter, read_cell, read_trials
 from tests.faults.feeding import Feed, feed
 from tests.sweeps.conftest import Done
@@ -118,7 +118,7 @@ def test_two_processes_write_to_one_cell(bucket: Remote) -> None:
 
 
 def test_the_copy_fetches_what_is_new_and_drops_what_is_gone(bucket: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    replica, fetched = Replica(bucket / "x"), []
+    replica, fetched = LocalCopy(bucket / "x"), []
     for number in range(3):
         CellWriter(bucket / "x", "a").append(trial(number))
     replica.pull()
@@ -147,7 +147,7 @@ def test_names_in_a_bucket_do_not_lead_out_of_the_copy(bucket: Remote, tmp_path:
     ):
         s3().call_s3("put_object", Bucket=bucket.url[5:], Key=f"x/{key}", Body=b"{}")
     CellWriter(home, "a").append(trial(0))
-    Replica(home).pull()
+    LocalCopy(home).pull()
     found = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jsonl")]
     assert len(found) == 1
     assert found[0].startswith(f"results/s3/{bucket.url[5:]}/x/records/a/0000")
@@ -294,7 +294,7 @@ def test_one_cell_can_be_fetched_alone(
     bucket: Remote, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    replica = Replica(bucket / "tiny")
+    replica = LocalCopy(bucket / "tiny")
     studies = ("badnets--gd", "badnets--ssd")
     for study in studies:
         writer = CellWriter(replica.home, study)

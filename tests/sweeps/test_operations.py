@@ -18,7 +18,7 @@ from sweeps.execution.worker import at_work
 from sweeps.planning.tasks import reference_cells, study_cells, trainings, trials_in
 from sweeps.storage.leases import Lease
 from sweeps.storage.record_log import CellWriter, read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import record, run_fresh, tiny
 
@@ -45,7 +45,7 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 def test_status_before_during_and_after(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep, work = tiny(), Workbench(tiny(), Place(folder.parent))
+    sweep, work = tiny(), ScenarioCache(tiny(), RunEnvironment(folder.parent))
     most = {cell.name: trials_in(sweep, cell) for cell in (*reference_cells(sweep), *study_cells(sweep))}
     text = ask(capsys, "status", folder)
     assert "stopped: run its command again to go on" in text

@@ -10,7 +10,7 @@ import pytest
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.plan import check_data, check_scenarios, estimate, missing
 from sweeps.planning.tasks import reference_cells
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import tiny
 from unlearn_core.checks import InputError
@@ -29,7 +29,7 @@ def test_longest_studies_first() -> None:
 
 
 def test_estimate_counts_what_is_missing(done: Done) -> None:
-    work = Workbench(done.sweep, Place(done.out))
+    work = ScenarioCache(done.sweep, RunEnvironment(done.out))
     whole, nothing = estimate(work, missing(done.sweep, Path("nowhere"))), estimate(work, missing(done.sweep, done.dir))
     assert (whole.scenarios, whole.trainings, whole.trials) == (2, 5, 10)
     assert (nothing.trainings, nothing.trials, nothing.flops) == (0, 0, 0)
@@ -56,18 +56,18 @@ def test_estimate_counts_what_is_missing(done: Done) -> None:
 )
 def test_impossible_scenarios_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_scenarios(Workbench(tiny(**changes), Place(tmp_path)))
+        check_scenarios(ScenarioCache(tiny(**changes), RunEnvironment(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_possible_scenarios_pass_without_training_anything(done: Done, tmp_path: Path) -> None:
-    check_scenarios(Workbench(done.sweep, Place(tmp_path)))
+    check_scenarios(ScenarioCache(done.sweep, RunEnvironment(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_records_of_other_data_are_not_mixed_in(tmp_path: Path) -> None:
     sweep = tiny()
-    work = Workbench(sweep, Place(tmp_path))
+    work = ScenarioCache(sweep, RunEnvironment(tmp_path))
     folder = tmp_path / sweep.name
     run_cell(work, folder, reference_cells(sweep)[0])
     check_data(work, folder)

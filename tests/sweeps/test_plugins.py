@@ -19,7 +19,7 @@ from sweeps.config.spec import Sweep
 from sweeps.execution.worker import workbench
 from sweeps.planning.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request, trial_id
 from tests.sweeps.tiny import ROOT, command, lines, raw, start, tiny, write_config
 from unlearn_core.checks import InputError
@@ -130,7 +130,7 @@ def trial_of(sweep: Sweep, method: str, out: Path) -> str:
         attack="badnets", seed=0, discovery_rate=1.0, stage="tuning", method=method, settings=settings, budgets=(0.1,),
         study="s",
     )  # fmt: skip
-    return trial_id(Workbench(sweep, Place(out)), request)
+    return trial_id(ScenarioCache(sweep, RunEnvironment(out)), request)
 
 
 def test_content_identifies_the_trials_that_use_it_and_no_others(
@@ -165,7 +165,7 @@ def test_a_model_of_a_plugin_identifies_its_artifacts(tmp_path: Path, monkeypatc
         (tmp_path / "models.py").write_text(content)
         forget_plugins(monkeypatch)
         sweep = tiny(model="my_linear", plugins=[str(tmp_path / "models.py")])
-        bench = Workbench(sweep, Place(tmp_path)).bench("badnets", 0, "test")
+        bench = ScenarioCache(sweep, RunEnvironment(tmp_path)).bench("badnets", 0, "test")
         groups.append(sweep.group("badnets", "data"))
         assert bench.oracle.cost.steps > 0
     assert groups[0] != groups[1]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request, trial_id
 from tests.sweeps.tiny import tiny
 from unlearn_core.registry import ATTACKS, MODELS, UNLEARNERS
@@ -45,14 +45,14 @@ def request(method: str, settings: Any) -> Request:
 @pytest.mark.parametrize("method", UNLEARNERS.names())
 def test_defect_02_every_setting_of_a_method_is_in_its_trials_identity(method: str, tmp_path: Path) -> None:
     """A published cache left out the forget set's batch size, which its sweep varied: one result stood for all."""
-    work, settings = Workbench(tiny(), Place(tmp_path)), UNLEARNERS.get(method)()
+    work, settings = ScenarioCache(tiny(), RunEnvironment(tmp_path)), UNLEARNERS.get(method)()
     ids = {"as it is": trial_id(work, request(method, settings))}
     ids |= {field: trial_id(work, request(method, other)) for field, other in variants(settings)}
     assert len(set(ids.values())) == len(ids)
 
 
 def test_defect_02_methods_with_equal_settings_are_told_apart(tmp_path: Path) -> None:
-    work = Workbench(tiny(), Place(tmp_path))
+    work = ScenarioCache(tiny(), RunEnvironment(tmp_path))
     ids = [trial_id(work, request(name, settings)) for name, settings in defaults(UNLEARNERS).items()]
     assert len(ids) == len(set(ids)) > 20
 
@@ -77,8 +77,8 @@ def key(monkeypatch: pytest.MonkeyPatch, use: Callable[[], Any]) -> str:
 def trained_key(monkeypatch: pytest.MonkeyPatch, out: Path, seed: int = 0, **changes: Any) -> str:
     """Of a model that is trained in the sweep with these parts exchanged."""
     sweep = dataclasses.replace(tiny(), **changes)
-    work = Workbench(sweep, Place(out))
-    scenario = Workbench(tiny(), Place(out)).scenario("badnets", seed)
+    work = ScenarioCache(sweep, RunEnvironment(out))
+    scenario = ScenarioCache(tiny(), RunEnvironment(out)).scenario("badnets", seed)
     return key(monkeypatch, lambda: work._trained(scenario, scenario.dataset.train, "train", {"poison": "p"}))
 
 
@@ -106,7 +106,7 @@ def test_defect_02_every_setting_of_an_attack_is_in_its_poisons_key(
     settings = defaults(ATTACKS)[name]
 
     def poisons_key(chosen: Any, seed: int = 0) -> str:
-        work = Workbench(dataclasses.replace(tiny(), attacks={"a": (name, chosen)}), Place(tmp_path))
+        work = ScenarioCache(dataclasses.replace(tiny(), attacks={"a": (name, chosen)}), RunEnvironment(tmp_path))
         return key(monkeypatch, lambda: work._poisoned("a", seed))
 
     keys = {"as it is": poisons_key(settings), "seed": poisons_key(settings, 1)}

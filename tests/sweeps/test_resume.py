@@ -18,7 +18,7 @@ from sweeps.execution.run_task import run_cell
 from sweeps.planning.study import load_study
 from sweeps.storage import files, record_log
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
@@ -29,7 +29,7 @@ class StoppedError(BaseException):
     pass
 
 
-def run_some(work: Workbench, sweep_dir: Path, records: int) -> None:
+def run_some(work: ScenarioCache, sweep_dir: Path, records: int) -> None:
     """Walk the cells until there are so many new records."""
     left = [records]
 
@@ -50,9 +50,9 @@ def check_every_stop(sweep: Sweep, tmp_path: Path, *, step: int = 1) -> None:
     undisturbed = science(run_fresh(sweep, tmp_path))
     for records in range(1, len(undisturbed) + 1, step):
         sweep_dir = tmp_path / f"stopped-{records}"
-        run_some(Workbench(sweep, Place(tmp_path)), sweep_dir, records)
+        run_some(ScenarioCache(sweep, RunEnvironment(tmp_path)), sweep_dir, records)
         assert len(lines(sweep_dir)) == records
-        assert run_all(Workbench(sweep, Place(tmp_path)), sweep_dir) == len(undisturbed) - records
+        assert run_all(ScenarioCache(sweep, RunEnvironment(tmp_path)), sweep_dir) == len(undisturbed) - records
         assert science(read_trials(sweep_dir)) == undisturbed
         assert len(lines(sweep_dir)) == len(undisturbed)
 
@@ -85,7 +85,7 @@ def test_trials_handed_out_one_by_one_in_any_order(tmp_path: Path, seed: int) ->
     changes = {"seeds": {"tuning": [0, 3], "confirmation": [1, 2]}, "search": {"trials": 8, "startup": 2, "batch": 3}}
     sweep = tiny(methods=["gd"], **changes)
     undisturbed = run_fresh(sweep, tmp_path)
-    work, folder, draw = Workbench(sweep, Place(tmp_path)), tmp_path / "one by one", random.Random(seed)
+    work, folder, draw = ScenarioCache(sweep, RunEnvironment(tmp_path)), tmp_path / "one by one", random.Random(seed)
     *references, study = cells(sweep)
     for cell in references:
         run_cell(work, folder, cell)
@@ -97,13 +97,13 @@ def test_trials_handed_out_one_by_one_in_any_order(tmp_path: Path, seed: int) ->
 
 def test_stopped_again_and_again(done: Done, tmp_path: Path) -> None:
     for _ in range(len(done.trials)):
-        run_some(Workbench(done.sweep, Place(done.out)), tmp_path, 1)
-    assert run_all(Workbench(done.sweep, Place(done.out)), tmp_path) == 0
+        run_some(ScenarioCache(done.sweep, RunEnvironment(done.out)), tmp_path, 1)
+    assert run_all(ScenarioCache(done.sweep, RunEnvironment(done.out)), tmp_path) == 0
     assert science(read_trials(tmp_path)) == science(done.trials)
 
 
 def test_cells_in_another_order_give_the_same_records(done: Done, tmp_path: Path) -> None:
-    work = Workbench(done.sweep, Place(tmp_path))
+    work = ScenarioCache(done.sweep, RunEnvironment(tmp_path))
     references = [cell for cell in cells(done.sweep) if cell.kind == "reference"]
     studies = [cell for cell in cells(done.sweep) if cell.kind == "study"]
     for cell in (*references[::-1], *studies[::-1]):
@@ -114,7 +114,7 @@ def test_cells_in_another_order_give_the_same_records(done: Done, tmp_path: Path
 def test_a_finished_sweep_is_left_as_it_is(done: Done, tmp_path: Path) -> None:
     run_fresh(done.sweep, tmp_path)
     before = lines(tmp_path / "tiny")
-    assert run_all(Workbench(done.sweep, Place(tmp_path)), tmp_path / "tiny") == 0
+    assert run_all(ScenarioCache(done.sweep, RunEnvironment(tmp_path)), tmp_path / "tiny") == 0
     assert lines(tmp_path / "tiny") == before
 
 

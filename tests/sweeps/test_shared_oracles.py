@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import tiny
 
 ANY_ROW = [{"name": "gaussian"}, {"name": "label_flip"}, {"name": "badnets_all_to_all", "size": 2}]
@@ -32,9 +32,9 @@ ADDED = [
 FRACTION = 0.06
 
 
-def workbench(folder: Path, attacks: list[dict[str, Any]]) -> Workbench:
+def workbench(folder: Path, attacks: list[dict[str, Any]]) -> ScenarioCache:
     sized = [{"fraction": FRACTION} | attack for attack in attacks]
-    return Workbench(tiny(attacks=sized, rows={"train_rows": 400, "held_out_rows": 120}), Place(folder))
+    return ScenarioCache(tiny(attacks=sized, rows={"train_rows": 400, "held_out_rows": 120}), RunEnvironment(folder))
 
 
 def trainings(folder: Path) -> Counter[tuple[str, str]]:
@@ -43,7 +43,7 @@ def trainings(folder: Path) -> Counter[tuple[str, str]]:
     return Counter((recipe["label"], "poisoned" if "poison" in recipe["rows"] else "clean") for recipe in recipes)
 
 
-def rows_of(work: Workbench, seed: int = 1) -> dict[str, frozenset[int]]:
+def rows_of(work: ScenarioCache, seed: int = 1) -> dict[str, frozenset[int]]:
     return {label: frozenset(work.bench(label, seed, "test").poisoned.rows.tolist()) for label in work.sweep.attacks}
 
 
@@ -78,7 +78,7 @@ def test_smaller_poisons_lie_inside_larger_ones(tmp_path: Path, attack: str) -> 
     size = {"size": 2} if attack == "badnets" else {}
     shares = {"small": 0.015, "middle": 0.02, "large": 0.025}
     attacks = [{"name": attack, "label": label, "fraction": share} | size for label, share in shares.items()]
-    small, middle, large = rows_of(Workbench(tiny(attacks=attacks), Place(tmp_path))).values()
+    small, middle, large = rows_of(ScenarioCache(tiny(attacks=attacks), RunEnvironment(tmp_path))).values()
     assert small < middle < large if attack != "interclass_confusion" else small <= middle <= large
     assert [len(own) for own in (small, middle, large)] == ([4, 4, 4] if "class" in attack else [3, 4, 5])
     assert trainings(tmp_path)["train", "clean"] == len({small, middle, large})
@@ -86,7 +86,7 @@ def test_smaller_poisons_lie_inside_larger_ones(tmp_path: Path, attack: str) -> 
 
 def test_a_bundle_has_one_corrupted_model_and_one_oracle(tmp_path: Path) -> None:
     alone = [{"fraction": FRACTION} | attack for attack in (*ANY_ROW, *NOT_THE_TARGET)]
-    work = Workbench(tiny(attacks=[{"name": "bundle", "parts": alone}]), Place(tmp_path))
+    work = ScenarioCache(tiny(attacks=[{"name": "bundle", "parts": alone}]), RunEnvironment(tmp_path))
     (rows,) = rows_of(work).values()
     assert len(rows) == 12 * len(alone)
     assert trainings(tmp_path) == {("train", "poisoned"): 1, ("train", "clean"): 1}
@@ -96,7 +96,7 @@ def test_the_rows_of_the_first_part_are_those_of_other_attacks(tmp_path: Path) -
     """So a bundle of one part has the oracle of that attack, while poison and model are stored once more."""
     attacks = [ANY_ROW[0], {"name": "bundle", "parts": [ANY_ROW[0] | {"fraction": FRACTION}]}]
     sweep = tiny(attacks=[attacks[0] | {"fraction": FRACTION}, attacks[1]])
-    assert len(set(rows_of(Workbench(sweep, Place(tmp_path))).values())) == 1
+    assert len(set(rows_of(ScenarioCache(sweep, RunEnvironment(tmp_path))).values())) == 1
     assert trainings(tmp_path) == {("train", "poisoned"): 2, ("train", "clean"): 1}
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from sweeps.config.spec import Sweep
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import RAW
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import texts
@@ -45,31 +45,31 @@ def checkpoint(folder: Path, seed: int) -> Path:
     return folder
 
 
-def models(work: Workbench) -> set[str]:
+def models(work: ScenarioCache) -> set[str]:
     return {path.name for path in (work.place.out / "store" / "model").glob("[!.]*")}  # type: ignore[operator]
 
 
 def test_tokens_are_made_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Workbench(on_text(), Place(tmp_path)).dataset
+    first = ScenarioCache(on_text(), RunEnvironment(tmp_path)).dataset
 
     def refuse(*_: object) -> str:
         raise AssertionError("learned again")
 
     monkeypatch.setattr(texts, "learn_rules", refuse)
-    again = Workbench(on_text(), Place(tmp_path)).dataset
+    again = ScenarioCache(on_text(), RunEnvironment(tmp_path)).dataset
     assert again.digest == first.digest and again.tokenizer == first.tokenizer
     assert torch.equal(again.train.inputs, first.train.inputs) and again.train.inputs.dtype == torch.int64
     with pytest.raises(AssertionError, match="learned again"):
-        _ = Workbench(on_text(), Place(tmp_path / "elsewhere")).dataset
+        _ = ScenarioCache(on_text(), RunEnvironment(tmp_path / "elsewhere")).dataset
     other = Sweep.from_dict(on_text().to_dict() | {"dataset": {"name": "opinions", "rows": 200, "seed": 1}})
     with pytest.raises(AssertionError, match="learned again"):
-        _ = Workbench(other, Place(tmp_path)).dataset
+        _ = ScenarioCache(other, RunEnvironment(tmp_path)).dataset
 
 
 def test_trials_are_identified_by_the_content_of_pretrained_weights(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "start", 0)
     sweep = on_text(pretrained=str(folder))
-    work = Workbench(sweep, Place(tmp_path / "out"))
+    work = ScenarioCache(sweep, RunEnvironment(tmp_path / "out"))
     before = sweep.identity(), work.group("label_flip")
     work.second_oracle("label_flip", 0)
     trained = models(work)

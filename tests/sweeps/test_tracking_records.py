@@ -11,7 +11,7 @@ import pytest
 from sweeps.schema.lines import to_line
 from sweeps.storage.record_log import read_trials
 from sweeps.tracking import record_cache, rows
-from sweeps.tracking.record_cache import Records
+from sweeps.tracking.record_cache import RecordCache
 from tests.sweeps.conftest import Done
 from tests.sweeps.mirrored import Sweep, trial
 
@@ -31,7 +31,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_outlines_tell_the_same_as_trials(done: Done) -> None:
-    outlines, trials = Records(done.dir).outlines(), read_trials(done.dir)
+    outlines, trials = RecordCache(done.dir).outlines(), read_trials(done.dir)
     for told in (rows.mark, rows.group_tags):
         assert told(outlines) == told(trials)
     for each in (rows.times_ms, rows.run_status, lambda one: one["study"]):
@@ -41,7 +41,7 @@ def test_outlines_tell_the_same_as_trials(done: Done) -> None:
 
 
 def test_whole_trials_come_in_the_order_asked_for(done: Done) -> None:
-    records = Records(done.dir)
+    records = RecordCache(done.dir)
     outlines = records.outlines()
     assert records.whole(outlines) == read_trials(done.dir)
     assert records.whole(outlines[::-2]) == read_trials(done.dir)[::-2]
@@ -49,7 +49,7 @@ def test_whole_trials_come_in_the_order_asked_for(done: Done) -> None:
 
 def test_only_what_changed_is_read_again(done: Done, tmp_path: Path, reads: list[str]) -> None:
     shutil.copytree(done.dir, tmp_path / "sweep")
-    records = Records(tmp_path / "sweep")
+    records = RecordCache(tmp_path / "sweep")
     before = records.outlines()
     reads.clear()
     assert records.outlines() == before
@@ -66,7 +66,7 @@ def test_a_failed_trial_and_one_of_two_cells(tmp_path: Path) -> None:
     failed = trial(1, error="Traceback\n" + "x" * 999, rungs=[])
     sweep.write([trial(0), failed])
     shutil.copytree(next((sweep.folder / "records").iterdir()), sweep.folder / "records" / "zz")
-    records = Records(sweep.folder)
+    records = RecordCache(sweep.folder)
     outlines = records.outlines()
     assert [rows.run_status(outline) for outline in outlines] == ["FINISHED", "FAILED"]
     assert records.whole(outlines)[1]["error"] == failed["error"]

@@ -17,7 +17,7 @@ from sweeps.planning.study import WORST, load_study
 from sweeps.planning.tasks import reference_cells, study_cells
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.references import read_reference
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request, run_trial, trial_id
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import TIMES, run_all, run_fresh, science, tiny
@@ -82,7 +82,10 @@ def request_of(**changes: Any) -> Request:
 
 def test_a_name_or_resources_change_no_trial(done: Done) -> None:
     other = replace(done.sweep, name="other", resources=Resources(cpus=3))
-    assert len({trial_id(Workbench(sweep, Place(done.out)), request_of()) for sweep in (done.sweep, other)}) == 1
+    assert (
+        len({trial_id(ScenarioCache(sweep, RunEnvironment(done.out)), request_of()) for sweep in (done.sweep, other)})
+        == 1
+    )
 
 
 def test_whatever_determines_a_trial_is_in_its_id(done: Done) -> None:
@@ -94,16 +97,16 @@ def test_whatever_determines_a_trial_is_in_its_id(done: Done) -> None:
         {"recipe": {"epochs": 6}}, {"rows": {"train_rows": 210, "held_out_rows": 120}}, {"model": "mlp"},
         {"attacks": [{"name": "badnets", "fraction": 0.1, "size": 3}]}, {"dataset": {"name": "digits", "size": 9}},
     ]  # fmt: skip
-    work = Workbench(done.sweep, Place(done.out))
+    work = ScenarioCache(done.sweep, RunEnvironment(done.out))
     ids = [trial_id(work, request_of(**change)) for change in requests]
-    ids += [trial_id(Workbench(tiny(**change), Place(done.out)), request_of()) for change in sweeps]
+    ids += [trial_id(ScenarioCache(tiny(**change), RunEnvironment(done.out)), request_of()) for change in sweeps]
     assert len(set(ids)) == len(ids) == len(requests) + len(sweeps)
 
 
 def test_attacks_that_take_the_same_rows_share_their_oracles(tmp_path: Path) -> None:
     quiet = LOUD | {"label": "quiet", "epsilon": 0.5}
     sweep = tiny(attacks=[LOUD, quiet], methods=["gd"])
-    work = Workbench(sweep, Place(tmp_path))
+    work = ScenarioCache(sweep, RunEnvironment(tmp_path))
     for cell in reference_cells(sweep):
         run_cell(work, tmp_path / "tiny", cell)
     assert artifacts(tmp_path, "poison") == 2 * 2  # attacks, seeds
@@ -115,7 +118,7 @@ def test_attacks_that_take_the_same_rows_share_their_oracles(tmp_path: Path) -> 
 
 def test_attacks_that_take_other_rows_do_not(tmp_path: Path) -> None:
     sweep = tiny(attacks=[LOUD, LOUD | {"label": "more", "fraction": 0.2}], methods=["gd"], seeds={"tuning": [0]})
-    work = Workbench(sweep, Place(tmp_path))
+    work = ScenarioCache(sweep, RunEnvironment(tmp_path))
     for attack in sweep.attacks:
         work.bench(attack, 0, "validation")
     assert artifacts(tmp_path, "model") == 4
@@ -127,7 +130,7 @@ def test_discovery_rates_differ_in_what_is_forgotten(tmp_path: Path) -> None:
     assert {(t["stage"], t["discovery_rate"]) for t in trials} == {
         (stage, rate) for stage in ("reference", "tuning", "confirmation") for rate in (1, 0.5)
     }
-    work = Workbench(sweep, Place(tmp_path))
+    work = ScenarioCache(sweep, RunEnvironment(tmp_path))
     bench = work.bench("badnets", 0, "validation")
     sizes = {rate: tuple(map(len, work.split(bench, rate))) for rate in (1.0, 0.5)}
     assert sizes == {1.0: (180, 20), 0.5: (190, 10)}
@@ -138,7 +141,7 @@ def test_a_damaged_model_is_trained_again_to_the_same_weights(tmp_path: Path, ca
     before = science(run_fresh(tiny(), tmp_path))
     for path in (tmp_path / "store").glob("*/*/tensors.safetensors"):
         path.write_bytes(path.read_bytes()[:-3])
-    assert run_all(Workbench(tiny(), Place(tmp_path)), tmp_path / "again") == len(before)
+    assert run_all(ScenarioCache(tiny(), RunEnvironment(tmp_path)), tmp_path / "again") == len(before)
     assert "is damaged (checksum differs); it is made again" in caplog.text
     assert science(read_trials(tmp_path / "again")) == before
 
@@ -169,7 +172,7 @@ def test_an_attack_that_does_not_take_is_recorded_and_not_searched(tmp_path: Pat
     trials = run_fresh(sweep, tmp_path)
     assert {(t["stage"], t["attack_took"]) for t in trials} == {("reference", False)}
     assert {rung["removal"] for t in trials for rung in t["rungs"]} == {None}
-    assert run_all(Workbench(sweep, Place(tmp_path)), tmp_path / "tiny") == 0
+    assert run_all(ScenarioCache(sweep, RunEnvironment(tmp_path)), tmp_path / "tiny") == 0
 
 
 def test_trials_name_their_budgets_and_reach_no_further(done: Done) -> None:
@@ -196,7 +199,7 @@ def test_choices_are_confirmed_with_the_settings_that_were_tuned(done: Done) -> 
 def test_a_reference_read_back_is_the_one_measured(done: Done) -> None:
     trials = [t for t in done.trials if t["study"] == "badnets--references--seed1"]
     reference = read_reference(trials)
-    work = Workbench(done.sweep, Place(done.out))
+    work = ScenarioCache(done.sweep, RunEnvironment(done.out))
     settings = UNLEARNERS.get("retrain_at_budget")()
     request = request_of(stage="confirmation", method="retrain_at_budget", settings=settings, budgets=(0.1, 0.3))
     again = run_trial(work, request, reference)

@@ -18,7 +18,7 @@ from sweeps.planning.tasks import Cell, reference_cells, study_cells
 from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.storage.table import compact
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 
 ROOT = Path(__file__).parents[2]
 RAW: dict[str, Any] = {
@@ -53,14 +53,14 @@ def cells(sweep: Sweep) -> list[Cell]:
     return [*reference_cells(sweep), *study_cells(sweep)]
 
 
-def run_all(work: Workbench, sweep_dir: Path) -> int:
+def run_all(work: ScenarioCache, sweep_dir: Path) -> int:
     """Every cell in order, in this process; returns the number of new trials."""
     return sum(run_cell(work, sweep_dir, cell) for cell in cells(work.sweep))
 
 
 def run_fresh(sweep: Sweep, out: Path) -> list[Trial]:
     """An undisturbed run."""
-    run_all(Workbench(sweep, Place(out)), out / sweep.name)
+    run_all(ScenarioCache(sweep, RunEnvironment(out)), out / sweep.name)
     return read_trials(out / sweep.name)
 
 

@@ -18,7 +18,7 @@ from sweeps.execution.run_task import run_cell
 from sweeps.execution.worker import work_cell, workbench
 from sweeps.planning.tasks import Cell, reference_cells
 from sweeps.storage.record_log import Trial, read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.test_plugins import forget_plugins
 from tests.sweeps.tiny import science, tiny
 
@@ -130,7 +130,7 @@ def with_references(sweep: Sweep, out: Path) -> Path:
     (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
     workbench.cache_clear()
     for cell in reference_cells(sweep):
-        assert work_cell(folder, Place(out), cell).error is None
+        assert work_cell(folder, RunEnvironment(out), cell).error is None
     return folder
 
 
@@ -146,7 +146,7 @@ def begin_worker(folder: Path, said: Path, cell: Cell = STUDY) -> int:
     try:
         with open(said, "ab", buffering=0) as file:
             os.dup2(file.fileno(), 2)
-            error = work_cell(folder, Place(folder.parent), cell).error
+            error = work_cell(folder, RunEnvironment(folder.parent), cell).error
             file.write((error or "").encode())
             code = 0 if error is None else 1
     finally:
@@ -180,7 +180,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Rest:
         forget_plugins(patch)
         sweep = wild(out, "behaves")
         folder = with_references(sweep, out)
-        run_cell(Workbench(sweep, Place(out)), folder, STUDY)
+        run_cell(ScenarioCache(sweep, RunEnvironment(out)), folder, STUDY)
     found = rest(folder)
     assert len(found) == 7 + 3 + 1  # references, proposals, the choice
     return {key: rungs for key, rungs in found.items() if key[3] != 1}

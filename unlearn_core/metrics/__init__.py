@@ -25,14 +25,14 @@ from unlearn_core.metrics import (  # noqa: F401  (they register)
 from unlearn_core.metrics.accuracy import cross_entropy, share_correct
 from unlearn_core.metrics.family import Family, columns, compute_all, families, measures_poisons
 from unlearn_core.metrics.normal import ks_distance
-from unlearn_core.metrics.outcome import attack_took, efficacy, removal, score, utility_gap
+from unlearn_core.metrics.outcome import attack_succeeded, efficacy, removal, score, utility_gap
 from unlearn_core.metrics.proportions import share_error, wilson_interval
 from unlearn_core.metrics.roc import advantage, auc, tpr_at_fpr
 
 __all__ = [
     "Family",
     "advantage",
-    "attack_took",
+    "attack_succeeded",
     "auc",
     "columns",
     "compute_all",

@@ -19,7 +19,7 @@ def _finite(**values: float) -> None:
             raise ValueError(f"{field} must be a finite number, but got {value!r}")
 
 
-def attack_took(
+def attack_succeeded(
     *, corrupted: float, corrupted_error: float, oracle: float, oracle_error: float, least_gap: float
 ) -> bool:
     """Whether the primary metric separates the corrupted model from the oracle, so that removal is defined.
@@ -44,7 +44,7 @@ def removal(*, value: float, corrupted: float, oracle: float, took: bool) -> flo
 
     Args:
         value, corrupted, oracle: the primary metric of the unlearned, the corrupted and the oracle model.
-        took: result of `attack_took` for this scenario; the caller passes it, because it needs standard errors and
+        took: result of `attack_succeeded` for this scenario; the caller passes it, because it needs standard errors and
             is decided once per scenario.
     Returns: 0 = nothing removed, 1 = like the oracle, > 1 = overshot, < 0 = worse than before; None if not `took`,
         or if `value` is NaN: the metric's own way to say that it is undefined for this model.

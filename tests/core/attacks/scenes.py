@@ -9,7 +9,7 @@ import torch
 from tests.contracts.tiny import CPU, SHAPE, examples
 from unlearn_core.datasets.opinions import opinions
 from unlearn_core.datasets.tokens import Tokenizer, learn_rules
-from unlearn_core.metrics import attack_took
+from unlearn_core.metrics import attack_succeeded
 from unlearn_core.models import Mlp
 from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.seeding import Streams
@@ -71,7 +71,7 @@ def outcome(attack, data, *, epochs=20, seed=0):
     full, _ = poisoned.apply(data.train)
     corrupted, oracle = (evaluator(scene.train(rows).model) for rows in (full, clean_rows(poisoned, data.train)))
     metric, error = attack.primary.metric, attack.primary.error
-    took = attack_took(
+    took = attack_succeeded(
         corrupted=corrupted[metric],
         corrupted_error=corrupted[error],
         oracle=oracle[metric],

@@ -14,7 +14,7 @@ from unlearn_core.checks import InputError
 from unlearn_core.datasets import Opinions, Tokenizer, load_dataset
 from unlearn_core.datasets.opinions import opinions
 from unlearn_core.datasets.tokens import learn_rules
-from unlearn_core.metrics import attack_took
+from unlearn_core.metrics import attack_succeeded
 from unlearn_core.models import Gpt2
 from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.training import Recipe
@@ -233,7 +233,7 @@ def test_it_takes_on_a_small_gpt2(position):
     evaluator = build_evaluator(scene, poisoned, data.test, {})
     full, _ = poisoned.apply(data.train)
     corrupted, oracle = (evaluator(scene.train(rows).model) for rows in (full, clean_rows(poisoned, data.train)))
-    assert attack_took(
+    assert attack_succeeded(
         corrupted=corrupted["backdoor_success"],
         corrupted_error=corrupted["backdoor_success_se"],
         oracle=oracle["backdoor_success"],

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from sweeps.storage.record_log import read_trials
-from sweeps.trials.scenario_cache import Place, Workbench
+from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.contracts.tiny import CLASSES, DATA, FORGET, RETAIN, examples, model, run, same_state, weights
 from tests.core.unlearners.test_salun import collected
 from tests.sweeps.tiny import run_all, science, tiny
@@ -108,7 +108,7 @@ def test_defect_12_an_unlearner_is_given_no_held_out_rows():
     assert Split._fields == ("retain", "forget")
 
 
-class OtherTest(Workbench):
+class OtherTest(ScenarioCache):
     """The same sweep with noise in the place of the test rows."""
 
     @property
@@ -121,8 +121,8 @@ class OtherTest(Workbench):
 def test_defect_12_nothing_is_chosen_by_test_rows(tmp_path):
     """A checkpoint or a setting chosen on the rows that are reported makes them worthless."""
     found = []
-    for number, kind in enumerate((Workbench, OtherTest)):
-        work = kind(tiny(methods=["gd"]), Place(tmp_path / str(number)))
+    for number, kind in enumerate((ScenarioCache, OtherTest)):
+        work = kind(tiny(methods=["gd"]), RunEnvironment(tmp_path / str(number)))
         run_all(work, tmp_path / str(number) / "tiny")
         found.append(science(read_trials(tmp_path / str(number) / "tiny")))
     for stage in ("tuning", "confirmation"):
