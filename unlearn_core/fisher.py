@@ -21,8 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unlearn_core.forward_trace import used_as_layers
 from unlearn_core.row_gradients import FLOATS, Of, Sums, Total, Way, alone, batched, first_that_agrees
-from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating
+from unlearn_core.training.trainable import gradients, trainable
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Rule = Callable[[nn.Module, Tensor, Tensor], Sums]

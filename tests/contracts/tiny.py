@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from unlearn_core.budget import flop_counter
 from unlearn_core.models import ConvNet, Gpt2, Linear, Mlp, ResNet9, build_model
 from unlearn_core.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
+from unlearn_core.training.budget import flop_counter
 from unlearn_core.types import PADDING, Examples, Task
 
 CPU = torch.device("cpu")

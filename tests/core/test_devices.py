@@ -115,7 +115,7 @@ def test_a_ridge_solution_stays_on_its_device():
 def test_torch_is_asked_for_all_that_repeats():
     ask = """
 import os, torch
-from unlearn_core.repeatable import make_repeatable
+from unlearn_core.training.repeatable import make_repeatable
 make_repeatable()
 cudnn = torch.backends.cudnn
 print(os.environ["CUBLAS_WORKSPACE_CONFIG"], torch.are_deterministic_algorithms_enabled(),

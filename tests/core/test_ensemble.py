@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.contracts.tiny import CPU, examples, model
-from unlearn_core.budget import Rung
 from unlearn_core.ensemble import (
     Outputs,
     compare,
@@ -24,6 +23,7 @@ from unlearn_core.evaluation import NotFiniteError
 from unlearn_core.metrics import columns
 from unlearn_core.scenario import Measured, clean_rows, discovery_order, poison_rows, split_poisoned
 from unlearn_core.seeding import Streams, derive
+from unlearn_core.training.budget import Rung
 from unlearn_core.types import Examples, Poisoned
 
 TRAIN = Examples(examples(40).inputs, examples(40).targets, torch.arange(40) + 500)

@@ -9,7 +9,6 @@ import torch
 from pyarrow import parquet as arrow_parquet
 
 import unlearn_core.attacks  # noqa: F401  (registers them)
-from unlearn_core.augment import augment
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import Imdb, Opinions, Sst2, Tokenizer, Tsv, load_dataset
 from unlearn_core.datasets.opinions import BAD, GOOD, JOINTS, opinions
@@ -20,6 +19,7 @@ from unlearn_core.models import Gpt2, Mlp
 from unlearn_core.registry import ATTACKS
 from unlearn_core.scenario import Scenario
 from unlearn_core.training import Recipe, predict
+from unlearn_core.training.augment import augment
 from unlearn_core.types import PADDING
 
 SMALL = Opinions(rows=200)

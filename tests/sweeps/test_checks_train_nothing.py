@@ -50,7 +50,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("unlearn_core.scenario.Scenario.train", refuse)
     monkeypatch.setattr("unlearn_core.scenario.train_updates", refuse)
-    monkeypatch.setattr("unlearn_core.budget.run_to_end", refuse)
+    monkeypatch.setattr("unlearn_core.training.budget.run_to_end", refuse)
     monkeypatch.setattr("sweeps.trials.scenario_cache.ScenarioCache._trained", refuse)
 
 

@@ -16,8 +16,8 @@ from unlearn_core.fisher import Loss, squared_gradient_sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.row_gradients import Sums, rows_within
 from unlearn_core.space import Choice, Float, Range
-from unlearn_core.trainable import trainable
 from unlearn_core.training import split_rows
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.random_labels import sample
 

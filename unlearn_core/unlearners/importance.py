@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core.fisher import Kind, Sums, conv_weight_gradients, embedding_sums, own_gradients, per_sample_sums
-from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating
+from unlearn_core.training.trainable import gradients, trainable
 
 Output = Callable[[Tensor], Tensor]
 """A function of (n, C) logits: one number per row."""
