@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.seeding import Streams
 from unlearn_core.training.augment import augment
