@@ -19,8 +19,8 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unlearn_core.forward_trace import used_as_layers
 from unlearn_core.row_gradients import FLOATS, Of, Sums, Total, Way, alone, batched, first_that_agrees
+from unlearn_core.structure.forward_trace import used_as_layers
 from unlearn_core.training import evaluating
 from unlearn_core.training.trainable import gradients, trainable
 

@@ -21,7 +21,7 @@ class ModelSettings(Protocol):
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """A model from (n, *input_shape) to (n, classes) logits.
 
-        Any module will do, whatever its `forward` does; what counts as its blocks is said in `unlearn_core.blocks`. Of
+        Any module will do, whatever its `forward` does; what counts as its blocks is said in `unlearn_core.structure.blocks`. Of
         the models here the direct children are, applied one after the other, and the last is the head.
 
         Initial weights are those of `build` itself, called again under the seed: whatever it does to them, as reading
