@@ -17,7 +17,7 @@ from sweeps.storage.files import Folder
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, first_rows
 from unlearn_core.checks import InputError
-from unlearn_core.input_gradients import input_gradients
+from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.scenario import Scenario, begin
 from unlearn_core.training import predict, train_updates
 from unlearn_core.training.budget import Meter

@@ -14,7 +14,7 @@ from unlearn_core.datasets import Imdb, Opinions, Sst2, Tokenizer, Tsv, load_dat
 from unlearn_core.datasets.opinions import BAD, GOOD, JOINTS, opinions
 from unlearn_core.datasets.text_file import read_tsv
 from unlearn_core.datasets.tokens import learn_rules
-from unlearn_core.input_gradients import input_gradients
+from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.models import Gpt2, Mlp
 from unlearn_core.registry import ATTACKS
 from unlearn_core.scenario import Scenario

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.core.test_gpt2 import checkpoint
 from unlearn_core.checks import InputError
-from unlearn_core.input_gradients import input_gradients
+from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.models import Gpt2, build_model
 from unlearn_core.models.token_noise import KEYS, embedding_noise, exact_scale, mixed, noise_products, tokens, with_keys
 from unlearn_core.types import PADDING

@@ -23,7 +23,9 @@ from unlearn_core.types import Examples, Task, Update
 
 FULL = replace(tiny.RECIPE, epochs=1, bf16=False)  # float32, for what must be equal on both devices
 NOISE = "unlearn_core/models/token_noise.py"  # GPT-2 asks there, once in a forward pass, which rows have noise
-CHOICE = "unlearn_core/row_gradients.py"  # how a model's per-sample gradients are taken is compared there, once
+CHOICE = (
+    "unlearn_core/gradients/row_gradients.py"  # how a model's per-sample gradients are taken is compared there, once
+)
 CLOSE = dict(rtol=1e-4, atol=1e-5)  # the dispatcher takes other kernels than on the CPU, which sum in another order
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
-from unlearn_core.fisher import summed_cross_entropy
+from unlearn_core.gradients.fisher import summed_cross_entropy
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
 from unlearn_core.training import evaluating, split_rows

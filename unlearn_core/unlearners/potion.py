@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
-from unlearn_core.fisher import Sums
+from unlearn_core.gradients.fisher import Sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
 from unlearn_core.training import predict

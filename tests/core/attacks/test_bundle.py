@@ -23,7 +23,7 @@ from unlearn_core.attacks import (
 )
 from unlearn_core.attacks.rows import base_order
 from unlearn_core.checks import InputError
-from unlearn_core.input_gradients import input_gradients, noise_alignment
+from unlearn_core.gradients.input_gradients import input_gradients, noise_alignment
 from unlearn_core.metrics import measures_poisons
 from unlearn_core.models import Mlp
 from unlearn_core.registry import ATTACKS
