@@ -19,7 +19,7 @@ from unlearn_core.metrics import attack_succeeded
 from unlearn_core.model_shift import Corrupted, removal_orders, shifts
 from unlearn_core.models import Linear
 from unlearn_core.orthogonality import Unlearning, batch_cosines, full_cosine, path_cosines, residual_shares
-from unlearn_core.scenario import Scenario, build_evaluator
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator
 from unlearn_core.seeding import generator
 from unlearn_core.structure.frozen_features import Extractor, LinearOnFrozen, on_features, with_head
 from unlearn_core.training import Recipe

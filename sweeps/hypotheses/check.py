@@ -15,7 +15,7 @@ from unlearn_core.datasets.features import named
 from unlearn_core.model_shift import Corrupted, removal_orders
 from unlearn_core.models import Linear
 from unlearn_core.registry import MODELS
-from unlearn_core.scenario import Scenario
+from unlearn_core.scenarios.scenario import Scenario
 from unlearn_core.seeding import generator
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sweeps.trials.scenario_cache import ScenarioCache, first_rows
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import begin
+from unlearn_core.scenarios.scenario import begin
 from unlearn_core.training.budget import Meter, climb
 from unlearn_core.types import Task
 

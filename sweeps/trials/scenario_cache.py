@@ -19,12 +19,12 @@ from sweeps.trials.feasible import check_rates, check_scenario, telling
 from sweeps.trials.method_check import check_methods
 from unlearn_core import SCIENCE_VERSION
 from unlearn_core.checks import InputError
-from unlearn_core.craft_cost import craft
 from unlearn_core.datasets import load_dataset
 from unlearn_core.datasets.keeping import keeping
-from unlearn_core.ensemble import in_half, without
-from unlearn_core.evaluation import Evaluator
-from unlearn_core.scenario import (
+from unlearn_core.scenarios.craft_cost import craft
+from unlearn_core.scenarios.ensemble import in_half, without
+from unlearn_core.scenarios.evaluation import Evaluator
+from unlearn_core.scenarios.scenario import (
     Scenario,
     Split,
     Trained,
@@ -182,7 +182,7 @@ class ScenarioCache:
 
     def member(self, attack: str, seed: int, role: str, number: int) -> Trained:
         """Model `number` of an ensemble, from an initialisation and an order of its own; the size of the ensemble does
-        not matter to it. role: one of `unlearn_core.ensemble.ROLES`."""
+        not matter to it. role: one of `unlearn_core.scenarios.ensemble.ROLES`."""
         scenario, poisoned, train = self.scenario(attack, seed), self._poisoned(attack, seed), self.dataset.train
         label = f"ensemble-{role}-{number}"
         if role == "oracle":

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unlearn_core.models import ConvNet, Gpt2, Linear, Mlp, ResNet9, build_model
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
 from unlearn_core.training.budget import flop_counter

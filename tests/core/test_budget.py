@@ -12,7 +12,7 @@ from torch.utils import flop_counter
 
 from tests.contracts.tiny import CPU, MODELS, RECIPE, SHAPE, examples, model, task
 from unlearn_core.models import ResNet18, build_model
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.training import budget
 from unlearn_core.training.budget import Meter, climb, is_finite, run_to_end, sample_pass_flops

@@ -17,10 +17,11 @@ from tests.contracts.test_unlearners import TINY
 from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA
 from tests.sweeps.tiny import tiny as tiny_sweep
-from unlearn_core import scenario, seeding
+from unlearn_core import seeding
 from unlearn_core.convex import Squared
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios import scenario
+from unlearn_core.scenarios.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.types import CraftContext, _constant
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from tests.contracts.tiny import MODELS, RETAIN, model
-from unlearn_core import evaluation
-from unlearn_core.evaluation import distances, parameters_of
 from unlearn_core.models import Gpt2, ResNet9, ResNet18, build_model
+from unlearn_core.scenarios import evaluation
+from unlearn_core.scenarios.evaluation import distances, parameters_of
 from unlearn_core.training import footprint, predict, tf32_products
 from unlearn_core.training import loop as training
 from unlearn_core.training.budget import flop_counter

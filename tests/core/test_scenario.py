@@ -11,9 +11,9 @@ from torch import nn
 from tests.contracts.tiny import CPU, DATA, FORGET, RECIPE, RETAIN, examples, model, run, same_state, task, weights
 from unlearn_core.attacks import Gaussian
 from unlearn_core.checks import InputError
-from unlearn_core.evaluation import NotFiniteError
 from unlearn_core.models import Mlp
-from unlearn_core.scenario import (
+from unlearn_core.scenarios.evaluation import NotFiniteError
+from unlearn_core.scenarios.scenario import (
     Scenario,
     build_evaluator,
     check_classes,

@@ -15,7 +15,7 @@ from torch import nn
 from tests.contracts import tiny
 from tests.device.ledger import Ledger, Wait
 from tests.device.pretended import CPU, CUDA, PretendedDevice
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, train_updates
 from unlearn_core.training.budget import Meter, run_to_end

@@ -27,7 +27,7 @@ from unlearn_core.gradients.input_gradients import input_gradients, noise_alignm
 from unlearn_core.metrics import measures_poisons
 from unlearn_core.models import Mlp
 from unlearn_core.registry import ATTACKS
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.training import Recipe
 from unlearn_core.types import Composite, Examples, Poisoned, Primary, Probe
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core.checks import InputError
-from unlearn_core.evaluation import Evaluator, NotFiniteError, distances, fresh_noise, parameters_of, to_numpy
 from unlearn_core.metrics.relearn import TOLERANCE_NATS
 from unlearn_core.models import build_model
-from unlearn_core.relearning import Relearning, affordable_passes, forget_loss
+from unlearn_core.scenarios.evaluation import Evaluator, NotFiniteError, distances, fresh_noise, parameters_of, to_numpy
+from unlearn_core.scenarios.relearning import Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams, derive, global_seed
 from unlearn_core.training import Recipe, predict, train_updates
 from unlearn_core.training.budget import Meter, Rung, climb, run_to_end
