@@ -18,7 +18,7 @@ from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA
 from tests.sweeps.tiny import tiny as tiny_sweep
 from unlearn_core import seeding
-from unlearn_core.convex import Squared
+from unlearn_core.hypotheses.convex import Squared
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenarios import scenario
 from unlearn_core.scenarios.scenario import Split, unlearn
