@@ -28,7 +28,7 @@ from sweeps.storage.locking import locked
 from sweeps.tracking.postgres import Postgres, environment, install
 from sweeps.tracking.uri import reachable
 from unlearn_core.checks import InputError, in_range
-from unlearn_core.output import run as run_command
+from unlearn_core.host.output import run as run_command
 
 MARK = "UNLEARNING_TRACKING_SERVER"  # in the environment of the server's processes: its port and folder
 PATIENCE = 180.0  # seconds to start; MLflow takes 10 to 30 of them
