@@ -16,11 +16,11 @@ from unlearn_core.datasets.text_file import read_tsv
 from unlearn_core.datasets.tokens import learn_rules
 from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.models import Gpt2, Mlp
+from unlearn_core.models.token_noise import PADDING
 from unlearn_core.registry import ATTACKS
 from unlearn_core.scenarios.scenario import Scenario
 from unlearn_core.training import Recipe, predict
 from unlearn_core.training.augment import augment
-from unlearn_core.types import PADDING
 
 SMALL = Opinions(rows=200)
 

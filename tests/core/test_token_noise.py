@@ -15,8 +15,16 @@ from tests.core.test_gpt2 import checkpoint
 from unlearn_core.checks import InputError
 from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.models import Gpt2, build_model
-from unlearn_core.models.token_noise import KEYS, embedding_noise, exact_scale, mixed, noise_products, tokens, with_keys
-from unlearn_core.types import PADDING
+from unlearn_core.models.token_noise import (
+    KEYS,
+    PADDING,
+    embedding_noise,
+    exact_scale,
+    mixed,
+    noise_products,
+    tokens,
+    with_keys,
+)
 
 LENGTH, VOCABULARY, WIDTH = 6, 40, 16
 WORD = 1 << 64

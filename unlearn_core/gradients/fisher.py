@@ -3,7 +3,7 @@
 One forward and one backward pass give every layer's input a and output gradient g; a sample's parameter gradient is
 then a function of its own rows of a and g alone, because the model runs in evaluation mode. Linear layers on flat
 inputs need no per-sample gradient at all: Σ_n (g_n a_nᵀ)² = (g²)ᵀ(a²). Whether a model's layers can be taken apart like
-that is found out by comparison with single rows; for one whose layers cannot there are `unlearn_core.gradients.row_gradients`.
+that is found out by comparison with single rows; for one whose layers cannot there is `row_gradients.py`.
 """
 
 from __future__ import annotations
