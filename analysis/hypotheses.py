@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.compare import SIGNIFICANT
 from analysis.figures.hypotheses import write_figures
 from analysis.hypotheses_told import ABOVE, BELOW, NOT_ABOVE, TOO_FEW, summary
-from analysis.stats import Interval, benjamini_hochberg, mean_interval, p_value
+from analysis.statistics.intervals import Interval, benjamini_hochberg, mean_interval, p_value
 from analysis.tables import write_tables
 from sweeps.schema.records import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError

@@ -14,7 +14,7 @@ from analysis import style
 from analysis.figures import front, tradeoff
 from analysis.points import AXES, RETRAIN_AT_BUDGET
 from analysis.results import Results
-from analysis.stats import Interval
+from analysis.statistics.intervals import Interval
 from analysis.verdict import display, percent
 
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#222"}

@@ -22,7 +22,7 @@ from analysis.points import (
     references,
     seed_results,
 )
-from analysis.stats import Interval
+from analysis.statistics.intervals import Interval
 from analysis.verdict import Verdict, verdict
 from unlearn_core import checks
 

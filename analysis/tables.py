@@ -15,7 +15,7 @@ from analysis.metric_table import metric_table
 from analysis.plane import average_table, cell_table
 from analysis.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results import Results
-from analysis.stats import stouffer
+from analysis.statistics.intervals import stouffer
 from analysis.verdict import display, percent
 from sweeps.schema.records import GOOD
 from unlearn_core.host.cells import inert

@@ -10,7 +10,7 @@ from analysis import style
 from analysis.figures.front import draw_band
 from analysis.points import RETRAIN_AT_BUDGET
 from analysis.results import Results
-from analysis.stats import NOTHING, Interval
+from analysis.statistics.intervals import NOTHING, Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,10 @@ import pandas as pd
 
 from analysis import style
 from analysis.figures.front import draw_band
-from analysis.pareto import nondominated
 from analysis.points import RETRAIN_AT_BUDGET
 from analysis.results import Results
-from analysis.stats import NOTHING, Interval
+from analysis.statistics.intervals import NOTHING, Interval
+from analysis.statistics.pareto import nondominated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

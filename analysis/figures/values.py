@@ -18,7 +18,7 @@ from analysis import style
 from analysis.measurements import chosen
 from analysis.points import CASE, RETRAIN_AT_BUDGET, VALUES
 from analysis.results import Results
-from analysis.stats import Interval, mean_interval
+from analysis.statistics.intervals import Interval, mean_interval
 from analysis.verdict import display, percent
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from analysis.plane import CELL, OURS, PUBLISHED, average_table, cell_table, pla
 from analysis.points import references
 from analysis.report import build_report
 from analysis.results import Results, analyse
-from analysis.stats import mean_interval
+from analysis.statistics.intervals import mean_interval
 from analysis.summary import summary
 from analysis.tables import sanity
 from tests.analysis.maker import LADDER, write_sweep
