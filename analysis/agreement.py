@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep
-from analysis.measurements import measured, metric_meanings, reference_values
+from analysis.reading.load import Sweep
+from analysis.reading.measurements import measured, metric_meanings, reference_values
 from analysis.statistics.rank_correlation import LEAST_METHODS, Against, RankCorrelation
 
 STAGES = ("confirmation", "tuning")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import style
 from analysis.figures import front, tradeoff
-from analysis.points import AXES, RETRAIN_AT_BUDGET
+from analysis.reading.points import AXES, RETRAIN_AT_BUDGET
 from analysis.results import Results
 from analysis.statistics.intervals import Interval
 from analysis.verdict import display, percent

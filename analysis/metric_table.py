@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measurements import chosen, metric_meanings, reference_values
-from analysis.points import CASE, RETRAIN_AT_BUDGET
+from analysis.reading.measurements import chosen, metric_meanings, reference_values
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results import Results
 
 COLUMNS = [

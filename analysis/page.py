@@ -17,9 +17,9 @@ from markupsafe import Markup
 from analysis.agreement import CLEAR, sentence
 from analysis.data_section import data_section
 from analysis.interactive import front_spec, tradeoff_spec
-from analysis.load import single_poison
 from analysis.plane import LARGEST_BUDGET
-from analysis.points import AXES
+from analysis.reading.load import single_poison
+from analysis.reading.points import AXES
 from analysis.results import Results
 from analysis.tables import grid_text, number
 from analysis.verdict import display, percent

@@ -10,8 +10,8 @@ from datetime import datetime
 
 import pandas as pd
 
-from analysis.load import load_sweep
-from analysis.points import RETRAIN_AT_BUDGET
+from analysis.reading.load import load_sweep
+from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.results import Results, analyse
 from analysis.tables import markdown
 from analysis.verdict import Verdict, display, percent

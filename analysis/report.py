@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.figures.panels import write_figures
-from analysis.load import load_sweep
 from analysis.page import render
-from analysis.points import AXES
+from analysis.reading.load import load_sweep
+from analysis.reading.points import AXES
 from analysis.results import ATTACKS_SHOWN, Results, analyse
 from analysis.summary import summary
 from analysis.tables import all_tables, write_tables

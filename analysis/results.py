@@ -10,9 +10,9 @@ import pandas as pd
 
 from analysis.agreement import agreement
 from analysis.compare import comparisons, hypervolumes
-from analysis.load import Sweep
 from analysis.plane import Plane, plane
-from analysis.points import (
+from analysis.reading.load import Sweep
+from analysis.reading.points import (
     AXES,
     RETRAIN_AT_BUDGET,
     Axis,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import load_sweep
+from analysis.reading.load import load_sweep
 from analysis.statistics.intervals import Interval, mean_interval
 from analysis.tables import write_csv
 from analysis.verdict import display

@@ -10,10 +10,10 @@ import pandas as pd
 from analysis.attack_costs import attack_costs
 from analysis.figures.front import curve
 from analysis.figures.tuning_gap import pairs
-from analysis.measurements import SINGLE_REFERENCES
 from analysis.metric_table import metric_table
 from analysis.plane import average_table, cell_table
-from analysis.points import CASE, RETRAIN_AT_BUDGET
+from analysis.reading.measurements import SINGLE_REFERENCES
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results import Results
 from analysis.statistics.intervals import stouffer
 from analysis.verdict import display, percent

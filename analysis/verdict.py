@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare import BEATS, COSTLY, FAILING, FEW, NO_RIVAL, SCORED, UNDECIDED, WORSE
-from analysis.points import RETRAIN_AT_BUDGET
+from analysis.reading.points import RETRAIN_AT_BUDGET
 
 SHOWN_FEW = 3
 """How many methods a sentence names before it says "and n more"."""

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import style
-from analysis.points import RETRAIN_AT_BUDGET, Axis
+from analysis.reading.points import RETRAIN_AT_BUDGET, Axis
 from analysis.results import Results
 from analysis.statistics.intervals import NOTHING, Interval
 from analysis.statistics.pareto import nondominated, staircase

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from analysis import style
 from analysis.figures import front, ladder, plane, roc, tradeoff, tuning_gap, values
 from analysis.figures.save import save
-from analysis.points import RETRAIN_AT_BUDGET
+from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.results import Results
 from analysis.verdict import display
 

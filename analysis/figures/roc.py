@@ -16,7 +16,7 @@ from scipy import stats
 
 from analysis import style
 from analysis.plane import LARGEST_BUDGET
-from analysis.points import RETRAIN_AT_BUDGET, chosen_rungs
+from analysis.reading.points import RETRAIN_AT_BUDGET, chosen_rungs
 from analysis.results import Results
 from analysis.verdict import display, percent
 from sweeps.schema.records import GOOD

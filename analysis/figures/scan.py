@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis import style
 from analysis.figures.save import save
-from analysis.points import RETRAIN_AT_BUDGET
+from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.scan import REFERENCES, Scan
 from analysis.verdict import display
 

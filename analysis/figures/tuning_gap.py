@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from analysis import style
-from analysis.points import CASE, RETRAIN_AT_BUDGET
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results import Results
 
 if TYPE_CHECKING:

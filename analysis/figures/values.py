@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from analysis import style
-from analysis.measurements import chosen
-from analysis.points import CASE, RETRAIN_AT_BUDGET, VALUES
+from analysis.reading.measurements import chosen
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET, VALUES
 from analysis.results import Results
 from analysis.statistics.intervals import Interval, mean_interval
 from analysis.verdict import display, percent

@@ -12,8 +12,8 @@ import pytest
 
 from analysis.compare import BEATS, COSTLY, FAILING, NO_RIVAL, SCORED, UNDECIDED, WORSE, comparisons
 from analysis.figures import front, ladder, tradeoff, tuning_gap
-from analysis.load import load_sweep
-from analysis.points import AXES, CASE, VALUES, points
+from analysis.reading.load import load_sweep
+from analysis.reading.points import AXES, CASE, VALUES, points
 from analysis.results import Results, analyse
 from analysis.tables import best_per_budget, sanity
 from analysis.verdict import Verdict, list_budgets, verdict

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis.figures.panels import KINDS
-from analysis.load import load_sweep
 from analysis.page import render
+from analysis.reading.load import load_sweep
 from analysis.results import Results, analyse
 from analysis.summary import summary
 from analysis.tables import MOST_LINES, all_tables, write_tables

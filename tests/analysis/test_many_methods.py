@@ -10,8 +10,8 @@ from analysis import style
 from analysis.figures import front
 from analysis.figures.panels import KINDS
 from analysis.interactive import OTHERS, front_spec, tradeoff_spec
-from analysis.load import load_sweep
 from analysis.page import render
+from analysis.reading.load import load_sweep
 from analysis.results import HIGHLIGHTS, Results, analyse
 from analysis.summary import MOST_ROWS, summary
 from analysis.tables import all_tables

@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex, to_rgb
 from analysis import style
 from analysis.figures import front, tradeoff
 from analysis.interactive import front_spec, tradeoff_spec
-from analysis.points import AXES
+from analysis.reading.points import AXES
 from analysis.results import Results
 from analysis.statistics.intervals import NOTHING
 

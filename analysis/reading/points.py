@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep
+from analysis.reading.load import Sweep
 from analysis.statistics.intervals import Interval, mean_interval
 from sweeps.schema.records import GOOD, parse_budgets
 
