@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.compare import SIGNIFICANT
 from analysis.figures.hypotheses import write_figures
 from analysis.hypotheses_told import ABOVE, BELOW, NOT_ABOVE, TOO_FEW, summary
+from analysis.results.compare import SIGNIFICANT
 from analysis.statistics.intervals import Interval, benjamini_hochberg, mean_interval, p_value
 from analysis.tables import write_tables
 from sweeps.schema.records import HYPOTHESIS_COLUMNS

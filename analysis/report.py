@@ -12,7 +12,7 @@ from analysis.figures.panels import write_figures
 from analysis.page import render
 from analysis.reading.load import load_sweep
 from analysis.reading.points import AXES
-from analysis.results import ATTACKS_SHOWN, Results, analyse
+from analysis.results.analyse import ATTACKS_SHOWN, Results, analyse
 from analysis.summary import summary
 from analysis.tables import all_tables, write_tables
 from unlearn_core.checks import InputError

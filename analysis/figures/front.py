@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis import style
 from analysis.reading.points import RETRAIN_AT_BUDGET, Axis
-from analysis.results import Results
+from analysis.results.analyse import Results
 from analysis.statistics.intervals import NOTHING, Interval
 from analysis.statistics.pareto import nondominated, staircase
 

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import style
 from analysis.figures.front import draw_band
 from analysis.reading.points import RETRAIN_AT_BUDGET
-from analysis.results import Results
+from analysis.results.analyse import Results
 from analysis.statistics.intervals import NOTHING, Interval
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from analysis import style
 from analysis.figures.save import save
 from analysis.reading.points import RETRAIN_AT_BUDGET
+from analysis.results.verdict import display
 from analysis.scan import REFERENCES, Scan
-from analysis.verdict import display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

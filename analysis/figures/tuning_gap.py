@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import style
 from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
-from analysis.results import Results
+from analysis.results.analyse import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from analysis.attack_costs import attack_costs
 from analysis.figures import roc, values
 from analysis.reading.load import load_sweep
 from analysis.reading.measurements import metric_meanings
-from analysis.results import Results, analyse
+from analysis.results.analyse import Results, analyse
 from tests.analysis.curve_maker import SEED_STEP, write_curves
 from tests.analysis.maker import CONFIRMATION, LADDER, METHODS
 

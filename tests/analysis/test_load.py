@@ -10,7 +10,7 @@ import pytest
 
 from analysis.reading.load import load_sweep
 from analysis.reading.points import parse_budgets, references
-from analysis.results import analyse
+from analysis.results.analyse import analyse
 from sweeps.schema.records import flatten
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
 from unlearn_core.checks import InputError

@@ -12,7 +12,7 @@ import pytest
 from analysis.figures.panels import KINDS
 from analysis.page import render
 from analysis.reading.load import load_sweep
-from analysis.results import Results, analyse
+from analysis.results.analyse import Results, analyse
 from analysis.summary import summary
 from analysis.tables import MOST_LINES, all_tables, write_tables
 from tests.analysis.maker import METHODS, write_sweep
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def many(folder: Path) -> Iterator[Results]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.results.ATTACKS_SHOWN", SHOWN)
+        patch.setattr("analysis.results.analyse.ATTACKS_SHOWN", SHOWN)
         yield analyse(load_sweep(folder))
 
 

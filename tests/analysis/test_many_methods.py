@@ -12,7 +12,7 @@ from analysis.figures.panels import KINDS
 from analysis.interactive import OTHERS, front_spec, tradeoff_spec
 from analysis.page import render
 from analysis.reading.load import load_sweep
-from analysis.results import HIGHLIGHTS, Results, analyse
+from analysis.results.analyse import HIGHLIGHTS, Results, analyse
 from analysis.summary import MOST_ROWS, summary
 from analysis.tables import all_tables
 from tests.analysis.plane_maker import write_plane

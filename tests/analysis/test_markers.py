@@ -14,7 +14,7 @@ from analysis import style
 from analysis.figures import front, tradeoff
 from analysis.interactive import front_spec, tradeoff_spec
 from analysis.reading.points import AXES
-from analysis.results import Results
+from analysis.results.analyse import Results
 from analysis.statistics.intervals import NOTHING
 
 METHODS = [f"method{i}" for i in range(10)]

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.agreement import agreement, sentence
 from analysis.figures import plane as plane_figure
 from analysis.metric_table import metric_table
-from analysis.plane import CELL, OURS, PUBLISHED, average_table, cell_table, plane
 from analysis.reading.load import Sweep, load_sweep
 from analysis.reading.points import references
 from analysis.report import build_report
-from analysis.results import Results, analyse
+from analysis.results.agreement import agreement, sentence
+from analysis.results.analyse import Results, analyse
+from analysis.results.plane import CELL, OURS, PUBLISHED, average_table, cell_table, plane
 from analysis.statistics.intervals import mean_interval
 from analysis.summary import summary
 from analysis.tables import sanity

@@ -15,7 +15,7 @@ import pytest
 
 from analysis.figures import front
 from analysis.report import Report, build_report, main
-from analysis.results import Results
+from analysis.results.analyse import Results
 from analysis.style import looks
 from analysis.tables import grid_text
 from tests.analysis.maker import INFO, Maker, rows, write_sweep

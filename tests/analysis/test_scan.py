@@ -14,8 +14,8 @@ from scipy import stats
 
 from analysis import scan as scans
 from analysis.figures.scan import number, positions, write_figure
+from analysis.results.verdict import display
 from analysis.scan import REFERENCES, main, read_scan, table
-from analysis.verdict import display
 from tests.analysis.maker import write_sweep
 from unlearn_core.checks import InputError
 

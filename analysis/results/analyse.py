@@ -8,9 +8,6 @@ from functools import cached_property
 
 import pandas as pd
 
-from analysis.agreement import agreement
-from analysis.compare import comparisons, hypervolumes
-from analysis.plane import Plane, plane
 from analysis.reading.load import Sweep
 from analysis.reading.points import (
     AXES,
@@ -22,8 +19,11 @@ from analysis.reading.points import (
     references,
     seed_results,
 )
+from analysis.results.agreement import agreement
+from analysis.results.compare import comparisons, hypervolumes
+from analysis.results.plane import Plane, plane
+from analysis.results.verdict import Verdict, verdict
 from analysis.statistics.intervals import Interval
-from analysis.verdict import Verdict, verdict
 from unlearn_core import checks
 
 USUAL_TOLERANCE = 0.02
