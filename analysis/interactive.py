@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import style
-from analysis.figures import front, tradeoff
+from analysis.figures import front, style, tradeoff
 from analysis.reading.points import AXES, RETRAIN_AT_BUDGET
 from analysis.results.analyse import Results
 from analysis.results.verdict import display, percent

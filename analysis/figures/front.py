@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import style
+from analysis.figures import style
 from analysis.reading.points import RETRAIN_AT_BUDGET, Axis
 from analysis.results.analyse import Results
 from analysis.statistics.intervals import NOTHING, Interval

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis import style
+from analysis.figures import style
 from analysis.reading.points import RETRAIN_AT_BUDGET, chosen_rungs
 from analysis.results.analyse import Results
 from analysis.results.plane import LARGEST_BUDGET

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from analysis import style
+from analysis.figures import style
 from analysis.figures.save import save
 from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.results.verdict import display

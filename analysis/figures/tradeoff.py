@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import style
+from analysis.figures import style
 from analysis.figures.front import draw_band
 from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.results.analyse import Results

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from analysis import style
+from analysis.figures import style
 from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results.analyse import Results
 

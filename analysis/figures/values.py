@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from analysis import style
+from analysis.figures import style
 from analysis.reading.measurements import chosen
 from analysis.reading.points import CASE, RETRAIN_AT_BUDGET, VALUES
 from analysis.results.analyse import Results

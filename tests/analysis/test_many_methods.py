@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from analysis import style
-from analysis.figures import front
+from analysis.figures import front, style
 from analysis.figures.panels import KINDS
 from analysis.interactive import OTHERS, front_spec, tradeoff_spec
 from analysis.page import render

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 
-from analysis import style
-from analysis.figures import front, tradeoff
+from analysis.figures import front, style, tradeoff
 from analysis.interactive import front_spec, tradeoff_spec
 from analysis.reading.points import AXES
 from analysis.results.analyse import Results

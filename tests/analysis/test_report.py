@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from analysis.figures import front
+from analysis.figures.style import looks
 from analysis.report import Report, build_report, main
 from analysis.results.analyse import Results
-from analysis.style import looks
 from analysis.tables import grid_text
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
 from tests.sweeps.test_storage_faults import fill
