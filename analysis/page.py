@@ -22,7 +22,7 @@ from analysis.results.agreement import CLEAR, sentence
 from analysis.results.analyse import Results
 from analysis.results.plane import LARGEST_BUDGET
 from analysis.results.verdict import display, percent
-from analysis.tables import grid_text, number
+from analysis.tables.report_tables import grid_text, number
 from sweeps.schema.records import DERIVED_COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS
 
 ROWS_SHOWN = 400

@@ -14,7 +14,7 @@ from analysis.reading.load import load_sweep
 from analysis.reading.points import AXES
 from analysis.results.analyse import ATTACKS_SHOWN, Results, analyse
 from analysis.summary import summary
-from analysis.tables import all_tables, write_tables
+from analysis.tables.report_tables import all_tables, write_tables
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
 from unlearn_core.host.private import private_files

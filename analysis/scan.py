@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.reading.load import load_sweep
 from analysis.results.verdict import display
 from analysis.statistics.intervals import Interval, mean_interval
-from analysis.tables import write_csv
+from analysis.tables.report_tables import write_csv
 from sweeps.schema.records import GOOD
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command

@@ -11,7 +11,7 @@ from analysis.results.agreement import sentence
 from analysis.results.analyse import Results
 from analysis.results.plane import LARGEST_BUDGET, OURS, REFERENCES, average_table
 from analysis.results.verdict import Verdict, display, percent
-from analysis.tables import grid_text
+from analysis.tables.report_tables import grid_text
 
 LEGEND = (
     "efficacy ± half of its 95 % interval (utility gap); "

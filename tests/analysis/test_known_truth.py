@@ -16,7 +16,7 @@ from analysis.reading.points import AXES, CASE, VALUES, points
 from analysis.results.analyse import Results, analyse
 from analysis.results.compare import BEATS, COSTLY, FAILING, NO_RIVAL, SCORED, UNDECIDED, WORSE, comparisons
 from analysis.results.verdict import Verdict, list_budgets, verdict
-from analysis.tables import best_per_budget, sanity
+from analysis.tables.report_tables import best_per_budget, sanity
 from tests.analysis.maker import LADDER, Maker, rows, write_sweep
 
 

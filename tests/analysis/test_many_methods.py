@@ -13,7 +13,7 @@ from analysis.page import render
 from analysis.reading.load import load_sweep
 from analysis.results.analyse import HIGHLIGHTS, Results, analyse
 from analysis.summary import MOST_ROWS, summary
-from analysis.tables import all_tables
+from analysis.tables.report_tables import all_tables
 from tests.analysis.plane_maker import write_plane
 
 N_METHODS = 28

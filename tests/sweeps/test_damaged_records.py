@@ -18,7 +18,7 @@ from analysis.page import render
 from analysis.page_section import section
 from analysis.reading.load import load_sweep
 from analysis.results.analyse import analyse
-from analysis.tables import all_tables
+from analysis.tables.report_tables import all_tables
 from sweeps.__main__ import main as ask
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
