@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from analysis.figures.panels import KINDS
-from analysis.page import render
+from analysis.pages.page import render
+from analysis.pages.summary import summary
 from analysis.reading.load import load_sweep
 from analysis.results.analyse import Results, analyse
-from analysis.summary import summary
 from analysis.tables.report_tables import MOST_LINES, all_tables, write_tables
 from tests.analysis.maker import METHODS, write_sweep
 from unlearn_core.checks import InputError

@@ -8,11 +8,11 @@ import pytest
 
 from analysis.figures import front, style
 from analysis.figures.panels import KINDS
-from analysis.interactive import OTHERS, front_spec, tradeoff_spec
-from analysis.page import render
+from analysis.pages.interactive import OTHERS, front_spec, tradeoff_spec
+from analysis.pages.page import render
+from analysis.pages.summary import MOST_ROWS, summary
 from analysis.reading.load import load_sweep
 from analysis.results.analyse import HIGHLIGHTS, Results, analyse
-from analysis.summary import MOST_ROWS, summary
 from analysis.tables.report_tables import all_tables
 from tests.analysis.plane_maker import write_plane
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 
 from analysis.figures import front, style, tradeoff
-from analysis.interactive import front_spec, tradeoff_spec
+from analysis.pages.interactive import front_spec, tradeoff_spec
 from analysis.reading.points import AXES
 from analysis.results.analyse import Results
 from analysis.statistics.intervals import NOTHING

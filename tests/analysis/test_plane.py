@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.figures import plane as plane_figure
+from analysis.pages.summary import summary
 from analysis.reading.load import Sweep, load_sweep
 from analysis.reading.points import references
 from analysis.report import build_report
@@ -19,7 +20,6 @@ from analysis.results.agreement import agreement, sentence
 from analysis.results.analyse import Results, analyse
 from analysis.results.plane import CELL, OURS, PUBLISHED, average_table, cell_table, plane
 from analysis.statistics.intervals import mean_interval
-from analysis.summary import summary
 from analysis.tables.metric_table import metric_table
 from analysis.tables.report_tables import sanity
 from tests.analysis.maker import LADDER, write_sweep

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.figures.panels import KINDS
-from analysis.page import render
 from analysis.page_section import section
+from analysis.pages.page import render
 from analysis.reading.load import load_sweep
 from analysis.results.analyse import analyse
 from analysis.tables.report_tables import all_tables

@@ -14,8 +14,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.data_section import data_section
-from analysis.interactive import front_spec, tradeoff_spec
+from analysis.pages.data_section import data_section
+from analysis.pages.interactive import front_spec, tradeoff_spec
 from analysis.reading.load import single_poison
 from analysis.reading.points import AXES
 from analysis.results.agreement import CLEAR, sentence
