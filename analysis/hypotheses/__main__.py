@@ -3,4 +3,5 @@
 from analysis.hypotheses.report import main
 from unlearn_core.host.output import run
 
-raise SystemExit(run(main))
+if __name__ == "__main__":
+    raise SystemExit(run(main))

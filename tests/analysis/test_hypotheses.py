@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.hypotheses import figures
 from analysis.hypotheses.report import build, main
 from analysis.hypotheses.tables import (
     comparison,

@@ -12,7 +12,7 @@ from analysis.figures import style
 from analysis.figures.save import save
 from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.results.verdict import display
-from analysis.scan import REFERENCES, Scan
+from analysis.scan.scan import REFERENCES, Scan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
