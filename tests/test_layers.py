@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = tuple(
-    f"unlearn_core.{name}" for name in ("metrics", "registry", "cells", "checks", "output", "private", "types")
-)
+PURE = tuple(f"unlearn_core.{name}" for name in ("metrics", "registry", "checks", "types", "host"))
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
 SCHEMA = ("sweeps.schema.records", "sweeps.schema.lines", "sweeps.schema.manifest_kinds")
 FLOORS = [
