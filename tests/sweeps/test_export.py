@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.tables import write_csv
+from analysis.tables.report_tables import write_csv
 from sweeps.__main__ import main
 from tests.sweeps.conftest import Done
 from tests.sweeps.test_storage_faults import fill, lock

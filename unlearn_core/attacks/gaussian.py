@@ -75,8 +75,10 @@ class Gaussian:
         return {"unseen": Probe(Examples(inputs, held_out.targets, held_out.ids))}
 
     def noise(self, base: Examples, context: CraftContext, label: str) -> Tensor:
-        """ξ for each row, (m, *shape), or the texts with the keys that it is made from. Drawn on the CPU so that every
-        device sees the same poison."""
+        """ξ for each row, (m, *shape), or the texts with the keys that it is made from.
+
+        Drawn on the CPU so that every device sees the same poison.
+        """
         seed, device = context.rng.seed, base.inputs.device
         if not base.inputs.is_floating_point():
             keys = [1 + derive(seed, label, i) % (KEYS - 1) for i in base.ids.tolist()]
@@ -101,7 +103,8 @@ class Gaussian:
 def numeric_columns(dataset: Dataset) -> Tensor | None:
     """(columns,) mask of the columns of a table that measure something; None for images and text, which have none.
 
-    Raises InputError if no column does.
+    Raises:
+        InputError: If no column does.
     """
     inputs = dataset.train.inputs
     if inputs.dim() != 2 or dataset.tokenizer is not None:

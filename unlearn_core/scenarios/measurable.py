@@ -16,8 +16,12 @@ NAMED = 3  # classes in a message
 
 
 def check_measurable(name: str, attack: Attack, dataset: Dataset, context: CraftContext) -> None:
-    """Raises InputError unless validation and test rows give every probe of the attack, and of its parts, some rows,
-    and every metric of held-out rows and probes a value."""
+    """Refuse data on which an attack, or a part of it, cannot be measured.
+
+    Raises:
+        InputError: If validation or test rows leave a probe of the attack without rows, or a metric of held-out rows
+            and probes without a value.
+    """
     for split in ("validation", "test"):
         rows: Examples = getattr(dataset, split)
         for part in (attack, *getattr(attack, "parts", ())):

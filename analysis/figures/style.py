@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from analysis.points import RETRAIN_AT_BUDGET, Axis
+from analysis.reading.points import RETRAIN_AT_BUDGET, Axis
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.stats import LEVEL
+from analysis.statistics.intervals import LEVEL
 
 DRAWS = 500
 AT_ONCE, KEPT = 250_000, 2_000_000

@@ -10,12 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import style
-from analysis.figures import front, tradeoff
-from analysis.points import AXES, RETRAIN_AT_BUDGET
-from analysis.results import Results
-from analysis.stats import Interval
-from analysis.verdict import display, percent
+from analysis.figures import front, style, tradeoff
+from analysis.reading.points import AXES, RETRAIN_AT_BUDGET
+from analysis.results.analyse import Results
+from analysis.results.verdict import display, percent
+from analysis.statistics.intervals import Interval
 
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#222"}
 LAYOUT: dict[str, Any] = {

@@ -1,29 +1,23 @@
-"""The paper's two hypotheses from the measured numbers: `python -P -m analysis.hypotheses DIR`.
+"""The paper's two hypotheses as tables, from the measured numbers.
 
 Every comparison is paired: poisons against clean rows removed from the same corrupted set, under the same seed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.compare import SIGNIFICANT
-from analysis.figures.hypotheses import write_figures
-from analysis.hypotheses_told import ABOVE, BELOW, NOT_ABOVE, TOO_FEW, summary
-from analysis.stats import Interval, benjamini_hochberg, mean_interval, p_value
-from analysis.tables import write_tables
+from analysis.hypotheses.sentences import ABOVE, BELOW, NOT_ABOVE, TOO_FEW
+from analysis.results.compare import SIGNIFICANT
+from analysis.statistics.intervals import Interval, benjamini_hochberg, mean_interval, p_value
 from sweeps.schema.records import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
-from unlearn_core.host.output import run as run_command
 
 CONTROLS = ("random", "matched")
 REMEDY = "run python -P -m sweeps.hypotheses"
@@ -203,41 +197,3 @@ def effect_table(rows: pd.DataFrame) -> pd.DataFrame:
         for group in values:
             table[f"{name}_{group}"] = values[group].groupby(level="attack", sort=False).mean()
     return table.rename_axis("attack").reset_index()
-
-
-def build(folder: Path) -> str:
-    """Writes `folder`/report with tables and figures; returns the text for the terminal."""
-    measured = load(folder)
-    tables = {
-        "shift": shift_table(measured.rows),
-        "shift_tests": comparison(per_seed(measured.rows, "l1", at=1)),
-        "distance": distance_table(measured.rows),
-        "direction": direction_table(measured.rows),
-        "effect": effect_table(measured.rows),
-    }
-    try:
-        write_tables(tables, folder / "report" / "tables")
-        write_figures(measured.rows, folder / "report" / "figures")
-    except OSError as problem:
-        raise InputError(f"the report cannot be written to {folder / 'report'}: {problem}") from problem
-    return summary(tables, measured.facts)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, or 2 with one message on stderr."""
-    parser = argparse.ArgumentParser(prog="python -P -m analysis.hypotheses", description=__doc__)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="results folder of one test (OUT/<name>)")
-    given = parser.parse_args(arguments)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        print(build(given.folder))
-    except InputError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    print(f"\nreport: {given.folder / 'report'}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_command(main))

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep
-from analysis.stats import Interval, mean_interval
+from analysis.reading.load import Sweep
+from analysis.statistics.intervals import Interval, mean_interval
 from sweeps.schema.records import GOOD, parse_budgets
 
 CASE = ["attack", "method", "budget"]

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis import style
+from analysis.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep
-from analysis.measurements import measured, metric_meanings, reference_values
-from analysis.rank_correlation import LEAST_METHODS, Against, RankCorrelation
+from analysis.reading.load import Sweep
+from analysis.reading.measurements import measured, metric_meanings, reference_values
+from analysis.statistics.rank_correlation import LEAST_METHODS, Against, RankCorrelation
 
 STAGES = ("confirmation", "tuning")
 CLEAR = 0.5

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measurements import chosen, metric_meanings, reference_values
-from analysis.points import CASE, RETRAIN_AT_BUDGET
-from analysis.results import Results
+from analysis.reading.measurements import chosen, metric_meanings, reference_values
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
+from analysis.results.analyse import Results
 
 COLUMNS = [
     "attack", "metric", "corrupted", "oracle", "second_oracle", "noise_floor", "best_method", "best_budget",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from analysis import style
+from analysis.figures import style
 from analysis.figures.save import save
-from analysis.points import RETRAIN_AT_BUDGET
-from analysis.scan import REFERENCES, Scan
-from analysis.verdict import display
+from analysis.reading.points import RETRAIN_AT_BUDGET
+from analysis.results.verdict import display
+from analysis.scan.scan import REFERENCES, Scan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

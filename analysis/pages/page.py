@@ -14,15 +14,15 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.agreement import CLEAR, sentence
-from analysis.data_section import data_section
-from analysis.interactive import front_spec, tradeoff_spec
-from analysis.load import single_poison
-from analysis.plane import LARGEST_BUDGET
-from analysis.points import AXES
-from analysis.results import Results
-from analysis.tables import grid_text, number
-from analysis.verdict import display, percent
+from analysis.pages.data_section import data_section
+from analysis.pages.interactive import front_spec, tradeoff_spec
+from analysis.reading.load import single_poison
+from analysis.reading.points import AXES
+from analysis.results.agreement import CLEAR, sentence
+from analysis.results.analyse import Results
+from analysis.results.plane import LARGEST_BUDGET
+from analysis.results.verdict import display, percent
+from analysis.tables.report_tables import grid_text, number
 from sweeps.schema.records import DERIVED_COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS
 
 ROWS_SHOWN = 400

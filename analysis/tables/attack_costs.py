@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.results import Results
+from analysis.results.analyse import Results
 
 MEANS = [
     "craft_seconds", "craft_flops", "surrogate_seconds", "surrogate_flops", "victim_seconds", "victim_flops",

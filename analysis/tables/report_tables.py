@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.attack_costs import attack_costs
 from analysis.figures.front import curve
 from analysis.figures.tuning_gap import pairs
-from analysis.measurements import SINGLE_REFERENCES
-from analysis.metric_table import metric_table
-from analysis.plane import average_table, cell_table
-from analysis.points import CASE, RETRAIN_AT_BUDGET
-from analysis.results import Results
-from analysis.stats import stouffer
-from analysis.verdict import display, percent
+from analysis.reading.measurements import SINGLE_REFERENCES
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
+from analysis.results.analyse import Results
+from analysis.results.plane import average_table, cell_table
+from analysis.results.verdict import display, percent
+from analysis.statistics.intervals import stouffer
+from analysis.tables.attack_costs import attack_costs
+from analysis.tables.metric_table import metric_table
 from sweeps.schema.records import GOOD
 from unlearn_core.host.cells import inert
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.load import Sweep
-from analysis.points import VALUES, chosen_rungs
+from analysis.reading.load import Sweep
+from analysis.reading.points import VALUES, chosen_rungs
 from sweeps.schema.records import GOOD
 from unlearn_core.metrics import columns
 from unlearn_core.metrics.roc import CURVE

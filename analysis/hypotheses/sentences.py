@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables import markdown
+from analysis.tables.report_tables import markdown
 
 ABOVE, BELOW, NOT_ABOVE = "above", "below", "not above"
 TOO_FEW = ""

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.pareto import hypervolume
-from analysis.points import CASE, RETRAIN_AT_BUDGET, Axis, blank
-from analysis.stats import Interval, benjamini_hochberg, jackknife, mean_interval, p_value
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET, Axis, blank
+from analysis.statistics.intervals import Interval, benjamini_hochberg, jackknife, mean_interval, p_value
+from analysis.statistics.pareto import hypervolume
 from unlearn_core.metrics import score
 
 SIGNIFICANT = 0.05

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.compare import BEATS, COSTLY, FAILING, FEW, NO_RIVAL, SCORED, UNDECIDED, WORSE
-from analysis.points import RETRAIN_AT_BUDGET
+from analysis.reading.points import RETRAIN_AT_BUDGET
+from analysis.results.compare import BEATS, COSTLY, FAILING, FEW, NO_RIVAL, SCORED, UNDECIDED, WORSE
 
 SHOWN_FEW = 3
 """How many methods a sentence names before it says "and n more"."""

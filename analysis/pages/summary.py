@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.agreement import sentence
-from analysis.plane import LARGEST_BUDGET, OURS, REFERENCES, average_table
-from analysis.results import Results
-from analysis.tables import grid_text
-from analysis.verdict import Verdict, display, percent
+from analysis.results.agreement import sentence
+from analysis.results.analyse import Results
+from analysis.results.plane import LARGEST_BUDGET, OURS, REFERENCES, average_table
+from analysis.results.verdict import Verdict, display, percent
+from analysis.tables.report_tables import grid_text
 
 LEGEND = (
     "efficacy ± half of its 95 % interval (utility gap); "

@@ -1,28 +1,19 @@
-"""One setting against what it changes: `python -P -m analysis.scan DIR` reads the scan.json of a folder and its sweeps.
-
-Writes `points.csv` (one row per value, attack, seed and model), `table.txt` and the figure `scan.png` (and .pdf) beside
-it: the attack's metrics for corrupted model and oracles, and what the methods removed, against the varied setting.
-"""
+"""One setting against what it changes: a scan in memory, and its table."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.load import load_sweep
-from analysis.stats import Interval, mean_interval
-from analysis.tables import write_csv
-from analysis.verdict import display
+from analysis.reading.load import load_sweep
+from analysis.results.verdict import display
+from analysis.statistics.intervals import Interval, mean_interval
 from sweeps.schema.records import GOOD
 from unlearn_core.checks import InputError
-from unlearn_core.host.output import run as run_command
 
 REFERENCES = ("none", "oracle", "retrain")
 """Corrupted model and oracles: one measurement per scenario."""
@@ -114,29 +105,3 @@ def _cell(found: Interval) -> str:
     if found.n == 0:
         return "-"
     return f"{found.mean:.3g}" if found.n == 1 else f"{found.mean:.3g} ± {found.half:.2g}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns 0, or 2 with one message on stderr when there is nothing to show."""
-    parser = argparse.ArgumentParser(prog="python -P -m analysis.scan", description=__doc__)
-    parser.add_argument("folder", metavar="DIR", help="folder of a scan (OUT/<scan name>)", type=Path)
-    folder = parser.parse_args(arguments).folder
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without "±" must not end the report
-    try:
-        scan = read_scan(folder)
-        from analysis.figures.scan import write_figure
-
-        text = table(scan)
-        (folder / "table.txt").write_text(text + "\n", encoding="utf-8")
-        write_csv(scan.points, folder / "points.csv")
-        figure = write_figure(scan, folder / "scan")
-    except (InputError, OSError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    print(f"{text}\n\nfigure: {figure}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_command(main))

@@ -8,11 +8,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from analysis.agreement import agreement
-from analysis.compare import comparisons, hypervolumes
-from analysis.load import Sweep
-from analysis.plane import Plane, plane
-from analysis.points import (
+from analysis.reading.load import Sweep
+from analysis.reading.points import (
     AXES,
     RETRAIN_AT_BUDGET,
     Axis,
@@ -22,8 +19,11 @@ from analysis.points import (
     references,
     seed_results,
 )
-from analysis.stats import Interval
-from analysis.verdict import Verdict, verdict
+from analysis.results.agreement import agreement
+from analysis.results.compare import comparisons, hypervolumes
+from analysis.results.plane import Plane, plane
+from analysis.results.verdict import Verdict, verdict
+from analysis.statistics.intervals import Interval
 from unlearn_core import checks
 
 USUAL_TOLERANCE = 0.02

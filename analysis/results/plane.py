@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.load import Sweep, attack_name
-from analysis.measurements import chosen, metric_meanings
-from analysis.points import RETRAIN_AT_BUDGET
-from analysis.stats import mean_interval
+from analysis.reading.load import Sweep, attack_name
+from analysis.reading.measurements import chosen, metric_meanings
+from analysis.reading.points import RETRAIN_AT_BUDGET
+from analysis.statistics.intervals import mean_interval
 
 LARGEST_BUDGET = 0.10
 """Results are taken at the largest budget of a method up to this one."""
