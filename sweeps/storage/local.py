@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -78,7 +79,9 @@ class LocalStorage:
         found = []
         for path in self.path.glob("*/" * (levels - 1) + f"*{suffix}"):
             with contextlib.suppress(FileNotFoundError):  # a lease that was released meanwhile
-                found.append((path.relative_to(self.path).as_posix(), path.stat().st_size))
+                info = path.stat()
+                if stat.S_ISREG(info.st_mode):
+                    found.append((path.relative_to(self.path).as_posix(), info.st_size))
         return sorted(found)
 
     def contents(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
