@@ -65,10 +65,6 @@ def parser() -> argparse.ArgumentParser:
         "--tracking-uri", metavar="URI",
         help="MLflow store; logins belong in the environment (default: MLFLOW_TRACKING_URI, else a file in --out)",
     )  # fmt: skip
-    tracking.add_argument(
-        "--child-runs", type=int, default=10_000, metavar="N",
-        help="trials with an MLflow run of their own; later ones are steps of their study's run (default: 10000)",
-    )  # fmt: skip
     tracking.add_argument("--no-tracking", action="store_true", help="do not mirror the records to MLflow")
     tracking.add_argument("--sync-mlflow", action="store_true", help="only send what MLflow is missing, then stop")
     look = p.add_argument_group("look before you run")
