@@ -65,8 +65,8 @@ class GradientMatching:
     minimise B = 1 - cosine. Signed Adam with falling steps, projected on the ball and then on valid pixels, gradients
     of random views; of all restarts the one with the least last B is kept. It knows architecture, data and recipe, not
     the victim's initialisation and order. B near 0 is not success yet: only a victim shows it. Views must be those of
-    the recipe's augmentation: none for `none`, the paper's `flip` and `shift` 4 for `flip_crop`. Softmax regression without
-    augmentation (CIFAR-10, 40 of 4,000 rows) was hit in 9 of 10 draws without views, in 1 of 5 with them.
+    the recipe's augmentation: none for `none`, the paper's `flip` and `shift` 4 for `flip_crop`. Softmax regression
+    without augmentation (CIFAR-10, 40 of 4,000 rows) was hit in 9 of 10 draws without views, in 1 of 5 with them.
 
     Targets are rows of the validation part, drawn by the seed: no training row may equal one, and the test rows, on
     which results are reported, contain none, so test accuracy needs no exclusion. Validation accuracy, which only
