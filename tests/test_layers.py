@@ -16,7 +16,7 @@ PURE = tuple(
     f"unlearn_core.{name}" for name in ("metrics", "registry", "cells", "checks", "output", "private", "types")
 )
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
-SCHEMA = ("sweeps.schema.records", "sweeps.schema.lines", "sweeps.schema.manifest_kinds")
+SCHEMA = tuple(f"sweeps.schema.{name}" for name in ("records", "lines", "stages", "manifest_kinds"))
 FLOORS = [
     {"schema"},
     {"storage"},
