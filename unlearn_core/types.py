@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from unlearn_core.datasets.card import DataCard
     from unlearn_core.datasets.tokens import Tokenizer
     from unlearn_core.seeding import Streams
-    from unlearn_core.training import Recipe
-
-PADDING = -1  # fills up rows of token ids at the end; no token of any tokenizer
+    from unlearn_core.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,9 @@ class Poisoned:
 class CraftContext:
     """What an attacker may use: the data set's facts, random streams, and a model trained on clean data (on demand).
 
-    taken: (n,) mask of the training rows that other attacks on the same training set poison; None where there are none.
+    Attributes:
+        taken: (n,) mask of the training rows that other attacks on the same training set poison; None where there are
+            none.
     """
 
     dataset: Dataset
@@ -168,8 +168,9 @@ class Primary(NamedTuple):
 class Probe(NamedTuple):
     """Held-out rows that an attack is measured on.
 
-    examples: inputs with the labels the attacker would give them; true: (n,) the labels they really have, where a
-    metric asks for them.
+    Attributes:
+        examples: Inputs with the labels the attacker would give them.
+        true: (n,) the labels they really have, where a metric asks for them.
     """
 
     examples: Examples
@@ -191,15 +192,20 @@ class Attack(Protocol):
     def regularity(self) -> Regularity: ...
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained. One
-        that asks for `context.clean_model` here is checked no further than that."""
+        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained.
+
+        One that asks for `context.clean_model` here is checked no further than that.
+        """
         ...
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned: ...
 
     def probes(self, held_out: Examples, context: CraftContext) -> dict[str, Probe]:
-        """What the attack is measured on besides the poisons themselves. `unseen` must be there: fresh poisons of the
-        same kind that no model was trained on (the non-members of membership attacks)."""
+        """What the attack is measured on besides the poisons themselves.
+
+        `unseen` must be there: fresh poisons of the same kind that no model was trained on (the non-members of
+        membership attacks).
+        """
         ...
 
 
@@ -235,7 +241,8 @@ class Update(NamedTuple):
 class Task:
     """What an unlearner is given. `model` is changed in place; everything else is read-only.
 
-    progress: share of this run's budget that is already spent, in [0, 1]; only for methods with `anytime = False`.
+    Attributes:
+        progress: Share of this run's budget that is already spent, in [0, 1]; only for methods with `anytime = False`.
     """
 
     model: nn.Module

@@ -32,6 +32,7 @@ class Bundle:
     not known beforehand: compare with single attacks.
     Refused: an attack twice (its parts would share one name and one trigger), attacks that add rows, and attacks that
     are measured by the model's accuracy as a whole, which all parts change.
+
     Source: the idea of many experiments in one training run, Bordt, Pawelczyk, 2025, arXiv:2509.23383.
     """
 

@@ -69,6 +69,7 @@ class GradientMatching:
     Evidence: `objectives` (draws · restarts, steps + 1), B of all searches; `target_ids`; `array.matching`, first and
     last B of the kept ones, mean over draws. Cost: 3 · restarts · steps · m passes of a row, whatever the draws; 1 or 2
     restarts of 100 steps do for small models.
+
     Source: Geiping et al., ICLR 2021, arXiv:2009.02276. Deviations: the gradient of all poisons is matched at once, not
     batch by batch; the last B is that of the final images, on views that it was not fitted to.
     """

@@ -19,8 +19,13 @@ RANGES = {"images": "pixels", "numbers": "values", "texts": "tokens per text"}
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """One of the three sets. per_class: rows of each class, by its index. low, high: least and largest raw value (of
-    images the pixels in 0 .. 255; of text the tokens per text)."""
+    """One of the three sets.
+
+    Attributes:
+        per_class: Rows of each class, by its index.
+        low: Least raw value (of images the pixels in 0 .. 255; of text the tokens per text).
+        high: Largest raw value.
+    """
 
     name: str
     rows: int
@@ -33,12 +38,20 @@ class SplitFacts:
 class DataCard:
     """Facts about a data set as it is used here, and what may be wrong with it.
 
-    classes: names by class index; their numbers where they have no names. shape: of one row, as its source gives it.
-    used, columns, left_out, coerced: see Reading. facts: what is worth knowing and no reason to worry. absent: classes
-    without a validation or test row; duplicates: rows that repeat a row of the same set; overlaps: held-out rows that
-    another set has, too; contradictions: equal inputs with different labels; suspicions: all else that may be
-    unintended.
-    errors: what makes every result on this data meaningless; `load_dataset` refuses such data.
+    Attributes:
+        classes: Names by class index; their numbers where they have no names.
+        shape: Of one row, as its source gives it.
+        used: What the source used of its files; see `Reading`.
+        columns: Names of the columns that are inputs; see `Reading`.
+        left_out: What was left out, and why; see `Reading`.
+        coerced: What was changed; see `Reading`.
+        facts: What is worth knowing and no reason to worry.
+        absent: Classes without a validation or test row.
+        duplicates: Rows that repeat a row of the same set.
+        overlaps: Held-out rows that another set has, too.
+        contradictions: Equal inputs with different labels.
+        suspicions: All else that may be unintended.
+        errors: What makes every result on this data meaningless; `load_dataset` refuses such data.
     """
 
     name: str

@@ -58,6 +58,8 @@ class Stray(NamedTuple):
 
 
 class Entry(NamedTuple):
+    """A file or folder by its name."""
+
     name: str
     path: str
     why: Words | None = None  # it cannot be used; None for folders and images
@@ -179,6 +181,7 @@ def _entry(entry: os.DirEntry[str]) -> Entry:
 
 
 def is_left_behind(name: str) -> bool:
+    """Whether a name belongs to what systems and tools leave behind: hidden files, thumbnails, archives' extras."""
     return name.startswith(".") or name.lower() in JUNK
 
 

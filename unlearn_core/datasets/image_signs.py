@@ -16,8 +16,17 @@ ALIKE = 3  # images from which it says something that all are of one class
 
 
 def image_suspicions(parts: Mapping[str, Part], distinct: np.ndarray, classes: int, named: Named) -> Iterator[Note]:
-    """Two-level images of every set, and looks that tell classes apart in the training rows. distinct: positions of the
-    training rows that repeat no other."""
+    """Two-level images of every set, and looks that tell classes apart in the training rows.
+
+    Args:
+        parts: The sets by name.
+        distinct: Positions of the training rows that repeat no other.
+        classes: Number of classes.
+        named: What to call rows and classes.
+
+    Yields:
+        A note for each suspicion.
+    """
     for split, part in parts.items():
         yield from _two_levels(split, part, named)
     rows = distinct[:SAMPLE]

@@ -16,7 +16,10 @@ MOST = 0.5
 def file_warnings(pictures: Pictures, classes: Sequence[str], held_out: Sequence[bool]) -> tuple[Note, ...]:
     """Warnings on what sets the files of a class, or of the held-out part, apart from the others.
 
-    classes, held_out: of each file, its class and whether it lies in a folder of held-out images.
+    Args:
+        pictures: What was found out about the files.
+        classes: The class of each file.
+        held_out: Whether each file lies in a folder of held-out images.
     """
     properties: dict[str, Sequence[Hashable]] = {
         "format": [trait.format for trait in pictures.traits],

@@ -19,8 +19,17 @@ def constant_columns(x: np.ndarray, named: Named) -> tuple[Note, ...]:
 
 
 def table_suspicions(x: np.ndarray, y: np.ndarray, classes: int, named: Named) -> Iterator[Note]:
-    """Columns of the training rows that give the label away. x, y: without rows that repeat another one, which would
-    make every column say what the label of its rows is."""
+    """Columns of the training rows that give the label away.
+
+    Args:
+        x: (n, columns) without rows that repeat another one: with them every column would give its rows' label.
+        y: (n,) their labels.
+        classes: Number of classes.
+        named: What to call columns and classes.
+
+    Yields:
+        A note for each suspicion.
+    """
     x, y = x[:SAMPLE], y[:SAMPLE]
     found = find_shortcuts(x, y, classes)
     whole = np.flatnonzero(found.labels)

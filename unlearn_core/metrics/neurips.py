@@ -27,10 +27,15 @@ def empirical_epsilons(*, unlearned: np.ndarray, oracle: np.ndarray) -> np.ndarr
     A range under 1 % of the other gives 50. Where no attack is left (two equal constants, very few models) it is 0.
 
     Args:
-        unlearned: scores log p_y / (1 - p_y), shape (models, examples).
-        oracle: the same of retrained models, as many.
-    Returns: shape (examples,), in [0, 50].
-    Raises: ValueError if an array is empty, not 2-D or not finite, or if the shapes differ.
+        unlearned: Scores log p_y / (1 - p_y), shape (models, examples).
+        oracle: The same of retrained models, as many.
+
+    Returns:
+        Shape (examples,), in [0, 50].
+
+    Raises:
+        ValueError: If an array is empty, not 2-D or not finite, or if the shapes differ.
+
     Source: Triantafillou et al., 2024, arXiv:2406.09073. Deviation: every threshold between two scores is tried, in
     place of a grid of 100 per unit; the result is at least the grid's, in time that grows with models squared alone.
     """

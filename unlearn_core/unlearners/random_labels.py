@@ -27,6 +27,7 @@ class RandomLabels(LoopSettings):
     what must be unlearned); drawn anew in every epoch if `redraw`. Redrawn labels give an unbiased estimate of the
     gradient of KL(U ‖ p) there. `mixed` shuffles both sets into one pass, `forget_first` passes over the forget set and
     then over the retain set in every epoch. Without forget rows it is GD bit for bit.
+
     Source: Graves, Nagisetty, Ganesh, AAAI 2021, arXiv:2010.10981; Golatkar, Achille, Soatto, CVPR 2020,
     arXiv:1911.04933. Deviation: Graves et al. relabel in one pass and then fine-tune; later code has both orders.
     """
