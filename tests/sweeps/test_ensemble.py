@@ -43,13 +43,8 @@ from unlearn_core import types
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import UNLEARNERS
-<<<<<<< HEAD
-from unlearn_core.scenario import Scenario
-from unlearn_core.types import Update
-=======
 from unlearn_core.scenarios.scenario import Scenario
-from unlearn_core.types import Task, Update
->>>>>>> main
+from unlearn_core.types import Update
 
 MEMBERS = 8
 NOISE = {"name": "gaussian", "fraction": 0.1, "epsilon": 3.0}  # remembered row by row, which U-LiRA sees
