@@ -24,6 +24,7 @@ from sweeps.config.overrides import apply
 from sweeps.config.spec import Sweep, check_name, read_preset
 from sweeps.launch import module_command
 from sweeps.storage.artifacts import digest
+from sweeps.storage.folders import on_this_machine
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of
 from unlearn_core.host.output import run as run_command
@@ -91,8 +92,7 @@ def read_scan(options: argparse.Namespace) -> Scan:
 
 def _check_places(options: argparse.Namespace) -> None:
     """Whether the results are where the analysis can read them."""
-    if not isinstance(options.out, Path):  # is not repeated: what it holds may be a password
-        raise InputError("--out of a scan must be a folder of this machine, not s3:// or another URL")
+    on_this_machine(options.out, "--out of a scan")
 
 
 def _study(options: argparse.Namespace) -> NamedScan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.tasks import Cell, stage_of
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_own
 from sweeps.trials.ensemble import ENSEMBLE_REFERENCES
 from sweeps.trials.references import reference_methods

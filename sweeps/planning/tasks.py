@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from sweeps.config.spec import SINGLE, Method, Sweep
 from sweeps.planning.proposals import proposal_count
-from sweeps.storage.files import Folder, StorageError
+from sweeps.storage.base import Folder
+from sweeps.storage.errors import StorageError
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.ensemble import ENSEMBLE_REFERENCES
 from sweeps.trials.references import reference_methods
