@@ -12,7 +12,8 @@ from sweeps.planning.manifest import read_manifest
 from sweeps.planning.missing import missing
 from sweeps.planning.tasks import Task, folder_of
 from sweeps.schema.stages import Stage
-from sweeps.storage.files import Folder, Remote, asked, s3
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at
 from sweeps.storage.holders import Holder
 from sweeps.storage.leases import holder_of
 from sweeps.storage.local_copy import LocalCopy
@@ -74,15 +75,8 @@ def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
 def at_work_now(home: Folder) -> Counter[str]:
     """How many workers are at each task, by its name; trials that are handed out one by one count for their study."""
     leases = home / WORKING
-    names = [name for name in _names(leases) if holder_of(leases / name) is not None]
+    names = [name for name, _ in at(leases).files() if holder_of(leases / name) is not None]
     return Counter(map(folder_of, names))
-
-
-def _names(leases: Folder) -> list[str]:
-    if isinstance(leases, Remote):
-        with asked(leases):
-            return [key.rpartition("/")[2] for key in s3().find(leases.url)]
-    return [path.name for path in leases.glob("*")]
 
 
 def searched(trial: Trial) -> str:

@@ -22,7 +22,7 @@ from sweeps.planning.tasks import (
     TrainMember,
     TrainModel,
 )
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import CellWriter, Trial, read_own
 from sweeps.trials.ensemble import measure_ensembles, train_members
 from sweeps.trials.references import measure_references, read_reference

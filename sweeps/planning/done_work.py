@@ -11,7 +11,7 @@ from sweeps.planning.proposals import proposal_count
 from sweeps.planning.reference_records import await_references, where_attack_succeeded
 from sweeps.planning.study import load_study
 from sweeps.planning.tasks import MeasureEnsemble, MeasureReferences, RunStudy, RunTrial, Task, Threat, ensemble_seeds
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_own
 
 

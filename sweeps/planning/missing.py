@@ -11,9 +11,9 @@ from sweeps.planning.reference_records import where_attack_succeeded
 from sweeps.planning.study import Study
 from sweeps.planning.task_list import ensemble_tasks, reference_tasks, study_tasks
 from sweeps.planning.tasks import MeasureEnsemble, MeasureReferences, RunStudy, Task
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_own
-from sweeps.trials.ensemble import REFERENCES
+from sweeps.trials.ensemble import ENSEMBLE_REFERENCES
 
 
 class Missing(NamedTuple):
@@ -49,7 +49,7 @@ def references_missing(sweep_dir: Folder, task: MeasureReferences, sweep: Sweep)
 
 
 def ensemble_missing(sweep_dir: Folder, task: MeasureEnsemble) -> bool:
-    return not set(REFERENCES) <= _recorded_methods(sweep_dir, task)
+    return not set(ENSEMBLE_REFERENCES) <= _recorded_methods(sweep_dir, task)
 
 
 def _recorded_methods(sweep_dir: Folder, task: Task) -> set[str]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.tasks import MeasureReferences, Threat
-from sweeps.storage.files import Folder, StorageError
+from sweeps.storage.base import Folder
+from sweeps.storage.errors import StorageError
 from sweeps.storage.record_log import Trial, read_own
 
 IN_SIGHT = 90.0  # seconds: folders on NFS are looked at again after at most 60

@@ -14,7 +14,7 @@ from sweeps.planning.proposals import Finished, Proposal, known_to
 from sweeps.planning.reference_records import where_attack_succeeded
 from sweeps.planning.tasks import RunStudy, RunTrial, ensemble_seeds
 from sweeps.schema.stages import Stage
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.trial import Request
 

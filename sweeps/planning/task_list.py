@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweeps.config.spec import Sweep
 from sweeps.planning.reference_records import where_attack_succeeded
 from sweeps.planning.tasks import BEST, MeasureEnsemble, MeasureReferences, RunStudy, Threat, ensemble_seeds
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 
 
 def threats(sweep: Sweep) -> list[Threat]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from sweeps.config.spec import SINGLE, Method, Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.schema.stages import Stage
-from sweeps.trials.ensemble import MODELS_PER_MEMBER, REFERENCES
+from sweeps.trials.ensemble import ENSEMBLE_REFERENCES, MODELS_PER_MEMBER
 from sweeps.trials.references import reference_methods
 
 BEST = "best"  # the method of a study that searches over all methods
@@ -238,7 +238,7 @@ class MeasureEnsemble(Task):
         return 1.0
 
     def most_trials(self, sweep: Sweep) -> int:
-        return len(REFERENCES)
+        return len(ENSEMBLE_REFERENCES)
 
     def needs(self, sweep: Sweep) -> Sequence[TrainMember]:
         return [TrainMember(self.attack, self.seed, member) for member in range(sweep.ensemble.members)]

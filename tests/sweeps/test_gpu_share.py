@@ -21,7 +21,7 @@ from sweeps.execution.worker import workbench
 from sweeps.planning.done_work import RecordedWork
 from sweeps.planning.missing import missing
 from sweeps.planning.schedule import Schedule
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.test_executors import prepare

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.planning.tasks import CraftPoison, Outcome, RunStudy, Task, to_wire
 from sweeps.schema.stages import Stage
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 
 pytestmark = pytest.mark.ray
 TASKS = [CraftPoison("a", seed) for seed in range(5)]
