@@ -19,6 +19,8 @@ class ExecutorLostError(RuntimeError):
 class Queue(Protocol):
     """The work and its order: see `sweeps.planning.schedule.Schedule`."""
 
+    stopped: bool
+
     @property
     def finished(self) -> bool: ...
 
@@ -27,6 +29,8 @@ class Queue(Protocol):
     def done(self, task: Task, outcome: Outcome) -> None: ...
 
     def lost(self, task: Task, error: str) -> None: ...
+
+    def leave(self, task: Task) -> None: ...
 
 
 class Executor(Protocol):

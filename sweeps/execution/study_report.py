@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -18,6 +18,7 @@ class StudyReport:
     """A study once a proposal is evaluated. Higher scores are better.
 
     Attributes:
+        study: name of the study.
         proposal: number of the proposal.
         method: the unlearner that it is for.
         settings: values of the settings that are searched.
@@ -28,6 +29,7 @@ class StudyReport:
         trials: number of recorded trials of the study.
     """
 
+    study: str
     proposal: int
     method: str
     settings: Mapping[str, Any]
@@ -36,6 +38,9 @@ class StudyReport:
     efficacy: Mapping[str, float]
     utility_gap: Mapping[str, float]
     trials: int
+
+
+Report = Callable[[StudyReport], None]
 
 
 class StudyReports:
@@ -58,6 +63,7 @@ class StudyReports:
         self._best = max(self._best, score)
         method, settings = self._study.settings_of(number)
         return StudyReport(
+            study=self._study.task.name,
             proposal=number,
             method=method,
             settings={key: settings[key] for key in self._study.methods[method].space()},

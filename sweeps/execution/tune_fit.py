@@ -21,7 +21,8 @@ from sweeps.execution.tune_stop import Stop, StudyStopper
 from sweeps.execution.worker import STOP, work_task
 from sweeps.planning.manifest import read_manifest
 from sweeps.planning.tasks import to_wire
-from sweeps.storage.files import Folder, local_copy, put
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at
 from sweeps.trials.scenario_cache import RunEnvironment
 
 LOST_WORKERS = 10  # how often a task starts again after a lost process or machine, before its progress is looked at
@@ -51,7 +52,7 @@ class Fit:
 
     def run(self, most: int) -> tune.ResultGrid:
         """Runs at most `most` tasks of the queue."""
-        folder = local_copy(self.sweep_dir) / ".tune"
+        folder = at(self.sweep_dir).local_copy / ".tune"
         shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)  # the queue knows how many
         tuner = tune.Tuner(
@@ -85,7 +86,7 @@ class Fit:
     def _end(self) -> None:
         """Begin nothing more, here and in the workers."""
         self.queue.stopped = True
-        put(self.sweep_dir / STOP, b"")
+        at(self.sweep_dir / STOP).write(b"")
 
 
 def trainable(sweep_dir: Folder, place: RunEnvironment) -> Callable[[dict[str, Any]], None]:

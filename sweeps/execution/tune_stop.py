@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from ray.tune import Stopper
 from ray.tune.stopper import FunctionStopper, NoopStopper
@@ -14,12 +14,15 @@ from sweeps.execution.study_report import StudyReport
 from unlearn_core.checks import InputError
 
 BOUNDED = (*(field.name for field in fields(StudyReport)), "training_iteration", "time_total_s")
-Stop = Stopper | Callable[[str, dict[str, Any]], bool] | Mapping[str, float] | None
+Stop: TypeAlias = Stopper | Callable[[str, dict[str, Any]], bool] | Mapping[str, float] | None
 """What `tune.RunConfig(stop=...)` takes: a stopper, a function, or a mapping from a reported number to its bound."""
 
 
 class StudyStopper(Stopper):
-    """Asks a user's stopper, once per evaluated proposal; whatever else Tune hears is not its business.
+    """Asks a user's stopper, once per evaluated proposal.
+
+    It is given the name of the study in place of the id of Tune's trial, so that what it remembers of a study holds
+    for all parts of a split one. What Tune hears besides proposals is kept from it.
 
     Tune ends all running trials at once if `stop_all` says so, in the middle of training. This one never does: it
     calls `end`, which lets the trials that run finish.
@@ -34,8 +37,9 @@ class StudyStopper(Stopper):
         self._ended = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        is_proposal = "score" in result and not result["finished"] and not result.get("done")
-        return is_proposal and bool(self._asked(trial_id, result))
+        if "score" not in result or result["finished"]:
+            return False
+        return bool(self._asked(result["study"], result))
 
     def stop_all(self) -> bool:
         if not self._ended and self._asked.stop_all():

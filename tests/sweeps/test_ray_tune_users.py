@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,7 +13,6 @@ from sweeps.execution.ray_executor import RayExecutor
 from sweeps.planning.done_work import RecordedWork
 from sweeps.planning.missing import missing
 from sweeps.planning.schedule import Schedule
-from sweeps.planning.tasks import RunStudy
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
 from tests.sweeps.conftest import Done
@@ -99,3 +97,98 @@ def runs(done: Done, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]
         yield Runs(all_ended, one_ended, run())
     finally:
         executor.close()
+
+
+def test_every_proposal_of_a_study_is_reported(runs: Runs, done: Done) -> None:
+    for method in ("gd", "ssd"):
+        name = f"badnets--{method}"
+        seen = [result for run in runs for result in run.seen.get(name, ()) if not result["finished"]]
+        assert [result["proposal"] for result in seen] == [0, 1, 2]
+        tuned = {t["proposal"]: t for t in done.trials if t["study"] == name and t["stage"] == "tuning"}
+        for result in seen:
+            trial = tuned[result["proposal"]]
+            assert result["efficacy"] == pytest.approx({str(r["budget"]): r["efficacy"] for r in trial["rungs"]})
+            assert result["utility_gap"] == pytest.approx({str(r["budget"]): r["utility_gap"] for r in trial["rungs"]})
+            assert (result["study"], result["method"]) == (name, method)
+            assert result["settings"].items() <= settings(trial).items()
+        scores = [result["score"] for result in seen]
+        assert [result["best_score"] for result in seen] == [max(scores[: n + 1]) for n in range(3)]
+
+
+def settings(trial: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(trial["settings"])
+    return found
+
+
+def test_trials_of_tune_have_the_names_and_configurations_of_tasks(runs: Runs) -> None:
+    configs = {result.config["name"]: result.config for run in runs for result in run.grid}
+    assert {"badnets--poison--seed0", "badnets--references--seed1", "badnets--gd", "badnets--ssd"} <= set(configs)
+    assert {name for run in runs for name in run.seen} <= set(configs)
+    study = configs["badnets--gd"]
+    assert (study["kind"], study["attack"], study["method"]) == ("run_study", "badnets", "gd")
+    assert study["discovery_rate"] == 1.0
+    assert study["settings"]["lr"].endswith(", log")
+    assert configs["badnets--references--seed1"]["seed"] == 1
+
+
+def test_the_grid_knows_the_best_study(runs: Runs) -> None:
+    studies = {run.config["name"]: run.metrics for run in runs.finished.grid if "score" in run.metrics}
+    best = runs.finished.grid.get_best_result()
+    assert best.metrics["best_score"] == max(metrics["best_score"] for metrics in studies.values())
+    assert best.metrics.items() >= FINAL.items()
+    table = runs.finished.grid.get_dataframe()
+    assert {"best_score", "efficacy/0.1", "utility_gap/0.3", "trials", "config/method"} <= set(table.columns)
+    assert list(best.metrics_dataframe["proposal"])[-1] == best.metrics["proposal"]  # as the user's logger wrote it
+
+
+def test_what_a_stopper_ends_is_left_for_the_next_run(runs: Runs) -> None:
+    gd = [trial for trial in runs.one_ended.trials.values() if trial["study"] == "badnets--gd"]
+    assert 0 < len(gd) < 4 and {trial["stage"] for trial in gd} == {"tuning"}
+    ssd = [trial for trial in runs.one_ended.trials.values() if trial["study"] == "badnets--ssd"]
+    assert "confirmation" in {trial["stage"] for trial in ssd}  # another study is none of its business
+    assert runs.one_ended.schedule.failed == []
+    assert not runs.one_ended.schedule.stopped
+
+
+def test_a_stopper_that_ends_everything_lets_what_runs_finish(runs: Runs, done: Done) -> None:
+    assert runs.all_ended.schedule.stopped and runs.all_ended.schedule.failed == []
+    assert any(trial["stage"] == "tuning" for trial in runs.all_ended.trials.values())
+    assert len(runs.all_ended.lines) < len(done.trials)
+
+
+def test_no_finished_record_is_lost_or_made_again(runs: Runs, done: Done) -> None:
+    assert set(runs.all_ended.lines) < set(runs.one_ended.lines) < set(runs.finished.lines)
+    assert runs.finished.trials == science(done.trials)
+    assert len(runs.finished.lines) == len(done.trials)
+
+
+@pytest.mark.parametrize(("stop", "problem"), [({"scor": 1}, "'scor', which no study reports"), (3, "but got 3")])
+def test_a_stop_that_tune_would_not_understand_is_refused(stop: Any, problem: str) -> None:
+    from sweeps.execution.tune_stop import as_stopper
+
+    with pytest.raises(InputError, match=problem):
+        as_stopper(stop)
+
+
+def test_a_mapping_bounds_what_is_reported() -> None:
+    from sweeps.execution.tune_stop import StudyStopper
+
+    stopper = StudyStopper({"efficacy/0.1": 0.9}, end=lambda: None)
+    below, above = (
+        {"score": 0.0, "efficacy": {"0.1": value}, "finished": False, "study": "s"} for value in (0.8, 0.95)
+    )
+    assert (stopper("t", below), stopper("t", above)) == (False, True)
+    assert not stopper("t", {"finished": True, "error": "", "too_large": ""})  # a trained model
+    assert not stopper("t", above | {"finished": True})
+    assert not stopper("t", below | {"efficacy": {"0.1": math.nan}})
+
+
+def test_a_stopper_counts_proposals_of_a_study_over_all_its_parts() -> None:
+    from ray.tune.stopper import MaximumIterationStopper
+
+    from sweeps.execution.tune_stop import StudyStopper
+
+    stopper = StudyStopper(MaximumIterationStopper(2), end=lambda: None)
+    parts = [("t1", "s"), ("t2", "other"), ("t3", "s")]
+    said = [stopper(trial, {"study": study, "score": 0.1, "finished": False}) for trial, study in parts]
+    assert said == [False, False, True]
