@@ -15,10 +15,8 @@ import pytest
 from analysis.tables import write_csv
 from sweeps.__main__ import main
 from sweeps.tracking.rows import table
+from tests.disks import fill, lock
 from tests.sweeps.conftest import Done
-from tests.sweeps.test_storage_faults import fill, lock
-from tests.sweeps.test_storage_faults import read_only as read_only  # a fixture
-from tests.sweeps.test_storage_faults import small_disk as small_disk  # a fixture
 from tests.sweeps.tiny import record, tiny
 from unlearn_core.cells import inert
 

@@ -22,8 +22,7 @@ from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import Result, reference_cells, study_cells
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
-from tests.sweeps.test_executors import prepare
-from tests.sweeps.tiny import start, tiny, write_config
+from tests.sweeps.tiny import prepare, start, tiny, write_config
 
 PLUGIN = Path(__file__).with_name("slow_method.py")
 EXECUTORS = pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sweeps.execution.worker import work_cell, workbench
 from sweeps.planning.tasks import Cell, reference_cells
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from tests.sweeps.test_plugins import forget_plugins
+from tests.sweeps.plugin_state import forget_plugins
 from tests.sweeps.tiny import science, tiny
 
 Rest = dict[tuple[object, ...], object]
