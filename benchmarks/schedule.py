@@ -22,7 +22,7 @@ from unittest import mock
 import matplotlib.pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
-from analysis import style
+from analysis.figures import style
 from analysis.figures.save import save
 from benchmarks.schedule_costs import COPY, Measured, Simulated
 from sweeps.config.spec import Sweep

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import style
-from analysis.plane import MEASURES, REFERENCES, Plane, measure_of, order_of
-from analysis.verdict import display
+from analysis.figures import style
+from analysis.results.plane import MEASURES, REFERENCES, Plane, measure_of, order_of
+from analysis.results.verdict import display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,11 +14,11 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis import style
-from analysis.plane import LARGEST_BUDGET
-from analysis.points import RETRAIN_AT_BUDGET, chosen_rungs
-from analysis.results import Results
-from analysis.verdict import display, percent
+from analysis.figures import style
+from analysis.reading.points import RETRAIN_AT_BUDGET, chosen_rungs
+from analysis.results.analyse import Results
+from analysis.results.plane import LARGEST_BUDGET
+from analysis.results.verdict import display, percent
 from sweeps.schema.records import GOOD
 from unlearn_core.metrics.roc import CURVE_RATES, curve_columns
 

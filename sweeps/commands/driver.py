@@ -256,8 +256,7 @@ class Driver:
         _await_mirror(process, log.name)
 
     def _tracking_command(self) -> list[str]:
-        runs = ["--child-runs", str(self.options.child_runs)]
-        return module_command("sweeps.tracking.sync", str(self.dir), *runs)
+        return module_command("sweeps.tracking.sync", str(self.dir))
 
     def _tracking_environment(self) -> dict[str, str]:
         """The URI may hold a password, and everybody on the machine can read command lines."""

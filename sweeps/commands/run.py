@@ -18,7 +18,7 @@ from sweeps.config.strict_yaml import read_mapping
 from sweeps.storage.files import place
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 
 DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
 
@@ -64,10 +64,6 @@ def parser() -> argparse.ArgumentParser:
     tracking.add_argument(
         "--tracking-uri", metavar="URI",
         help="MLflow store; logins belong in the environment (default: MLFLOW_TRACKING_URI, else a file in --out)",
-    )  # fmt: skip
-    tracking.add_argument(
-        "--child-runs", type=int, default=10_000, metavar="N",
-        help="trials with an MLflow run of their own; later ones are steps of their study's run (default: 10000)",
     )  # fmt: skip
     tracking.add_argument("--no-tracking", action="store_true", help="do not mirror the records to MLflow")
     tracking.add_argument("--sync-mlflow", action="store_true", help="only send what MLflow is missing, then stop")

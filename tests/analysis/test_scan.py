@@ -12,10 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from analysis import scan as scans
-from analysis.figures.scan import number, positions, write_figure
-from analysis.scan import REFERENCES, main, read_scan, table
-from analysis.verdict import display
+from analysis.results.verdict import display
+from analysis.scan import scan as scans
+from analysis.scan.figure import number, positions, write_figure
+from analysis.scan.report import main
+from analysis.scan.scan import REFERENCES, read_scan, table
 from tests.analysis.maker import write_sweep
 from unlearn_core.checks import InputError
 
@@ -117,7 +118,7 @@ def test_the_figure_has_a_panel_per_measure_with_the_means_of_the_points(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr("analysis.figures.scan.save", lambda figure, stem: drawn.append(figure) or stem)
+    monkeypatch.setattr("analysis.scan.figure.save", lambda figure, stem: drawn.append(figure) or stem)
     scan = read_scan(folder)
     scan.points.loc[scan.points["order"] == 1, ["primary_value", "efficacy"]] *= 0.9  # the values must not look alike
     write_figure(scan, tmp_path / "scan")

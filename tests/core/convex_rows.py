@@ -2,7 +2,7 @@
 
 import torch
 
-from unlearn_core.convex import with_ones
+from unlearn_core.hypotheses.convex import with_ones
 
 
 def rows(n=200, d=6, classes=4, seed=0, scale=1.0):

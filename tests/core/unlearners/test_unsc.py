@@ -28,7 +28,7 @@ from tests.core.unlearners.parts import collected, layers_of
 from tests.core.unlearners.quadratic import Point
 from unlearn_core.checks import InputError
 from unlearn_core.models import ConvNet, build_model
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import UNSC
 from unlearn_core.unlearners.null_space import Products, Rows, add_inputs, begun, grown, layer_inputs
 from unlearn_core.unlearners.unsc import project_gradients, projected_layers
