@@ -22,7 +22,8 @@ from sweeps.planning.plan import Missing, check_data, check_scenarios, estimate,
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import trials_in
 from sweeps.storage import record_log
-from sweeps.storage.files import Remote, StorageError, put, remove, resolved, unwritable, writing
+from sweeps.storage.errors import StorageError, writing
+from sweeps.storage.folders import at
 from sweeps.storage.leases import EXPIRY, Lease
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.table import compact
@@ -44,8 +45,8 @@ class Driver:
 
     def __init__(self, sweep: Sweep, options: argparse.Namespace, command: str) -> None:
         self.sweep, self.options, self.command = sweep, options, command
-        self.out = resolved(options.out, "--out")
-        self.store = resolved(options.store, "--store") if options.store else self.out / "store"
+        self.out = at(options.out).resolved("--out")
+        self.store = at(options.store).resolved("--store") if options.store else self.out / "store"
         self.home = self.out / sweep.name  # what workers write to; `dir` is where everything else is read and made
         self.replica = LocalCopy(self.home)
         self.dir = self.replica.dir
@@ -157,15 +158,15 @@ class Driver:
 
     def _prepare_folder(self) -> None:
         """Create the sweep's folder, and see that it can be written, and the artifact store at least read."""
-        problem = unwritable(self.home)
+        problem = at(self.home).unwritable()
         if problem:
             raise InputError(f"--out {self.out} cannot be written: {problem}; choose another folder")
-        problem = unwritable(self.store)
+        problem = at(self.store).unwritable()
         if problem and not self.store.exists():
             raise InputError(f"--store {self.store} cannot be written: {problem}; choose another folder")
         if problem:
             print(f"warning: {self.store} can only be read: what it lacks is made again in every run", file=sys.stderr)
-        if isinstance(self.home, Remote):
+        if self.replica.is_apart:
             print(f"{self.home}: report, MLflow and a copy of the records are in {self.dir}", file=sys.stderr)
 
     @contextlib.contextmanager
@@ -200,7 +201,7 @@ class Driver:
         if schedule.finished:
             print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
             return schedule
-        remove(self.home / STOP)
+        at(self.home / STOP).remove()
         executor = self._executor()
         total = sum(trials_in(self.sweep, cell) for cell in (*left.references, *left.studies))
         try:
@@ -217,7 +218,7 @@ class Driver:
     def _stop(self, schedule: Schedule) -> None:
         """Begin nothing more, here and in the workers."""
         schedule.stopped = True
-        put(self.home / STOP, b"")
+        at(self.home / STOP).write(b"")
 
     def _counter(self) -> Callable[[], tuple[int, int]]:
         """Counts the recorded trials, and the failed ones among them; each call reads only what is new."""

@@ -20,7 +20,7 @@ from unlearn_core.scenarios.ensemble import Outputs, Run, compare, halve, look, 
 from unlearn_core.scenarios.scenario import Measured, Split, unlearn
 from unlearn_core.training.budget import Rung
 
-REFERENCES = ("none", "oracle")
+ENSEMBLE_REFERENCES = ("none", "oracle")
 MODELS_PER_MEMBER = 4  # corrupted, two oracles, shadow
 
 
@@ -52,7 +52,7 @@ def measure_ensembles(work: ScenarioCache, base: dict[str, Any], reference: Refe
     """What the ensemble trials of a scenario are compared with: corrupted models as they are, and the second set of
     oracles, which is the noise floor. base: attack, seed, discovery rate and study of the requests."""
     trials = []
-    for method in REFERENCES:
+    for method in ENSEMBLE_REFERENCES:
         request = Request(
             **base, stage="ensemble", method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,)
         )

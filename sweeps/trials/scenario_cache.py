@@ -13,7 +13,7 @@ from torch import Tensor
 from sweeps.config.settings import as_dict, plain
 from sweeps.config.spec import Sweep
 from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.memory_cache import GIB, Recent
 from sweeps.trials.feasible import check_rates, check_scenario, telling
 from sweeps.trials.method_check import check_methods
