@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sweeps.config.spec import Sweep
-from sweeps.execution.run_task import run_cell
+from sweeps.execution.run_task import Worker, run_task
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from tests.sweeps.tiny import cells, lines, run_all, run_fresh, science
+from tests.sweeps.tiny import lines, run_all, run_fresh, science, tasks
 
 
 class StoppedError(BaseException):
@@ -19,7 +19,7 @@ class StoppedError(BaseException):
 
 
 def run_some(work: ScenarioCache, sweep_dir: Path, records: int) -> None:
-    """Walk the cells until there are so many new records."""
+    """Walk the tasks until there are so many new records."""
     left = [records]
 
     def append(self: CellWriter, trial: Trial) -> None:
@@ -31,8 +31,8 @@ def run_some(work: ScenarioCache, sweep_dir: Path, records: int) -> None:
     write = CellWriter.append
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoppedError):
         patch.setattr(CellWriter, "append", append)
-        for cell in cells(work.sweep):
-            run_cell(work, sweep_dir, cell)
+        for task in tasks(work.sweep):
+            run_task(task, Worker(work, sweep_dir))
 
 
 def check_every_stop(sweep: Sweep, tmp_path: Path, *, step: int = 1) -> None:

@@ -109,7 +109,7 @@ def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
     assert not any("Traceback" in line for line in said)
     there = lines(small_disk / "tiny")
     assert len(read_trials(small_disk / "tiny")) >= 5
-    assert next(left) <= 3  # cells that came later did not even begin
+    assert next(left) <= 3  # tasks that came later did not even begin
     (small_disk / "ballast").unlink()
     assert main(arguments) == 0
     assert science(read_trials(small_disk / "tiny")) == science(done.trials)
