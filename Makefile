@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# Without stored bytecode every Python, and so every worker of Ray, compiles torch and all the others again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: sweep test lint setup
 .DEFAULT_GOAL := sweep
@@ -22,6 +24,7 @@ test: $(READY)
 
 lint: $(READY)
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff check --preview --select DOC402,DOC501 .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
