@@ -129,7 +129,7 @@ class Ensemble:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one cell gets while it runs, and its trials. Does not change any result."""
+    """What one task gets while it runs. Does not change any result."""
 
     cpus: float = 1
     gpus: float = 0  # 1: as large a share of one as the memory needs, measured at the start
