@@ -9,12 +9,6 @@ from sweeps.planning.tasks import Cell, Result
 from sweeps.storage.files import Folder
 from sweeps.trials.scenario_cache import RunEnvironment
 
-KEPT = "finished trials are kept: run the same command again to go on"
-
-
-class ExecutorLostError(RuntimeError):
-    """What runs the cells is gone; what they recorded is kept."""
-
 
 class Queue(Protocol):
     """What is to be done, in which order: see `sweeps.planning.schedule.Schedule`."""
