@@ -22,17 +22,17 @@ from unittest import mock
 import matplotlib.pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
-from analysis import style
+from analysis.figures import style
 from analysis.figures.save import save
 from benchmarks.schedule_costs import COPY, Measured, Simulated
 from sweeps.config.spec import Sweep
 from sweeps.execution.ray_executor import LEAST_AHEAD, MOST_CELLS, ROUNDS
 from sweeps.planning import schedule
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.plan import Missing
 from sweeps.planning.proposals import known_to
 from sweeps.planning.schedule import Schedule
 from sweeps.planning.tasks import Cell, Result, case_of, reference_cells, study_cells, trainings
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from unlearn_core.checks import InputError
 

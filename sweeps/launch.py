@@ -47,7 +47,7 @@ def unlearn() -> int:
     """The console script `unlearn`; returns its exit code."""
     own_modules()()
     from sweeps.commands.main import main
-    from unlearn_core.output import run
+    from unlearn_core.host.output import run
 
     return run(main)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sweeps.storage.files import place
+from sweeps.storage.folders import folder_or_url
 from unlearn_core.checks import close_names
 
 
@@ -63,10 +63,12 @@ def add_places(p: argparse.ArgumentParser) -> None:
     """Where files are and where work is done."""
     where = p.add_argument_group("where")
     where.add_argument(
-        "--out", type=place, default=place("results"), metavar="DIR",
+        "--out", type=folder_or_url, default=folder_or_url("results"), metavar="DIR",
         help="results: a folder or s3://BUCKET/PREFIX (default: results)",
     )  # fmt: skip
-    where.add_argument("--store", type=place, metavar="DIR", help="trained models and poisons (default: OUT/store)")
+    where.add_argument(
+        "--store", type=folder_or_url, metavar="DIR", help="trained models and poisons (default: OUT/store)"
+    )
     where.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data files")
     where.add_argument("--download", action="store_true", help="allow fetching missing data files into --data-root")
     where.add_argument("--address", help="Ray cluster to join (default: RAY_ADDRESS, else this machine alone)")
@@ -86,10 +88,6 @@ def add_tracking_uri(to: argparse._ActionsContainer) -> None:
         "--tracking-uri", metavar="URI",
         help="MLflow store; logins belong in the environment (default: MLFLOW_TRACKING_URI, else a file beside the "
         "sweep)",
-    )  # fmt: skip
-    to.add_argument(
-        "--child-runs", type=int, default=10_000, metavar="N",
-        help="trials with an MLflow run of their own; later ones are steps of their study's run (default: 10000)",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from sweeps.commands.errors import answered
 from sweeps.config.catalogue import Entry, Setting
 from sweeps.config.presets import preset_names, preset_text
 from unlearn_core.checks import InputError, close_names
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 from unlearn_core.space import Choice, Range
 
 DESCRIPTION = """Show what an attack, method, metric, model, data set or preset is, with its settings.

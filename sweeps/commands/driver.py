@@ -24,7 +24,8 @@ from sweeps.planning.plan import Missing, check_data, check_scenarios, missing
 from sweeps.planning.schedule import Recorded, Schedule
 from sweeps.planning.tasks import trials_in
 from sweeps.storage import record_log
-from sweeps.storage.files import StorageError, put, remove, resolved, writing
+from sweeps.storage.errors import StorageError, writing
+from sweeps.storage.folders import at
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.table import compact
 from sweeps.trials.machine import slots, usable_cpus
@@ -53,8 +54,8 @@ class Driver:
 
     def __init__(self, sweep: Sweep, options: RunOptions, command: str = "") -> None:
         self.sweep, self.options, self.command = sweep, options, command
-        self.out = resolved(options.out, "--out")
-        self.store = resolved(options.store, "--store") if options.store else self.out / "store"
+        self.out = at(options.out).resolved("--out")
+        self.store = at(options.store).resolved("--store") if options.store else self.out / "store"
         self.home = self.out / sweep.name  # what workers write to; `dir` is where everything else is read and made
         self.replica = LocalCopy(self.home)
         self.dir = self.replica.dir
@@ -146,7 +147,7 @@ class Driver:
         if schedule.finished:
             print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
             return schedule
-        remove(self.home / STOP)
+        at(self.home / STOP).remove()
         executor = self._executor()
         total = sum(trials_in(self.sweep, cell) for cell in (*left.references, *left.studies))
         try:
@@ -163,7 +164,7 @@ class Driver:
     def _stop(self, schedule: Schedule) -> None:
         """Begin nothing more, here and in the workers."""
         schedule.stopped = True
-        put(self.home / STOP, b"")
+        at(self.home / STOP).write(b"")
 
     def _counter(self) -> Callable[[], tuple[int, int]]:
         """Counts the recorded trials, and the failed ones among them; each call reads only what is new."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.commands.look import folder_parser, show
-from sweeps.planning.manifest import read_manifest
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import Trial, iter_trials
 
 EXAMPLES = 3  # trials named per group

@@ -6,7 +6,8 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from sweeps.storage.files import Folder, Remote, unwritable
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at
 from sweeps.storage.leases import EXPIRY, Lease
 from sweeps.storage.local_copy import LocalCopy
 from unlearn_core.checks import InputError
@@ -18,15 +19,15 @@ def prepare(replica: LocalCopy, out: Folder, store: Folder) -> None:
     Raises:
         InputError: if one of them cannot be used.
     """
-    problem = unwritable(replica.home)
+    problem = at(replica.home).unwritable()
     if problem:
         raise InputError(f"--out {out} cannot be written: {problem}; choose another folder")
-    problem = unwritable(store)
+    problem = at(store).unwritable()
     if problem and not store.exists():
         raise InputError(f"--store {store} cannot be written: {problem}; choose another folder")
     if problem:
         print(f"warning: {store} can only be read: what it lacks is made again in every run", file=sys.stderr)
-    if isinstance(replica.home, Remote):
+    if replica.is_apart:
         print(f"{replica.home}: report, MLflow and a copy of the records are in {replica.dir}", file=sys.stderr)
 
 

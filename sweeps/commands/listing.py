@@ -9,7 +9,7 @@ from sweeps.commands.choices import ALIASES, KINDS, columns_of, entries, install
 from sweeps.commands.errors import answered
 from sweeps.config.catalogue import Entry
 from unlearn_core.checks import InputError, close_names
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 
 PRESETS, METRICS, PLUGINS = "preset", "metric", "plug-in"
 TITLES = {

@@ -13,7 +13,7 @@ from sweeps.commands.folders import only_driver
 from sweeps.commands.options import RunOptions
 from sweeps.execution.interruption import run_told
 from sweeps.launch import module_command
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.tracking.uri import default_uri, reachable, shown_command
 from unlearn_core.checks import InputError
@@ -38,7 +38,7 @@ class Mirroring:
 
     def command(self) -> list[str]:
         """Sends what the store lacks."""
-        return module_command("sweeps.tracking.sync", str(self.dir), "--child-runs", str(self.options.child_runs))
+        return module_command("sweeps.tracking.sync", str(self.dir))
 
     @property
     def again(self) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.storage.files import Folder, place
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import folder_or_url
 from unlearn_core.checks import InputError, in_range, shown
 
 
@@ -27,7 +28,6 @@ class RunOptions:
         workers: trials at a time on this machine, at most; by default as its processors allow.
         inline: run in this process, without Ray.
         tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else a file in `out`.
-        child_runs: trials with an MLflow run each; later ones are steps of their study's run.
         tracking: whether records are mirrored to MLflow.
     """
 
@@ -40,7 +40,6 @@ class RunOptions:
     workers: int | None = None
     inline: bool = False
     tracking_uri: str | None = None
-    child_runs: int = 10_000
     tracking: bool = True
 
     def __post_init__(self) -> None:
@@ -58,7 +57,7 @@ class RunOptions:
         for name in words:
             if name not in known:
                 raise InputError(f"option {name!r} is unknown; choose among {', '.join(known)}")
-        texts = {name: place(os.fspath(words[name])) for name in ("out", "store") if _is_path(words.get(name))}
+        texts = {name: folder_or_url(os.fspath(words[name])) for name in ("out", "store") if _is_path(words.get(name))}
         root = {"data_root": Path(words["data_root"])} if words.get("data_root") else {}
         return cls(**(words | texts | root))
 

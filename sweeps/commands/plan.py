@@ -9,7 +9,7 @@ from sweeps.commands.progress import duration
 from sweeps.planning.data_card import show_card
 from sweeps.planning.plan import Estimate, Missing, check_data, check_scenarios, estimate
 from sweeps.planning.tasks import trials_in
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.trials.affordable import too_dear
 from sweeps.trials.scenario_cache import ScenarioCache
 

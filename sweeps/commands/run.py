@@ -11,7 +11,7 @@ from sweeps.commands.arguments import Parser, add_places, add_settings, add_trac
 from sweeps.commands.errors import answered
 from sweeps.commands.options import RunOptions
 from sweeps.tracking.uri import shown_command
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 
 if TYPE_CHECKING:
     from sweeps.commands.driver import Driver

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from sweeps.commands.look import folder_parser, show
 from sweeps.config.spec import Sweep
 from sweeps.execution.worker import WORKING
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.plan import Missing, missing
 from sweeps.planning.tasks import Cell, members, trainings, trials_in
-from sweeps.storage.files import Folder, Remote, asked, s3
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at
 from sweeps.storage.holders import Holder
 from sweeps.storage.leases import holder_of
 from sweeps.storage.local_copy import LocalCopy
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import Trial, iter_trials
 
 PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what the names of parts of a cell end with
@@ -77,15 +78,8 @@ def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
 def at_work_now(home: Folder) -> Counter[str]:
     """How many workers are at each cell, by its name; trials of a study that are handed out one by one are its."""
     leases = home / WORKING
-    names = [name for name in _names(leases) if holder_of(leases / name) is not None]
+    names = [name for name, _ in at(leases).files() if holder_of(leases / name) is not None]
     return Counter(PART.sub("", name, count=1) for name in names)
-
-
-def _names(leases: Folder) -> list[str]:
-    if isinstance(leases, Remote):
-        with asked(leases):
-            return [key.rpartition("/")[2] for key in s3().find(leases.url)]
-    return [path.name for path in leases.glob("*")]
 
 
 def trained_first(sweep: Sweep, left: Missing) -> dict[Cell, str]:

@@ -10,9 +10,9 @@ from sweeps.commands.errors import answered
 from sweeps.commands.look import folder_parser
 from sweeps.commands.mirroring import Mirroring
 from sweeps.commands.options import RunOptions
-from sweeps.storage.files import resolved
+from sweeps.storage.folders import at
 from sweeps.storage.local_copy import LocalCopy
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 
 
 def main(words: Sequence[str] | None = None, prog: str = "unlearn sync") -> int:
@@ -25,5 +25,5 @@ def main(words: Sequence[str] | None = None, prog: str = "unlearn sync") -> int:
 
 @private_files()
 def _sync(given: argparse.Namespace) -> int:
-    replica = LocalCopy(resolved(given.sweep, "DIR"))
+    replica = LocalCopy(at(given.sweep).resolved("DIR"))
     return Mirroring(replica, RunOptions.from_namespace(given)).sync()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from unlearn_core.space import Choice, Float, Int, Range
 
 FILE = Path(__file__).with_name("catalogue.json")
-RANGES: Mapping[str, type[Range]] = {"float": Float, "int": Int, "choice": Choice}
+RANGES: Mapping[str, Callable[..., Range]] = {"float": Float, "int": Int, "choice": Choice}
 
 
 @dataclass(frozen=True)

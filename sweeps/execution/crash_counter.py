@@ -12,11 +12,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.planning.tasks import Cell
-from sweeps.storage.files import Folder, asked, child, remove, s3
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at, child
 from sweeps.storage.holders import TAKEN, Holder, this_machine
 from sweeps.storage.leases import holder_of
 
@@ -59,7 +59,7 @@ class Attempts:
 
     def end(self) -> None:
         with contextlib.suppress(OSError):
-            remove(self._path)
+            at(self._path).remove()
 
 
 def losses_after(note: Note | None, run: str) -> dict[str, int]:
@@ -114,9 +114,6 @@ def _read(path: Folder) -> Note | None:
 
 
 def _write(path: Folder, data: bytes) -> None:
-    with contextlib.suppress(OSError), asked(path):
-        if isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        else:
-            s3().pipe_file(path.url, data)
+    with contextlib.suppress(OSError):
+        at(path.parent).make_folder()
+        at(path).write(data, durable=False)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sweeps.execution.worker import work_cell
 from sweeps.planning.tasks import Cell, Result
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.trials.scenario_cache import RunEnvironment
 
 

@@ -23,12 +23,13 @@ from sweeps.execution.ray_watchdog import LocalRay, Watchdog
 from sweeps.execution.worker import work_cell
 from sweeps.launch import own_modules
 from sweeps.planning.tasks import Cell
-from sweeps.storage.files import Folder, local_copy
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at
 from sweeps.tracking.uri import spare_proxies
 from sweeps.trials.machine import usable_cpus
 from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
-from unlearn_core.private import UMASK
+from unlearn_core.host.private import UMASK
 
 ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment, not a copy built per start
@@ -161,7 +162,7 @@ class RayExecutor:
         def share(config: dict[str, Any]) -> dict[str, float]:
             return usual | ({"gpu": 1.0} if config["cell"]["alone"] else {})
 
-        folder = local_copy(sweep_dir) / ".tune"
+        folder = at(sweep_dir).local_copy / ".tune"
         shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
         most = max(MOST_CELLS, ROUNDS * self._places())  # at the end of a fit places stand empty: seldom, for many
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)  # the searcher knows how many

@@ -11,7 +11,7 @@ from sweeps.planning.missing import ensemble_missing, references_missing
 from sweeps.planning.proposals import proposal_count
 from sweeps.planning.study import load_study, make_request
 from sweeps.planning.tasks import Cell, await_references, reference_trials, stage_of
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import CellWriter, Trial, read_own
 from sweeps.trials.ensemble import measure_ensembles, train_members
 from sweeps.trials.references import measure_references, read_reference

@@ -8,20 +8,20 @@ import threading
 import traceback
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
 from sweeps.config.spec import Sweep
 from sweeps.execution.crash_counter import noted
 from sweeps.execution.limits import GpuShareTooSmall, crowding, free, leaving_broken_devices, limit_memory
 from sweeps.execution.run_task import run_cell
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.tasks import Cell, Result
-from sweeps.storage.files import Folder, check_room, child
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at, child
 from sweeps.storage.leases import Lease
+from sweeps.storage.manifest import read_manifest
 from sweeps.trials.ensemble import oracle_outputs
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from unlearn_core.checks import InputError
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 
 STOP = ".stop"  # a file in the sweep's folder
 WORKING = ".working"  # a folder in it, with a lease for every cell that a worker is at
@@ -55,8 +55,7 @@ def workbench(sweep_dir: Folder, place: RunEnvironment) -> ScenarioCache:
 def at_work(sweep_dir: Folder, cell: Cell) -> Iterator[None]:
     """Shows others that a worker is at this cell."""
     lease = Lease(working(sweep_dir, cell))
-    if isinstance(lease.path, Path):
-        lease.path.parent.mkdir(exist_ok=True)
+    at(lease.path.parent).make_folder()
     lease.take()  # whoever else may have it: two workers on one cell harm nothing
     try:
         yield
@@ -91,7 +90,7 @@ def work_cell(sweep_dir: Folder, place: RunEnvironment, cell: Cell) -> Result:
 
 def _worked(sweep_dir: Folder, place: RunEnvironment, cell: Cell) -> Result:
     try:
-        check_room(sweep_dir)
+        at(sweep_dir).check_room()
         shown, device = at_work(sweep_dir, cell), leaving_broken_devices(cell)
         with shown, noted(sweep_dir, cell) as attempts, device, crowding(place, cell):  # reading data may crowd already
             run_cell(workbench(sweep_dir, place), sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.tasks import Cell, stage_of
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_own
-from sweeps.trials.ensemble import REFERENCES
+from sweeps.trials.ensemble import ENSEMBLE_REFERENCES
 from sweeps.trials.references import reference_methods
 
 
@@ -16,4 +16,4 @@ def references_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
 
 
 def ensemble_missing(sweep_dir: Folder, cell: Cell) -> bool:
-    return not set(REFERENCES) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
+    return not set(ENSEMBLE_REFERENCES) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}

@@ -31,7 +31,7 @@ from sweeps.planning.tasks import (
     trainings,
     where_attack_took,
 )
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_own
 
 BEGINNING = 0.05  # seconds that it takes to hand a cell to a worker; they are handed out one after the other

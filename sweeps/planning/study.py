@@ -13,7 +13,7 @@ from typing import Any
 from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import Finished, Proposal, known_to
 from sweeps.planning.tasks import Cell, ensemble_seeds, methods_of, where_attack_took
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.trial import Request
 

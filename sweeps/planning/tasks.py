@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from sweeps.config.spec import SINGLE, Method, Sweep
 from sweeps.planning.proposals import proposal_count
-from sweeps.storage.files import Folder, StorageError
+from sweeps.storage.base import Folder
+from sweeps.storage.errors import StorageError
 from sweeps.storage.record_log import Trial, read_own
-from sweeps.trials.ensemble import REFERENCES
+from sweeps.trials.ensemble import ENSEMBLE_REFERENCES
 from sweeps.trials.references import reference_methods
 
 Case = tuple[str, float]
@@ -175,7 +176,7 @@ def trials_in(sweep: Sweep, cell: Cell) -> int:
     if cell.kind == "reference":
         return len(reference_methods(stage_of(sweep, cell), cell.discovery_rate))
     if cell.kind == "ensemble":
-        return len(REFERENCES) if cell.member < 0 else 0
+        return len(ENSEMBLE_REFERENCES) if cell.member < 0 else 0
     proposals, seeds = proposal_count(sweep.search, methods_of(sweep, cell)), sweep.seeds
     chosen = min(proposals, len(sweep.budgets))
     return proposals * len(seeds.tuning) + chosen * len(seeds.confirmation) + ensemble_trials_in(sweep, cell)

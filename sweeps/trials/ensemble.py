@@ -16,11 +16,11 @@ from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.scenario_cache import KEPT, Bench, ScenarioCache
 from sweeps.trials.trial import Reference, Request, Stopwatch, make_record
-from unlearn_core.budget import Rung
-from unlearn_core.ensemble import Outputs, Run, compare, halve, look, mean_rung, run_member, shadow_arrays
-from unlearn_core.scenario import Measured, Split, unlearn
+from unlearn_core.scenarios.ensemble import Outputs, Run, compare, halve, look, mean_rung, run_member, shadow_arrays
+from unlearn_core.scenarios.scenario import Measured, Split, unlearn
+from unlearn_core.training.budget import Rung
 
-REFERENCES = ("none", "oracle")
+ENSEMBLE_REFERENCES = ("none", "oracle")
 MODELS_PER_MEMBER = 4  # corrupted, two oracles, shadow
 
 
@@ -52,7 +52,7 @@ def measure_ensembles(work: ScenarioCache, base: dict[str, Any], reference: Refe
     """What the ensemble trials of a scenario are compared with: corrupted models as they are, and the second set of
     oracles, which is the noise floor. base: attack, seed, discovery rate and study of the requests."""
     trials = []
-    for method in REFERENCES:
+    for method in ENSEMBLE_REFERENCES:
         request = Request(
             **base, stage="ensemble", method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,)
         )

@@ -13,7 +13,8 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.folders import prepare
 from sweeps.commands.options import RunOptions
 from sweeps.commands.run import main, parser
-from sweeps.planning.manifest import read_manifest, write_manifest
+from sweeps.planning.manifest import write_manifest
+from sweeps.storage.manifest import read_manifest
 from sweeps.trials.feasible import NeedsModel, check_scenario
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.contracts.test_attacks import ROWS
@@ -50,9 +51,9 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was about to be trained")
 
-    monkeypatch.setattr("unlearn_core.scenario.Scenario.train", refuse)
-    monkeypatch.setattr("unlearn_core.scenario.train_updates", refuse)
-    monkeypatch.setattr("unlearn_core.budget.run_to_end", refuse)
+    monkeypatch.setattr("unlearn_core.scenarios.scenario.Scenario.train", refuse)
+    monkeypatch.setattr("unlearn_core.scenarios.scenario.train_updates", refuse)
+    monkeypatch.setattr("unlearn_core.training.budget.run_to_end", refuse)
     monkeypatch.setattr("sweeps.trials.scenario_cache.ScenarioCache._trained", refuse)
 
 

@@ -22,10 +22,10 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.errors import answered
 from sweeps.commands.run import main
 from sweeps.config.presets import preset_names
-from sweeps.planning.manifest import read_manifest
 from sweeps.storage import record_log
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 from sweeps.storage.leases import Lease
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.method_check import FORGET
 from tests.sweeps.conftest import Done

@@ -20,7 +20,7 @@ from sweeps.execution.ray_executor import RayExecutor
 from sweeps.execution.worker import workbench
 from sweeps.planning.plan import missing
 from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.test_executors import prepare

@@ -14,9 +14,9 @@ import pytest
 from sweeps.execution import worker
 from sweeps.execution.crash_counter import LOSSES, START, Attempts, Note, losses_after, noted
 from sweeps.planning.tasks import Cell, reference_cells
-from sweeps.storage.files import Remote
 from sweeps.storage.holders import this_machine, this_process
 from sweeps.storage.leases import Lease
+from sweeps.storage.s3 import S3Path
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.object_store import bucket, endpoint, keys
 from tests.sweeps.tiny import lines, tiny
@@ -179,7 +179,7 @@ def test_a_note_that_cannot_be_written_is_no_hindrance(tmp_path: Path) -> None:
     attempts.end()
 
 
-def test_notes_in_an_object_store(bucket: Remote) -> None:
+def test_notes_in_an_object_store(bucket: S3Path) -> None:
     path = bucket / ".attempts" / "cell"
     for _ in range(3):
         assert Attempts(path, this_process()).begin("a") == 0  # each time another run of the command

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sweeps.planning.tasks import Cell, Result
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 
 pytestmark = pytest.mark.ray
 CELLS = [Cell("training", "a", 1.0, seed=seed, role="poison") for seed in range(5)]

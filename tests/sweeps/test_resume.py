@@ -16,7 +16,7 @@ from sweeps.commands.run import main
 from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.study import load_study
-from sweeps.storage import files, record_log
+from sweeps.storage import record_log
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.faults.feeding import Feed
@@ -133,7 +133,7 @@ def killed_at(records: int, arguments: list[str], *, torn: bool) -> int:
     def fatal(self: CellWriter, trial: Trial) -> None:
         left[0] -= 1
         if torn and left[0] == 0:
-            files.append(self._file or self._begin(), b'{"trial_id": "half')
+            self._lines.append(b'{"trial_id": "half')
         else:
             append(self, trial)
         if left[0] == 0:

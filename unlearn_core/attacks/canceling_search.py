@@ -12,17 +12,20 @@ from torch import Tensor, nn
 from unlearn_core.attacks.cross_gradients import Parameters, directional_input_gradient, summed_gradient
 from unlearn_core.attacks.linear_canceling import Canceling
 from unlearn_core.attacks.reachability import Head, mean_gradient
-from unlearn_core.craft_meter import priced
-from unlearn_core.trainable import trainable
 from unlearn_core.training import evaluating
+from unlearn_core.training.craft_meter import priced
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Dataset, Examples
 
 
 class Search(NamedTuple):
     """Where a search starts and how it goes.
 
-    inputs: (m, *shape); targets: (m,), fixed. share: m over the number of clean rows. box: the data set whose pixel
-    range the rows keep to, or None.
+    Attributes:
+        inputs: (m, *shape)
+        targets: (m,), fixed.
+        share: m over the number of clean rows.
+        box: The data set whose pixel range the rows keep to, or None.
     """
 
     inputs: Tensor
@@ -38,7 +41,8 @@ class Search(NamedTuple):
     def descend(self, gradient: Callable[[Tensor], tuple[float, Tensor]]) -> tuple[Tensor, float]:
         """Adam with a cosine schedule, projected on the box; `gradient` gives (objective, its gradient).
 
-        Returns the inputs (m, *shape) with the smallest objective, and that."""
+        Returns the inputs (m, *shape) with the smallest objective, and that.
+        """
         x = self.inputs.clone()
         adam = torch.optim.Adam([x], lr=self.lr)
         best, least = x.clone(), math.inf

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import check_size, regular_file
 from unlearn_core.datasets.frame import Frame, text_cells
 from unlearn_core.datasets.row_names import numbered
+from unlearn_core.host.files import check_size, regular_file
 
 ENDING = ".npy"
 
@@ -41,7 +41,7 @@ def array_names(path: Path) -> tuple[str, ...]:
         names = [name.removesuffix(ENDING) for name in archive.namelist()]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise InputError(f"{path}: {shown(twice[0])} comes twice; each array must have a name of its own")
+        raise InputError(f"{path}: {shown(twice[0])} comes twice; each array needs a different name")
     return tuple(names)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import check_size, regular_file
 from unlearn_core.datasets.frame import Frame, text_cells
 from unlearn_core.datasets.row_names import numbered
+from unlearn_core.host.files import check_size, regular_file
 
 INDEX = re.compile(r"__index_level_\d+__")
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value in memory
@@ -76,13 +76,13 @@ def _declared(metadata: Any) -> int:
 
 
 def read(file: Any, path: Path, columns: Sequence[str] | None = None) -> Any:
-    """An Arrow table of these columns, or all, each of its own name."""
+    """An Arrow table of these columns, or all, with different names."""
     import pyarrow as arrow
 
     names = file.schema_arrow.names
     twice = sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ())
     if twice:
-        raise InputError(f"{path}: each column must have a name of its own, but {shown(twice[0])} comes twice")
+        raise InputError(f"{path}: each column needs a different name, but {shown(twice[0])} comes twice")
     try:
         return file.read(columns=None if columns is None else list(columns))
     except (OSError, arrow.ArrowException) as problem:

@@ -21,8 +21,8 @@ class ModelSettings(Protocol):
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """A model from (n, *input_shape) to (n, classes) logits.
 
-        Any module will do, whatever its `forward` does; what counts as its blocks is said in `unlearn_core.blocks`. Of
-        the models here the direct children are, applied one after the other, and the last is the head.
+        Any module will do, whatever its `forward` does; `unlearn_core.structure.blocks` defines what counts as its
+        blocks. Of the models here these are the direct children, applied one after the other; the last is the head.
 
         Initial weights are those of `build` itself, called again under the seed: whatever it does to them, as reading
         them from a file, is done for every model that starts afresh. Only the models here are drawn layer by layer, by
@@ -33,8 +33,13 @@ class ModelSettings(Protocol):
 
 
 def build_model(settings: ModelSettings, *, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """A new model on the CPU whose weights are a function of (settings, input_shape, classes, seed); those that are
-    frozen, of the first three."""
+    """A new model on the CPU whose weights are a function of (settings, input_shape, classes, seed).
+
+    Frozen weights are a function of the first three.
+
+    Raises:
+        InputError: If there are fewer than two classes.
+    """
     if classes < 2:
         raise InputError(f"classes must be at least 2, but got {classes}")
 
@@ -65,8 +70,10 @@ def image_shape(model: str, input_shape: tuple[int, ...], *, least: int = 1) -> 
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that also takes a batch with a single value per channel, whose variance is undefined: a row
-    whose map has one pixel. It is normalised by the running statistics, which it leaves alone."""
+    """Batch normalisation that also takes a batch with a single value per channel, whose variance is undefined.
+
+    A row whose map has one pixel. It is normalised by the running statistics, which it leaves alone.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == self.num_features:

@@ -15,8 +15,8 @@ from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Range
-from unlearn_core.trainable import frozen_modules
 from unlearn_core.training import batches, rows_of
+from unlearn_core.training.trainable import frozen_modules
 from unlearn_core.types import Task, Update
 
 
@@ -29,6 +29,7 @@ class BNRefresh:
     batches, weighted by rows, of the batch means and variances, in place of the corrupted ones from the first batch on;
     a run that is stopped early has the statistics of the rows read so far. Forward passes only, with the recipe's
     augmentation. Models without BatchNorm, or with frozen layers of it alone, are refused.
+
     Source: none; the usual re-estimation, as after the averaging of weights (Izmailov et al., 2018, arXiv:1803.05407).
     """
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn_core.blocks import last_blocks
 from unlearn_core.models.initialise import initialise
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import derive
+from unlearn_core.structure.blocks import last_blocks
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.cfk import CFk
 
@@ -21,6 +21,7 @@ class EUk(CFk):
 
     Everything in those blocks is reset, BatchNorm statistics included; the rest stays frozen as in CFk. With k beyond
     the number of blocks and the recipe's settings this is retraining bit for bit (same streams).
+
     Source: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640.
     """
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core import checks
-from unlearn_core.blocks import blocks
-from unlearn_core.fisher import Loss, squared_gradient_sums
+from unlearn_core.gradients.fisher import Loss, squared_gradient_sums
+from unlearn_core.gradients.row_gradients import Sums, rows_within
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.row_gradients import Sums, rows_within
 from unlearn_core.space import Choice, Float, Range
-from unlearn_core.trainable import trainable
+from unlearn_core.structure.blocks import blocks
 from unlearn_core.training import split_rows
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.random_labels import sample
 
@@ -31,6 +31,7 @@ class FisherForgetting:
     `expected` sums over all C classes (one forward and C backward passes per row), `sampled` draws one class from p(x)
     per row. Nothing is trained and the forget set is never read: noise goes where the retain set does not mind, the
     poison or not.
+
     Source: Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933.
     Deviations: their code changes the variance further; `cap`, `row_mean` and `boost` restore that (1e3, true, 10),
     but not its lower cap of 1e2 for tensors with C rows, nor the erased row of a forgotten class.

@@ -12,8 +12,8 @@ from torch import Tensor
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int, Range
-from unlearn_core.trainable import trainable
 from unlearn_core.training import steps_per_epoch
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
 
@@ -26,8 +26,9 @@ class L1Sparse(LoopSettings):
     With E' = epochs − free_epochs: `down` γ_e = γ (1 − e/E'), `up` γ_e = γ (e + 1)/E', `constant` γ_e = γ in the
     epochs e = 0 .. E' − 1; none afterwards. `subgradient` adds γ_e sign(θ) to the gradient, which never gives an exact
     zero; `prox` follows each step by θ ← sign(θ) max(|θ| − η γ_e, 0). γ = 0 is GD bit for bit.
+
     Source: Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, NeurIPS 2023, arXiv:2304.04934.
-    Deviations: the authors offer `down` and `subgradient` only; their γ has no default of its own (they share one of
+    Deviations: the authors offer `down` and `subgradient` only; their γ has no separate default (they share one of
     0.2 with other methods), ours is one that moves small weights without erasing the model.
     """
 

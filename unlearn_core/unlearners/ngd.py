@@ -13,8 +13,8 @@ from torch import nn
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int, Range
-from unlearn_core.trainable import trainable
 from unlearn_core.training import steps_per_epoch
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
 
@@ -28,6 +28,7 @@ class NGD(LoopSettings):
     ball of `radius`. The noise enters after the momentum buffer, so momentum does not amplify it (the variance after
     T steps without gradient is T η² σ², or 2 η σ² T); σ = 0 is GD bit for bit. With `burn_down` the last tenth of the
     method's own steps is without noise; like its schedule, that is never reached by a run that is stopped before.
+
     Source: Chien, Wang, Chen, Li, NeurIPS 2024, arXiv:2401.10371. Deviation: momentum, which their analysis omits.
     """
 

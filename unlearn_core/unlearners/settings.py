@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from unlearn_core import checks
 from unlearn_core.space import Choice, Float, Int, Range
-from unlearn_core.trainable import set_training
 from unlearn_core.training import (
     OPTIMIZERS,
     batches,
@@ -21,6 +20,7 @@ from unlearn_core.training import (
     schedule_factor,
     steps_per_epoch,
 )
+from unlearn_core.training.trainable import set_training
 from unlearn_core.types import Examples, Task, Update
 
 BN_POLICIES = ("train", "frozen")
@@ -30,8 +30,9 @@ BN_POLICIES = ("train", "frozen")
 class StepSettings:
     """How a gradient method makes its steps.
 
-    bn: `train` lets BatchNorm update its running statistics, `frozen` keeps the whole model in evaluation mode. Modules
-    whose parameters the model itself has frozen are in evaluation mode with either.
+    Attributes:
+        bn: `train` lets BatchNorm update its running statistics, `frozen` keeps the whole model in evaluation mode.
+            Modules whose parameters the model itself has frozen are in evaluation mode with either.
     """
 
     anytime: ClassVar[bool] = True
@@ -73,7 +74,8 @@ class StepSettings:
 class LoopSettings(StepSettings):
     """Steps on one loss over epochs of one set.
 
-    schedule: the step size over the method's own `epochs` (not over the budget, so that a run can stop anywhere).
+    Attributes:
+        schedule: The step size over the method's own `epochs` (not over the budget, so that a run can stop anywhere).
     """
 
     schedule: str = "constant"  # or cosine, linear: falling to zero at the end of `epochs`
