@@ -11,7 +11,7 @@ from typing import Any
 
 from sweeps.storage.base import Folder
 from sweeps.storage.folders import folder_or_url
-from unlearn_core.checks import InputError, in_range, shown
+from unlearn_core.checks import InputError, close_names, in_range, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class RunOptions:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in words:
             if name not in known:
-                raise InputError(f"option {name!r} is unknown; choose among {', '.join(known)}")
+                raise InputError(f"option {name!r} is unknown; {close_names(name, known)}")
         texts = {name: folder_or_url(os.fspath(words[name])) for name in ("out", "store") if _is_path(words.get(name))}
         root = {"data_root": Path(words["data_root"])} if words.get("data_root") else {}
         return cls(**(words | texts | root))

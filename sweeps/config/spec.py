@@ -14,6 +14,7 @@ import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.config.hints import list_hint, place_hint, share_hint
 from sweeps.config.plugins import Plugin, digests, load_plugins
+from sweeps.config.presets import read_preset
 from sweeps.config.settings import as_dict, build, check_keys, choose, key_text, plain
 from sweeps.storage.artifacts import digest
 from unlearn_core import SCIENCE_VERSION, checks
@@ -223,6 +224,21 @@ class Sweep:
                 f"attacks and seeds make {scenarios:,} scenarios, more than {MOST_SCENARIOS:,}; list fewer of them"
             )
         return made
+
+    @classmethod
+    def preset(cls, name: str, changes: Mapping[str, Any] | None = None) -> Sweep:
+        """A ready sweep, changed as with `--set`; changes that matter give it a name with a hash.
+
+        Args:
+            name: of the preset, such as "quick".
+            changes: new values by dotted path, such as {"search.trials": 2, "attacks.gaussian.epsilon": 0.5}.
+
+        Raises:
+            InputError: for anything unknown or out of range.
+        """
+        from sweeps.config.naming import changed_sweep  # which builds on this class
+
+        return changed_sweep(read_preset(name), list((changes or {}).items()))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every setting filled in; `from_dict` reads it back."""
