@@ -19,10 +19,11 @@ from sweeps.execution.interruption import run_told, two_stages
 from sweeps.execution.worker import STOP
 from sweeps.launch import module_command
 from sweeps.planning.data_card import DataFacts, check_finished, facts_of, show_card
+from sweeps.planning.done_work import RecordedWork
 from sweeps.planning.manifest import check_manifest, write_manifest
-from sweeps.planning.plan import Missing, check_data, check_scenarios, missing
-from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.planning.tasks import trials_in
+from sweeps.planning.missing import Missing, missing
+from sweeps.planning.plan import check_data, check_scenarios
+from sweeps.planning.schedule import Schedule
 from sweeps.storage import record_log
 from sweeps.storage.errors import StorageError, writing
 from sweeps.storage.folders import at
@@ -90,9 +91,8 @@ class Driver:
                 reported = self._report()
             self.mirror.print_page()
         failed = _print_failures(schedule)
-        return Ended(
-            failed, 0 if failed or not any(left) else self._print_left(), reported
-        )  # complete sweeps still are
+        undone = any(left) and not failed  # what was complete still is
+        return Ended(failed, self._print_left() if undone else 0, reported)
 
     def print_plan(self) -> None:
         """What would be done, and what it would cost on this machine."""
@@ -110,12 +110,11 @@ class Driver:
         )
 
     def _print_left(self) -> int:
-        """Says so if something is missing although nothing failed; returns how many cells that are."""
+        """Says so if something is missing although nothing failed; returns how many tasks that are."""
         left = missing(self.sweep, self.dir)
-        cells = [cell.name for cell in (*left.references, *left.studies)]
-        if cells:
-            print(f"{len(cells)} cells are not complete, such as {cells[0]}; {AGAIN}", file=sys.stderr)
-        return len(cells)
+        if left.tasks:
+            print(f"{len(left.tasks)} tasks are not complete, such as {left.tasks[0].name}; {AGAIN}", file=sys.stderr)
+        return len(left.tasks)
 
     def _check_work(self) -> DataFacts:
         """Whether all of it can be done. Its data is let go of again, as workers have their own."""
@@ -143,13 +142,13 @@ class Driver:
 
     def _work(self, left: Missing) -> Schedule:
         """Run what is left; returns the schedule at its end."""
-        schedule = Schedule(self.sweep, left, Recorded(self.sweep, self.dir, self.replica.pull_cell))
+        schedule = Schedule(self.sweep, left, RecordedWork(self.sweep, self.dir, self.replica.pull_cell))
         if schedule.finished:
             print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
             return schedule
         at(self.home / STOP).remove()
         executor = self._executor()
-        total = sum(trials_in(self.sweep, cell) for cell in (*left.references, *left.studies))
+        total = sum(task.most_trials(self.sweep) for task in left.tasks)
         try:
             with two_stages(lambda: self._stop(schedule), STOPPING), ProgressDisplay("trials", total, self._counter()):
                 executor.run(self.home, self.place, schedule)
@@ -196,9 +195,9 @@ class Driver:
 
 
 def _print_failures(schedule: Schedule) -> int:
-    """One line per failed cell; returns how many there are."""
-    for cell, error in schedule.failed:
-        print(f"failed: {cell.name}: {error.strip().splitlines()[-1]}", file=sys.stderr)
+    """One line per failed task; returns how many there are."""
+    for task, error in schedule.failed:
+        print(f"failed: {task.name}: {error.strip().splitlines()[-1]}", file=sys.stderr)
     if schedule.failed and schedule.left_out:
-        print(f"{schedule.left_out} more cells need these and were left out; {AGAIN}", file=sys.stderr)
+        print(f"{schedule.left_out} more tasks need these and were left out; {AGAIN}", file=sys.stderr)
     return len(schedule.failed)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from sweeps.commands.progress import duration
 from sweeps.planning.data_card import show_card
-from sweeps.planning.plan import Estimate, Missing, check_data, check_scenarios, estimate
-from sweeps.planning.tasks import trials_in
+from sweeps.planning.missing import Missing
+from sweeps.planning.plan import Estimate, check_data, check_scenarios, estimate
 from sweeps.storage.base import Folder
 from sweeps.trials.affordable import too_dear
 from sweeps.trials.scenario_cache import ScenarioCache
 
-CELLS_SHOWN = 200
+TASKS_SHOWN = 200
 
 
 def print_plan(work: ScenarioCache, left: Missing, *, home: Folder, sweep_dir: Path, at_once: int) -> None:
@@ -24,7 +24,7 @@ def print_plan(work: ScenarioCache, left: Missing, *, home: Folder, sweep_dir: P
         left: what it still has to do.
         home: its folder, as it is printed.
         sweep_dir: its folder, as it is read.
-        at_once: how many cells would run side by side.
+        at_once: how many tasks would run side by side.
 
     Raises:
         InputError: if some of it is impossible.
@@ -36,16 +36,15 @@ def print_plan(work: ScenarioCache, left: Missing, *, home: Folder, sweep_dir: P
     cost = estimate(work, left)
     for method in too_dear(work, cost.training):
         print(f"warning: {method}", file=sys.stderr)
-    _print_cells(work, left)
+    _print_tasks(work, left)
     _print_cost(cost, len(work.sweep.budgets), at_once)
 
 
-def _print_cells(work: ScenarioCache, left: Missing) -> None:
-    cells = [(cell.name, trials_in(work.sweep, cell)) for cell in (*left.references, *left.studies)]
-    for name, trials in cells[:CELLS_SHOWN]:
-        print(f"  {name:<40} up to {trials} trials")
-    if len(cells) > CELLS_SHOWN:
-        print(f"  and {len(cells) - CELLS_SHOWN} more cells")
+def _print_tasks(work: ScenarioCache, left: Missing) -> None:
+    for task in left.tasks[:TASKS_SHOWN]:
+        print(f"  {task.name:<40} up to {task.most_trials(work.sweep)} trials")
+    if len(left.tasks) > TASKS_SHOWN:
+        print(f"  and {len(left.tasks) - TASKS_SHOWN} more tasks")
 
 
 def _print_cost(cost: Estimate, budgets: int, at_once: int) -> None:

@@ -27,7 +27,7 @@ from sweeps.config.overrides import apply
 from sweeps.config.presets import read_preset
 from sweeps.config.spec import Sweep, check_name
 from sweeps.launch import module_command
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from sweeps.storage.folders import on_this_machine
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of

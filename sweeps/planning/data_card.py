@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sweeps.planning.manifest import DataFacts
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from sweeps.storage.base import PART
 from sweeps.storage.folders import at
 from sweeps.storage.manifest import NAME, read_manifest

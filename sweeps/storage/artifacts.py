@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sweeps.schema.digest import digest
 from sweeps.storage.base import Folder
 from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at, child
@@ -39,12 +40,6 @@ class Artifact(NamedTuple):
     meta: dict[str, Any]
 
 
-def digest(content: Any) -> str:
-    """16 hex digits that identify a JSON value; equal values give equal digests on every machine."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 class ArtifactStore:
     """Artifacts under one folder. One that cannot be written is read; what it lacks stays in memory."""
 
@@ -53,8 +48,21 @@ class ArtifactStore:
         self._unsaved: Recent[Artifact] = Recent(KEPT, KEPT_BYTES)
 
     def get(self, kind: str, recipe: Mapping[str, Any], make: Callable[[], Artifact]) -> Artifact:
-        """The artifact made by `recipe`: read if it is there and sound, else made and kept; by one process only, if
-        several ask at once. Raises StorageError where it cannot be kept for want of space."""
+        """The artifact of a recipe: read if it is there and sound, else made and kept.
+
+        If several processes ask at once, one makes it and the others wait.
+
+        Args:
+            kind: name of the folder with artifacts of its kind.
+            recipe: everything that its content depends on, as a JSON object.
+            make: makes it.
+
+        Returns:
+            The artifact, with tensors on the CPU.
+
+        Raises:
+            StorageError: if it cannot be kept for want of space.
+        """
         folder = child(child(self.root, kind), digest(recipe))
         found = self._unsaved.get(folder) or read(folder)
         if found is not None:
@@ -138,7 +146,11 @@ def _checksum(blob: bytes, recipe: Any, content: Any) -> str:
 
 
 def write(folder: Folder, artifact: Artifact, recipe: Mapping[str, Any]) -> None:
-    """Put `artifact` into `folder` in one step; if another process was faster, its copy stays. Raises StorageError."""
+    """Put an artifact into its folder in one step; if another process was faster, its copy stays.
+
+    Raises:
+        StorageError: if it cannot be written, and no other copy is there.
+    """
     blob = save(artifact.tensors)
     checksum = _checksum(blob, recipe, artifact.meta)
     meta = {"sha256": checksum, "recipe": recipe, "content": artifact.meta}

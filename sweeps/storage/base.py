@@ -37,8 +37,11 @@ class Folder(Protocol):
 class Seen(NamedTuple):
     """A lease file as it was found.
 
-    data: what it holds. dated: its last sign of life, in seconds by the clock of its storage. tag: the version of the
-    object, in an object store, which also says what time it is there (now).
+    Attributes:
+        data: what it holds.
+        dated: its last sign of life, in seconds by the clock of its storage.
+        tag: its version, where the storage has versions.
+        now: the time, in seconds by the same clock, where the storage says it together with the content.
     """
 
     data: bytes
@@ -51,16 +54,31 @@ class Lines(Protocol):
     """Writes lines into a folder, beside other writers and never into a file of theirs."""
 
     def append(self, line: bytes) -> None:
-        """Add a line, which is kept for good when this returns. Raises StorageError."""
+        """Add a line, which survives a crash of the machine once this returns.
+
+        Raises:
+            StorageError: if it cannot be written.
+        """
 
 
 class Storage(Protocol):
-    """What can be done with one file or folder. All of it raises StorageError where the storage fails."""
+    """What can be done with one file or folder.
+
+    Raises:
+        StorageError: in every method, where the storage fails; it names the file and what to do.
+    """
 
     # the name itself
 
     def resolved(self, option: str) -> Folder:
-        """The absolute folder, or the URL if it can be one. option: what the user calls it. Raises InputError."""
+        """The absolute folder, or the URL.
+
+        Args:
+            option: what the user calls it, such as `--out`.
+
+        Raises:
+            InputError: if this can be no URL of a folder. The message does not repeat it: it may hold a password.
+        """
 
     @property
     def local_copy(self) -> Path:
@@ -88,13 +106,32 @@ class Storage(Protocol):
         """None if files can be made in the folder, which is created; otherwise why not."""
 
     def check_room(self) -> None:
-        """Raises StorageError if hardly anything more fits: better before hours of work than after them."""
+        """Fail before hours of work rather than after them.
+
+        Raises:
+            StorageError: if hardly anything more fits.
+        """
 
     def files(self, suffix: str = "", *, levels: int = 1) -> list[tuple[str, int]]:
-        """Names, relative to the folder and in order, and sizes of the files that are so many levels below it."""
+        """The files in the folder, in order of their names.
+
+        Args:
+            suffix: how their names end.
+            levels: 1 for those in the folder itself, 2 for those in its folders.
+
+        Returns:
+            Names, relative to the folder, and sizes in bytes.
+        """
 
     def contents(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
-        """Each of the files in the folder that is still there, and what it holds."""
+        """Read files of the folder.
+
+        Args:
+            names: relative to it.
+
+        Returns:
+            Name and content of each one that is still there.
+        """
 
     def lines(self) -> Lines:
         """A writer of lines into the folder."""
@@ -102,13 +139,29 @@ class Storage(Protocol):
     # a folder that is written as a whole
 
     def has_folder(self, last: str) -> bool:
-        """Whether there is something to read. last: the file that is written last."""
+        """Whether there is something to read.
+
+        Args:
+            last: name of the file that is written last.
+        """
 
     def file_name(self, name: str, checksum: str) -> str:
-        """What a file of the folder is called, so that no two writers mix theirs. checksum: its own, in hex."""
+        """What a file of the folder is called, so that no two writers mix their files.
+
+        Args:
+            name: what it is called where folders appear as a whole.
+            checksum: of its content, in hex.
+        """
 
     def write_folder(self, files: Mapping[str, bytes]) -> None:
-        """Put these files, and no others, into a new folder; they are written in this order."""
+        """Make a folder of these files; what killed writers of the same one left behind is cleared away.
+
+        Args:
+            files: content by name, in the order in which they are written.
+
+        Raises:
+            StorageError: if it cannot be written, or there is one already where folders appear as a whole.
+        """
 
     def discard_folder(self) -> None:
         """Delete the folder with all that is in it, where it would be in the way of the next one."""
@@ -116,7 +169,11 @@ class Storage(Protocol):
     # a lease
 
     def create(self, data: bytes) -> bool:
-        """Make the file, unless there is one: whether it was made now, by this process and no other."""
+        """Make the file, unless there is one.
+
+        Returns:
+            Whether it was made now, by this process and no other.
+        """
 
     def look(self) -> Seen | None:
         """The file as it is now; None if there is none."""
@@ -125,7 +182,11 @@ class Storage(Protocol):
         """Seconds since its last sign of life, by the clock of its storage alone: no two machines need agree."""
 
     def touch(self, data: bytes) -> bool:
-        """Date the file now, if it still holds these data; returns whether it does."""
+        """Date the file now, if it still holds these data.
+
+        Returns:
+            Whether it does.
+        """
 
     def clear(self, seen: Seen, expired: Callable[[float], bool]) -> None:
         """Take the file away, unless it has changed since it was looked at.

@@ -25,14 +25,26 @@ def at(place: Folder) -> Storage:
 
 
 def on_this_machine(folder: Folder, option: str) -> Path:
-    """The folder, which has to be on this machine. option: what the user calls it. Raises InputError."""
+    """The folder, which has to be on this machine.
+
+    Args:
+        folder: any folder.
+        option: what the user calls it, such as `--out`.
+
+    Raises:
+        InputError: if it is somewhere else.
+    """
     if not isinstance(folder, Path):  # is not repeated: what it holds may be a password
         raise InputError(f"{option} must be a folder of this machine, not s3:// or another URL")
     return folder
 
 
 def child(folder: Folder, name: str) -> Folder:
-    """`folder / name` where the name may come from a configuration. Raises ValueError if that would lead elsewhere."""
+    """`folder / name` where the name may come from a configuration.
+
+    Raises:
+        ValueError: if that would lead elsewhere.
+    """
     if not name or name in (".", "..") or set(name) & set("/\\\0"):
         raise ValueError(f"{name!r} is no name for a folder")
     return folder / name

@@ -40,7 +40,14 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def take(self) -> Holder | None:
-        """None if the lease is this process's from now on, else who has it. Raises StorageError."""
+        """Try to get the lease.
+
+        Returns:
+            None if it is this process's from now on, else who has it.
+
+        Raises:
+            StorageError: if no lease can be written there.
+        """
         for _ in range(5):  # others may come and go in between
             if self._file.create(self._data):
                 self._begin()
@@ -113,8 +120,14 @@ def holder_of(path: Folder) -> Holder | None:
 def held(path: Folder, done: Callable[[], T | None]) -> Iterator[T | None]:
     """For the one process that shall make something: waits until it is there or this is that process.
 
-    Yields what `done` returns as soon as that is not None, else None while the lease is held. Where no lease can be
-    taken, as on a folder that cannot be written, it yields None at once: then several may make the same.
+    Where no lease can be taken, as in a folder that cannot be written, nobody waits: then several may make the same.
+
+    Args:
+        path: the lease.
+        done: what was made; None if it is not there yet.
+
+    Yields:
+        What `done` returns as soon as that is not None, else None while the lease is held.
     """
     lease = Lease(path)
     mine = _wait(lease, done)

@@ -130,14 +130,12 @@ class LocalStorage:
     # a lease
 
     def create(self, data: bytes) -> bool:
-        with writing(self.path):
-            try:
-                number = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)  # O_EXCL holds on NFS as well
-            except FileExistsError:
-                return False
+        with writing(self.path), contextlib.suppress(FileExistsError):
+            number = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)  # O_EXCL holds on NFS as well
             with open(number, "wb") as file:
                 file.write(data)
             return True
+        return False
 
     def look(self) -> Seen | None:
         try:

@@ -36,7 +36,7 @@ class LocalCopy:
         with self._lock:
             began = time.monotonic()
             if not patient or began >= self._next:
-                self._pull(self.home)
+                self._pull()
                 now = time.monotonic()
                 self._next = now + max(PAUSE, SHARE * (now - began))
 
@@ -46,9 +46,9 @@ class LocalCopy:
             with self._lock, writing(self.dir):
                 self._fetch(self.home / "records" / folder, self.dir / "records" / folder, levels=1)
 
-    def _pull(self, home: Folder) -> None:
+    def _pull(self) -> None:
         try:
-            manifest = (home / "sweep.json").read_bytes()
+            manifest = (self.home / "sweep.json").read_bytes()
         except FileNotFoundError:
             manifest = b""
         with writing(self.dir):
@@ -57,10 +57,10 @@ class LocalCopy:
                 at(self.dir / "sweep.json").write(manifest)
             else:
                 at(self.dir / "sweep.json").remove()
-            self._pull_records(home)
+            self._pull_records()
 
-    def _pull_records(self, home: Folder) -> None:
-        there = self._fetch(home / "records", self.dir / "records", levels=2)
+    def _pull_records(self) -> None:
+        there = self._fetch(self.home / "records", self.dir / "records", levels=2)
         for name in dict(at(self.dir / "records").files(PART, levels=2)).keys() - there:
             (self.dir / "records" / name).unlink()
 

@@ -195,13 +195,10 @@ class S3Storage:
     # a lease
 
     def create(self, data: bytes) -> bool:
-        with put_to(self.path):
-            try:
-                with conditional():
-                    s3().pipe_file(self.path.url, data, mode="create")
-            except FileExistsError:
-                return False
+        with put_to(self.path), contextlib.suppress(FileExistsError), conditional():
+            s3().pipe_file(self.path.url, data, mode="create")
             return True
+        return False
 
     def look(self) -> Seen | None:
         try:
@@ -224,12 +221,10 @@ class S3Storage:
         seen = self.look()
         if seen is None or seen.data != data:
             return False
-        try:
-            with asked(self.path), conditional():
-                s3().pipe_file(self.path.url, data, IfMatch=seen.tag)
-        except FileExistsError:
-            return False
-        return True
+        with contextlib.suppress(FileExistsError), asked(self.path), conditional():
+            s3().pipe_file(self.path.url, data, IfMatch=seen.tag)
+            return True
+        return False
 
     def clear(self, seen: Seen, expired: Callable[[float], bool]) -> None:
         with put_to(self.path), contextlib.suppress(FileExistsError, FileNotFoundError), conditional():

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweeps.schema.stages import Stage
 from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.scenario_cache import KEPT, Bench, ScenarioCache
@@ -54,7 +55,7 @@ def measure_ensembles(work: ScenarioCache, base: dict[str, Any], reference: Refe
     trials = []
     for method in ENSEMBLE_REFERENCES:
         request = Request(
-            **base, stage="ensemble", method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,)
+            **base, stage=Stage.ENSEMBLE, method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,)
         )
         bench = work.bench(request.attack, request.seed, request.held_out)
         measured = Retrainings(work, bench, request).measure()

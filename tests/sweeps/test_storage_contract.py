@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 
 from sweeps.storage.base import PART, Folder, first_line
+from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at, child
+from sweeps.storage.s3 import S3Path, S3Storage
 from tests.sweeps.object_store import bucket, endpoint
 
 __all__ = ["bucket", "endpoint"]  # fixtures
@@ -162,20 +166,21 @@ def test_a_folder_that_was_begun_is_not_there(home: Folder) -> None:
     assert dict(at(folder).contents(["a", LAST])) == {"a": b"3", LAST: b"4"}
 
 
-def test_of_two_writers_of_a_folder_nothing_is_mixed(home: Folder) -> None:
-    folder, written = home / "model" / "1", []
-    for checksum in ("1f", "2e"):
-        file = at(folder).file_name("tensors.bin", checksum)
-        assert (file[:7], file[-4:]) == ("tensors", ".bin")
-        files = {file: checksum.encode(), LAST: checksum.encode()}
-        try:
-            at(folder).write_folder(files)
-        except OSError:  # there is one already
-            assert written
-        else:
-            written.append(checksum)
-        last = (folder / LAST).read_bytes()
-        assert (folder / at(folder).file_name("tensors.bin", last.decode())).read_bytes() == last
+@pytest.mark.parametrize("second_is_interrupted", [True, False])
+def test_of_two_writers_of_a_folder_nothing_is_mixed(home: Folder, second_is_interrupted: bool) -> None:
+    folder = home / "model" / "1"
+
+    def files(checksum: str) -> dict[str, bytes]:
+        return {at(folder).file_name("tensors.bin", checksum): checksum.encode(), LAST: checksum.encode()}
+
+    assert all(name.startswith("tensors") and name.endswith(".bin") for name in files("1f") if name != LAST)
+    at(folder).write_folder(files("1f"))
+    second = Interrupted(files("2e")) if second_is_interrupted else files("2e")
+    with contextlib.suppress(StorageError, KeyboardInterrupt):  # on a disk there is one already
+        at(folder).write_folder(second)
+    last = (folder / LAST).read_bytes().decode()
+    assert {name: (folder / name).read_bytes() for name in files(last)} == files(last)
+    assert last == "1f" or not second_is_interrupted
 
 
 def test_what_was_discarded_is_in_nobodys_way(home: Folder) -> None:
@@ -238,3 +243,40 @@ def test_a_file_is_cleared_unless_it_has_changed(home: Folder) -> None:
     assert names(home) == []
     lock.clear(now, lambda age: False)  # another was faster
     assert names(home) == []
+
+
+# what only one kind can lose
+
+
+def test_what_must_last_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(number: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{number}")).name)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    writer = at(tmp_path / "cell").lines()
+    for count in (1, 2):
+        writer.append(b"line\n")
+        assert synced == names(tmp_path / "cell") * count
+    synced.clear()
+    at(tmp_path / "a").write(b"1")
+    assert len(synced) == 1
+    at(tmp_path / "quick").write(b"1", durable=False)
+    assert len(synced) == 1
+    at(tmp_path / "model" / "1").write_folder({"a": b"1", LAST: b"2"})
+    assert synced[1:] == ["a", LAST]
+
+
+def test_a_lease_that_was_lost_between_look_and_touch_stays_lost(
+    bucket: S3Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = S3Storage(bucket / "lock")
+    lock.create(b"mine")
+    before = lock.look()
+    lock.write(b"another's")
+    monkeypatch.setattr(S3Storage, "look", lambda self: before)
+    assert not lock.touch(b"mine")
+    assert lock.path.read_bytes() == b"another's"
