@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import method_table
-from sweeps.commands.run import parser, read_sweep
+from sweeps.commands.reading import read_sweep
+from sweeps.commands.run import parser
 from tests.contracts.tiny import run
 from unlearn_core.registry import UNLEARNERS
 

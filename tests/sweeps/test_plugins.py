@@ -16,7 +16,7 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
-from sweeps.planning.manifest import read_manifest
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request, trial_id

@@ -58,7 +58,7 @@ def test_trials_handed_out_one_by_one_in_any_order(tmp_path: Path, seed: int) ->
     *references, study = tasks(sweep)
     for task in references:
         run_task(task, Worker(work, folder))
-    while trials := load_study(sweep, folder, study).open(8):
+    while trials := load_study(sweep, folder, study).open():
         assert run_task(draw.choice(trials), Worker(work, folder)) == 1
     assert science(read_trials(folder)) == science(undisturbed)
     assert len(lines(folder)) == len(undisturbed)

@@ -224,7 +224,7 @@ def test_a_sweep_ends_as_always_beside_a_hanging_server(done: Done, tmp_path: Pa
     finally:
         on_postgres.signal(signal.SIGCONT)
     assert process.returncode == 0
-    assert "send the rest with --sync-mlflow" in errors
+    assert "send the rest: unlearn sync " in errors
     assert science(read_trials(out / "tiny")) == science(done.trials)
     again = start(*options, "--sync-mlflow")
     assert again.communicate(timeout=300)[1] == ""

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.commands.driver import Driver
-from sweeps.commands.run import main, parser
+from sweeps.commands.mirroring import Mirroring
+from sweeps.commands.options import RunOptions
+from sweeps.commands.run import main
+from sweeps.storage.local_copy import LocalCopy
 from sweeps.tracking import uri
 from sweeps.tracking.database import prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, connect
 from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, reachable, shown_command
 from tests.sweeps.http_answer import Answer
-from tests.sweeps.tiny import tiny, write_config
+from tests.sweeps.tiny import write_config
 
 
 @pytest.mark.parametrize(("status", "problem"), [(200, None), (404, None), (403, "answers 403"), (503, "answers 503")])
@@ -148,12 +150,11 @@ def test_messages_name_no_query() -> None:
 def test_the_tracking_uri_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = default_uri(tmp_path / "elsewhere")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", wanted)
-    driver = driver_of(tmp_path)
-    assert driver.tracking_uri == wanted
-    assert driver_of(tmp_path, "--tracking-uri", "http://host").tracking_uri == "http://host"
+    assert mirror_of(tmp_path).uri == wanted
+    assert mirror_of(tmp_path, tracking_uri="http://host").uri == "http://host"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert driver_of(tmp_path).tracking_uri == default_uri(tmp_path / "out")
+    assert mirror_of(tmp_path).uri == default_uri(tmp_path / "out")
 
 
-def driver_of(folder: Path, *words: str) -> Driver:
-    return Driver(tiny(), parser().parse_args(["--out", str(folder / "out"), "--inline", *words]), "")
+def mirror_of(folder: Path, **options: str) -> Mirroring:
+    return Mirroring(LocalCopy(folder / "out" / "tiny"), RunOptions.of(out=folder / "out", **options))

@@ -156,7 +156,7 @@ def test_a_method_that_raises_is_a_record_and_the_study_goes_on(tmp_path: Path) 
         assert (diverged["error"], fine["error"]) == (None, None)
     for task in study_tasks(sweep):
         study = load_study(sweep, tmp_path / "tiny", task)
-        assert study.finished(sweep.search.trials)
+        assert study.finished()
         assert (study.scores(0) == [WORST, WORST]) is (task.method != "gd")
 
 
