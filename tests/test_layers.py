@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.commands.verbs import VERBS
+
 ROOT = Path(__file__).parents[1]
 PURE = tuple(f"unlearn_core.{name}" for name in ("metrics", "registry", "checks", "types", "host"))
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
-SCHEMA = tuple(f"sweeps.schema.{name}" for name in ("records", "lines", "stages", "manifest_kinds"))
+SCHEMA = tuple(f"sweeps.schema.{name}" for name in ("digest", "records", "lines", "stages", "manifest_kinds"))
 FLOORS = {
     "sweeps": [
         {"schema"},
@@ -31,7 +33,7 @@ FLOORS = {
 """The rooms of a package; each imports only those on the floors below it."""
 LOOSE = {
     "sweeps": {"__init__.py", "__main__.py", "budget_sweep.py", "launch.py"},
-    "analysis": {"__init__.py", "report.py", "page_section.py"},
+    "analysis": {"__init__.py", "notebook.py", "page_section.py", "report.py"},
 }
 """Modules of a package that are in no room: its doors."""
 FILES = {
@@ -110,12 +112,24 @@ def test_the_records_schema_needs_the_standard_library_only() -> None:
 
 
 def test_importing_sweeps_is_quick() -> None:
-    assert not top(loaded_by("sweeps.commands.run", "sweeps.tracking.sync")) & {
+    assert not top(loaded_by("sweeps.commands.driver", "sweeps.tracking.sync")) & {
         "ray",
         "mlflow",
         "optuna",
         "matplotlib",
     }
+
+
+HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "sklearn", "pandas", "pyarrow", "s3fs"}
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("report", "hypotheses", "scan", "status")])
+def test_verbs_load_what_they_need_and_nothing_heavy(verb: str) -> None:
+    assert not top(loaded_by("sweeps.commands.main", VERBS[verb].module)) & HEAVY
+
+
+def test_the_public_names_of_sweeps_are_imported_when_they_are_asked_for() -> None:
+    assert not top(loaded_by("sweeps")) & HEAVY
 
 
 def test_analysis_reads_records_only() -> None:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeps.execution.executors import KEPT, ExecutorLostError, Queue
+from sweeps.execution.executors import Queue
 from sweeps.execution.gpu_share import Memory, measured, share_of
+from sweeps.execution.lost import KEPT, ExecutorLostError
 from sweeps.execution.ray_home import kept, private_home
 from sweeps.execution.ray_watchdog import LocalRay, Watchdog
 from sweeps.launch import own_modules

@@ -10,7 +10,6 @@ from sweeps.execution.crash_counter import Attempts
 from sweeps.execution.limits import Guard, share_limit
 from sweeps.execution.study_report import Report, StudyReports
 from sweeps.planning.missing import ensemble_missing, references_missing
-from sweeps.planning.proposals import proposal_count
 from sweeps.planning.reference_records import await_references, reference_trials
 from sweeps.planning.study import load_study, make_request
 from sweeps.planning.tasks import (
@@ -127,12 +126,12 @@ def _run_trials(study_task: RunStudy, task: RunStudy | RunTrial, worker: Worker)
     references = {seed: read_reference(trials) for seed, trials in measured.items()}
     study, count = load_study(sweep, folder, study_task), 0
     guard = Guard(worker.cache, task, CellWriter(folder, task.folder), worker.attempts)
-    proposals, reports = proposal_count(sweep.search, study.methods), StudyReports(study)
-    while left := [trial for trial in study.open(proposals) if task in (study_task, trial)]:
+    reports = StudyReports(study)
+    while left := [trial for trial in study.open() if task in (study_task, trial)]:
         for trial in left:
             if worker.stopping():
                 return count
-            request = make_request(study, trial, proposals)
+            request = make_request(study, trial)
             recorded = guard.run(trial, request, references[request.seed])
             study.add(recorded)
             count += 1

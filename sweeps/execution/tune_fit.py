@@ -19,10 +19,10 @@ from sweeps.execution.tune_config import task_of, tune_config
 from sweeps.execution.tune_queue import TuneQueue
 from sweeps.execution.tune_stop import Stop, StudyStopper
 from sweeps.execution.worker import STOP, work_task
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.tasks import to_wire
 from sweeps.storage.base import Folder
 from sweeps.storage.folders import at
+from sweeps.storage.manifest import read_manifest
 from sweeps.trials.scenario_cache import RunEnvironment
 
 LOST_WORKERS = 10  # how often a task starts again after a lost process or machine, before its progress is looked at

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.config.settings import as_dict
+from sweeps.schema.digest import digest
 from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.schema.stages import Stage
-from sweeps.storage.artifacts import digest
 from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.machine import code_version, describe_machine

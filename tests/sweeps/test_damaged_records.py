@@ -26,7 +26,6 @@ from sweeps.schema.lines import DamagedError, from_line, to_line
 from sweeps.schema.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
 from sweeps.storage.record_log import read_trials
 from tests.faults.feeding import Feed
-from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import bare_trial, compacted, science, write_config
 
@@ -237,6 +236,7 @@ def test_a_trial_of_another_sweep_is_named(
     assert any("of another sweep" in note for note in load_sweep(folder).notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_damaged_manifest_is_one_line(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -37,8 +37,7 @@ from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import trial_id
-from tests.sweeps.test_trial import request_of
-from tests.sweeps.tiny import lines, science, tiny, write_config
+from tests.sweeps.tiny import lines, request_of, science, tiny, write_config
 from unlearn_core import types
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
@@ -158,6 +157,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(sweep, out, read_trials(out / sweep.name), trained)
 
 
+@pytest.mark.slow
 def test_corrupted_models_are_detected_and_oracles_are_at_the_floor(finished: Finished) -> None:
     ((none,), (oracle,)) = (finished.compared(method) for method in ("none", "oracle"))
     corrupted, clean = (trial["rungs"][0]["metrics"] for trial in (none, oracle))
