@@ -23,7 +23,7 @@ from analysis.stats import Interval, benjamini_hochberg, mean_interval, p_value
 from analysis.tables import write_tables
 from sweeps.schema.records import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
-from unlearn_core.output import run as run_command
+from unlearn_core.host.output import run as run_command
 
 CONTROLS = ("random", "matched")
 REMEDY = "run python -P -m sweeps.hypotheses"

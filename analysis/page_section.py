@@ -16,7 +16,7 @@ from analysis.results import Results, analyse
 from analysis.tables import markdown
 from analysis.verdict import Verdict, display, percent
 from unlearn_core.checks import InputError
-from unlearn_core.output import run as run_command
+from unlearn_core.host.output import run as run_command
 
 WIDTH = 118
 LEGEND = textwrap.fill(

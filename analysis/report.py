@@ -16,8 +16,8 @@ from analysis.results import ATTACKS_SHOWN, Results, analyse
 from analysis.summary import summary
 from analysis.tables import all_tables, write_tables
 from unlearn_core.checks import InputError
-from unlearn_core.output import run as run_command
-from unlearn_core.private import private_files
+from unlearn_core.host.output import run as run_command
+from unlearn_core.host.private import private_files
 
 
 class Report(NamedTuple):

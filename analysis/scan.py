@@ -22,7 +22,7 @@ from analysis.tables import write_csv
 from analysis.verdict import display
 from sweeps.schema.records import GOOD
 from unlearn_core.checks import InputError
-from unlearn_core.output import run as run_command
+from unlearn_core.host.output import run as run_command
 
 REFERENCES = ("none", "oracle", "retrain")
 """Corrupted model and oracles: one measurement per scenario."""

@@ -18,7 +18,7 @@ from analysis.results import Results
 from analysis.stats import stouffer
 from analysis.verdict import display, percent
 from sweeps.schema.records import GOOD
-from unlearn_core.cells import inert
+from unlearn_core.host.cells import inert
 
 MOST_LINES = 2000
 """Rows of a table in Markdown."""

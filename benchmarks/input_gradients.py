@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unlearn_core.input_gradients import input_gradients
+from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.models import Linear, Mlp, ModelSettings, ResNet9, ResNet18, build_model
 
 MODELS: dict[str, ModelSettings] = {"linear": Linear(), "mlp": Mlp(), "resnet9": ResNet9(), "resnet18": ResNet18()}

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 import unlearn_core.unlearners  # noqa: F401 - registers them
-from unlearn_core.budget import Meter, run_to_end
 from unlearn_core.models import ConvNet, build_model
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, train_updates
+from unlearn_core.training.budget import Meter, run_to_end
 from unlearn_core.types import Examples
 from unlearn_core.unlearners.random_labels import joined
 

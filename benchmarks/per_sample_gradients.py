@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlearn_core.fisher import Sums, squared_gradient_sums
+from unlearn_core.gradients.fisher import Sums, squared_gradient_sums
 from unlearn_core.models import ResNet9, build_model
 from unlearn_core.training import evaluating
 

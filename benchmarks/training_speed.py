@@ -11,10 +11,10 @@ import time
 
 import torch
 
-from unlearn_core.budget import Meter
 from unlearn_core.models import ConvNet, Mlp, ModelSettings, ResNet9, ResNet18, build_model
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, train_updates
+from unlearn_core.training.budget import Meter
 from unlearn_core.types import Examples
 
 MODELS: dict[str, tuple[ModelSettings, tuple[int, int, int]]] = {

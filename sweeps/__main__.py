@@ -13,8 +13,8 @@ from sweeps.commands.failures import failure_lines
 from sweeps.commands.status import status_lines
 from sweeps.storage.files import place, resolved
 from sweeps.storage.local_copy import LocalCopy
-from unlearn_core.output import run as run_command
-from unlearn_core.private import private_files
+from unlearn_core.host.output import run as run_command
+from unlearn_core.host.private import private_files
 
 
 def parser() -> argparse.ArgumentParser:

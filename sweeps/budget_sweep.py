@@ -12,7 +12,7 @@ if __package__ in (None, ""):  # started as a script, from any folder
     runpy.run_path(str(Path(__file__).resolve().with_name("launch.py")))["own_modules"]()()
 
 from sweeps.commands.run import main
-from unlearn_core.output import run as run_command
+from unlearn_core.host.output import run as run_command
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -39,7 +39,7 @@ def imported(folder: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("folder", sorted(OURS))
 def test_every_import_is_declared(folder: str) -> None:
-    known = declared("dev") if folder in ("tests", "benchmarks") else declared("s3", "postgres")
+    known = declared("dev") if folder in ("tests", "benchmarks") else declared("s3")
     wrong = {
         (package, path)
         for package, path in imported(folder)
@@ -55,4 +55,4 @@ def test_the_lock_pins_every_dependency_and_nothing_else() -> None:
     ]
     assert all(pins)
     locked = {normal(pin[1]) for pin in pins if pin}
-    assert declared("dev", "s3", "postgres") <= locked
+    assert declared("dev", "s3") <= locked

@@ -14,7 +14,7 @@ from sweeps.execution.ray_executor import RayExecutor
 from sweeps.execution.worker import work_cell
 from tests.sweeps.tiny import ROOT, cells, command, tiny, write_config
 from unlearn_core.checks import InputError
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 
 
 def modes(folder: Path) -> set[str]:

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from unlearn_core.datasets.card import DataCard
     from unlearn_core.datasets.tokens import Tokenizer
     from unlearn_core.seeding import Streams
-    from unlearn_core.training import Recipe
-
-PADDING = -1  # fills up rows of token ids at the end; no token of any tokenizer
+    from unlearn_core.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

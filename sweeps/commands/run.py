@@ -18,7 +18,7 @@ from sweeps.config.strict_yaml import read_mapping
 from sweeps.storage.files import place
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 
 DESCRIPTION = """Poison, train, unlearn under compute budgets, and compare with retraining.
 

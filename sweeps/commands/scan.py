@@ -26,7 +26,7 @@ from sweeps.launch import module_command
 from sweeps.storage.artifacts import digest
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of
-from unlearn_core.output import run as run_command
+from unlearn_core.host.output import run as run_command
 
 BASE = "gaussian-study"
 REFERENCES = ("methods=[]",)  # corrupted model and oracle only

@@ -16,11 +16,11 @@ from sweeps.execution.worker import workbench
 from sweeps.storage.files import Folder
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, first_rows
-from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError
-from unlearn_core.input_gradients import input_gradients
-from unlearn_core.scenario import Scenario, begin
+from unlearn_core.gradients.input_gradients import input_gradients
+from unlearn_core.scenarios.scenario import Scenario, begin
 from unlearn_core.training import predict, train_updates
+from unlearn_core.training.budget import Meter
 from unlearn_core.types import Examples, Task
 
 MARGIN = 1.5  # for what differs between scenarios; a trial that needs more all the same is done again on a whole GPU

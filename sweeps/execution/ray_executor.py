@@ -27,7 +27,7 @@ from sweeps.tracking.uri import spare_proxies
 from sweeps.trials.machine import usable_cpus
 from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
-from unlearn_core.private import UMASK
+from unlearn_core.host.private import UMASK
 
 ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment, not a copy built per start

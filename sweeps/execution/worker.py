@@ -21,7 +21,7 @@ from sweeps.storage.leases import Lease
 from sweeps.trials.ensemble import oracle_outputs
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from unlearn_core.checks import InputError
-from unlearn_core.private import private_files
+from unlearn_core.host.private import private_files
 
 STOP = ".stop"  # a file in the sweep's folder
 WORKING = ".working"  # a folder in it, with a lease for every cell that a worker is at

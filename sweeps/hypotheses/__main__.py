@@ -21,8 +21,8 @@ from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.launch import module_command
 from sweeps.storage.files import place as folder_or_url
 from unlearn_core.checks import InputError
-from unlearn_core.output import run as run_command
-from unlearn_core.private import private_files
+from unlearn_core.host.output import run as run_command
+from unlearn_core.host.private import private_files
 
 if TYPE_CHECKING:
     from sweeps.trials.scenario_cache import RunEnvironment

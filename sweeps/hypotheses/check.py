@@ -12,10 +12,10 @@ from sweeps.hypotheses.spec import Attacked, Hypotheses
 from sweeps.trials.feasible import NeedsModel, no_model
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.features import named
-from unlearn_core.model_shift import Corrupted, removal_orders
+from unlearn_core.hypotheses.model_shift import Corrupted, removal_orders
 from unlearn_core.models import Linear
 from unlearn_core.registry import MODELS
-from unlearn_core.scenario import Scenario
+from unlearn_core.scenarios.scenario import Scenario
 from unlearn_core.seeding import generator
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset

@@ -30,9 +30,9 @@ from sweeps.trials.ensemble import MODELS_PER_MEMBER
 from sweeps.trials.feasible import telling
 from sweeps.trials.scenario_cache import ScenarioCache
 from unlearn_core.attacks.gradient_matching import warn_of_views
-from unlearn_core.budget import Meter
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, steps_per_epoch, train_updates
+from unlearn_core.training.budget import Meter
 
 
 class Missing(NamedTuple):

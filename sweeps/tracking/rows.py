@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sweeps.schema.records import DERIVED_COLUMNS, METRIC_PREFIX, RUNG_COLUMNS, TRIAL_COLUMNS, flatten
-from unlearn_core.cells import inert
+from unlearn_core.host.cells import inert
 
 Trial = dict[str, Any]
 

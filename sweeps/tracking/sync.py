@@ -25,8 +25,8 @@ from sweeps.tracking.mlflow_mirror import DatabaseTables, Mirror, connect, is_ru
 from sweeps.tracking.record_cache import RecordCache
 from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, page, reachable, without_secrets
 from unlearn_core.checks import InputError
-from unlearn_core.output import run as run_command
-from unlearn_core.private import private_files
+from unlearn_core.host.output import run as run_command
+from unlearn_core.host.private import private_files
 
 __all__ = ["CHILD_RUNS", "SyncReport", "TrackingError", "default_uri", "follow", "main", "reachable", "sync"]
 

@@ -110,7 +110,7 @@ def _problem(tracking_uri: str) -> str | None:
     if scheme.partition("+")[0] in DATABASES:
         return (
             f"tracking store {scheme}://...: MLflow would keep attached files in a folder of its own choice on this "
-            "machine; write through a server: python -P -m sweeps.tracking.server"
+            "machine; write through a server (docs/tracking.md)"
         )
     return None  # other services have no quick check
 

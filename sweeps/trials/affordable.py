@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from sweeps.trials.scenario_cache import ScenarioCache, first_rows
-from unlearn_core.budget import Meter, climb
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import begin
+from unlearn_core.scenarios.scenario import begin
+from unlearn_core.training.budget import Meter, climb
 from unlearn_core.types import Task
 
 RIVAL = "retrain_at_budget"

@@ -16,9 +16,9 @@ from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.scenario_cache import KEPT, Bench, ScenarioCache
 from sweeps.trials.trial import Reference, Request, Stopwatch, make_record
-from unlearn_core.budget import Rung
-from unlearn_core.ensemble import Outputs, Run, compare, halve, look, mean_rung, run_member, shadow_arrays
-from unlearn_core.scenario import Measured, Split, unlearn
+from unlearn_core.scenarios.ensemble import Outputs, Run, compare, halve, look, mean_rung, run_member, shadow_arrays
+from unlearn_core.scenarios.scenario import Measured, Split, unlearn
+from unlearn_core.training.budget import Rung
 
 REFERENCES = ("none", "oracle")
 MODELS_PER_MEMBER = 4  # corrupted, two oracles, shadow

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from unlearn_core.attacks.rows import poison_count
 from unlearn_core.checks import InputError
-from unlearn_core.measurable import check_measurable
-from unlearn_core.scenario import Scenario, check_classes, discovered_count
+from unlearn_core.scenarios.measurable import check_measurable
+from unlearn_core.scenarios.scenario import Scenario, check_classes, discovered_count
 from unlearn_core.types import CraftContext, Examples
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from sweeps.trials.device_errors import is_devices
-from unlearn_core.budget import Meter, run_to_end
 from unlearn_core.checks import InputError
-from unlearn_core.scenario import Scenario, Split, begin
+from unlearn_core.scenarios.scenario import Scenario, Split, begin
 from unlearn_core.seeding import global_seed
-from unlearn_core.trainable import set_training
+from unlearn_core.training.budget import Meter, run_to_end
+from unlearn_core.training.trainable import set_training
 from unlearn_core.types import Examples, Task, Update
 
 FORGET, SAME, OTHERS = 4, 2, 4  # rows to forget; rows to retain of each of their labels; further ones

@@ -8,9 +8,9 @@ from typing import Any
 from sweeps.storage.record_log import Trial
 from sweeps.trials.scenario_cache import ScenarioCache
 from sweeps.trials.trial import Reference, Request, finite, make_record, run_ladder
-from unlearn_core.budget import Rung
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Measured
+from unlearn_core.scenarios.scenario import Measured
+from unlearn_core.training.budget import Rung
 
 
 def reference_methods(stage: str, discovery_rate: float) -> tuple[str, ...]:

@@ -18,15 +18,13 @@ from sweeps.storage.memory_cache import GIB, Recent
 from sweeps.trials.feasible import check_rates, check_scenario, telling
 from sweeps.trials.method_check import check_methods
 from unlearn_core import SCIENCE_VERSION
-from unlearn_core.budget import Rung, sample_pass_flops
 from unlearn_core.checks import InputError
-from unlearn_core.craft_cost import craft
 from unlearn_core.datasets import load_dataset
 from unlearn_core.datasets.keeping import keeping
-from unlearn_core.ensemble import in_half, without
-from unlearn_core.evaluation import Evaluator
-from unlearn_core.repeatable import make_repeatable
-from unlearn_core.scenario import (
+from unlearn_core.scenarios.craft_cost import craft
+from unlearn_core.scenarios.ensemble import in_half, without
+from unlearn_core.scenarios.evaluation import Evaluator
+from unlearn_core.scenarios.scenario import (
     Scenario,
     Split,
     Trained,
@@ -37,6 +35,8 @@ from unlearn_core.scenario import (
     split_poisoned,
 )
 from unlearn_core.seeding import Streams
+from unlearn_core.training.budget import Rung, sample_pass_flops
+from unlearn_core.training.repeatable import make_repeatable
 from unlearn_core.types import Dataset, Examples, Poisoned
 
 KEPT, KEPT_BYTES = 4, 2 * GIB  # scenarios whose tensors stay in memory
@@ -182,7 +182,7 @@ class ScenarioCache:
 
     def member(self, attack: str, seed: int, role: str, number: int) -> Trained:
         """Model `number` of an ensemble, from an initialisation and an order of its own; the size of the ensemble does
-        not matter to it. role: one of `unlearn_core.ensemble.ROLES`."""
+        not matter to it. role: one of `unlearn_core.scenarios.ensemble.ROLES`."""
         scenario, poisoned, train = self.scenario(attack, seed), self._poisoned(attack, seed), self.dataset.train
         label = f"ensemble-{role}-{number}"
         if role == "oracle":

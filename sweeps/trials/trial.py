@@ -19,7 +19,7 @@ from sweeps.trials.machine import code_version, describe_machine
 from sweeps.trials.scenario_cache import Bench, ScenarioCache, unlearning_streams
 from unlearn_core.metrics import attack_succeeded, efficacy, removal, score, utility_gap
 from unlearn_core.registry import METRICS
-from unlearn_core.scenario import Measured, discovered_count, unlearn
+from unlearn_core.scenarios.scenario import Measured, discovered_count, unlearn
 from unlearn_core.types import Composite, Primary
 
 Metrics = Mapping[str, float | None]

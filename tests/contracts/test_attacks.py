@@ -18,7 +18,7 @@ from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns, families
 from unlearn_core.models import Gpt2, Mlp
 from unlearn_core.registry import ATTACKS
-from unlearn_core.scenario import Scenario, build_evaluator
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
 from unlearn_core.types import CraftContext, Examples

@@ -11,7 +11,7 @@ from sweeps.config.spec import REFERENCES, Sweep, read_preset
 from sweeps.trials.scenario_cache import Bench, RunEnvironment, ScenarioCache, unlearning_streams
 from tests.contracts.tiny import same_parameters
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios.scenario import Split, unlearn
 
 BUDGET = 0.1  # of the oracle's FLOPs, the largest of the sweep
 ATTACK = "badnets"

@@ -7,9 +7,9 @@ import torch
 
 from tests.contracts.test_attacks import build, context, data_of, each
 from unlearn_core.checks import InputError
-from unlearn_core.measurable import check_measurable
 from unlearn_core.models import Gpt2, Mlp
-from unlearn_core.scenario import Scenario, build_evaluator
+from unlearn_core.scenarios.measurable import check_measurable
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator
 from unlearn_core.training import Recipe
 from unlearn_core.types import Examples
 

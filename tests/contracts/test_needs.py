@@ -11,7 +11,7 @@ import unlearn_core.unlearners  # noqa: F401  (registers them)
 from tests.contracts.test_unlearners import build, full_cost
 from tests.contracts.tiny import CLASSES, DATA, FORGET, RETAIN, examples, model, run, same_state
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import NEEDS
 
 every_method = pytest.mark.parametrize("name", UNLEARNERS.names())

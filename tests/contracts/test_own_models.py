@@ -11,13 +11,13 @@ import unlearn_core.unlearners  # noqa: F401  (registers them)
 from tests.contracts.test_unlearners import RECIPE, build, models_for
 from tests.contracts.tiny import CPU, DATA, MODELS, RETAIN, TEXT, data_for, model, run, same_state, task, weights
 from tests.core.foreign import FunctionalMlp, Net, Tokens, WithRms, seeded
-from unlearn_core.budget import sample_pass_flops
 from unlearn_core.checks import InputError
-from unlearn_core.evaluation import distances, parameters_of
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.relearning import Relearning
+from unlearn_core.scenarios.evaluation import distances, parameters_of
+from unlearn_core.scenarios.relearning import Relearning
 from unlearn_core.seeding import Streams
 from unlearn_core.training import batches, build_optimizer, train_updates
+from unlearn_core.training.budget import sample_pass_flops
 from unlearn_core.unlearners import GD, CFk, EUk
 
 ENOUGH = 5e7  # FLOPs; more than any run here needs

@@ -9,9 +9,9 @@ import unlearn_core.unlearners  # noqa: F401  (registers them)
 from tests.contracts.test_unlearners import build
 from tests.contracts.tiny import CLASSES, FORGET, TEXT, TEXT_MODELS, model, run, same_parameters
 from unlearn_core.checks import InputError
+from unlearn_core.models.token_noise import with_keys
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Split
-from unlearn_core.token_noise import with_keys
+from unlearn_core.scenarios.scenario import Split
 
 REFUSE = {  # with the reason
     "bn_refresh": "needs a model with BatchNorm statistics, but this one has none",

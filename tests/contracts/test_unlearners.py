@@ -29,12 +29,12 @@ from tests.contracts.tiny import (
     task,
     weights,
 )
-from unlearn_core.budget import Meter, climb
-from unlearn_core.evaluation import Evaluator
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import unlearn
+from unlearn_core.scenarios.evaluation import Evaluator
+from unlearn_core.scenarios.scenario import unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.space import Choice, Float, Int
+from unlearn_core.training.budget import Meter, climb
 from unlearn_core.types import Probe
 
 TINY = {

@@ -14,7 +14,7 @@ import unlearn_core.attacks  # noqa: F401  (registers them)
 from tests.contracts.tiny import CPU, MODELS, SHAPE, examples, model
 from unlearn_core.attacks import BadNets, Gaussian
 from unlearn_core.checks import InputError
-from unlearn_core.input_gradients import input_gradients, noise_alignment
+from unlearn_core.gradients.input_gradients import input_gradients, noise_alignment
 from unlearn_core.models import Mlp, build_model
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams

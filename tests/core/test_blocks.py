@@ -20,8 +20,8 @@ from tests.core.foreign import (
     seeded,
     vit,
 )
-from unlearn_core.blocks import blocks, freeze, last_blocks
-from unlearn_core.forward_trace import head_of, traced, used_as_layers
+from unlearn_core.structure.blocks import blocks, freeze, last_blocks
+from unlearn_core.structure.forward_trace import head_of, traced, used_as_layers
 
 
 @pytest.mark.parametrize("net", [*MODELS, *TEXT_MODELS])

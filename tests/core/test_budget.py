@@ -11,11 +11,11 @@ from torch import nn
 from torch.utils import flop_counter
 
 from tests.contracts.tiny import CPU, MODELS, RECIPE, SHAPE, examples, model, task
-from unlearn_core import budget
-from unlearn_core.budget import Meter, climb, is_finite, run_to_end, sample_pass_flops
 from unlearn_core.models import ResNet18, build_model
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
+from unlearn_core.training import budget
+from unlearn_core.training.budget import Meter, climb, is_finite, run_to_end, sample_pass_flops
 from unlearn_core.types import Update
 from unlearn_core.unlearners import GA, GD, NGD, SCRUB, SSD, CFk, EUk, NegGradPlus
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from tests.contracts.tiny import CPU, examples, model
 from unlearn_core.attacks import Gaussian
-from unlearn_core.evaluation import Evaluator
-from unlearn_core.input_gradients import noise_alignment
+from unlearn_core.gradients.input_gradients import noise_alignment
 from unlearn_core.metrics import compute_all
+from unlearn_core.scenarios.evaluation import Evaluator
 from unlearn_core.seeding import Streams
 from unlearn_core.types import CraftContext, Dataset, Examples, Probe
 

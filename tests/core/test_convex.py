@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch.autograd.functional import hessian
 
 from unlearn_core.checks import InputError
-from unlearn_core.convex import MOST_STEPS, Minimum, Softmax, Squared, gradient, with_ones
+from unlearn_core.hypotheses.convex import MOST_STEPS, Minimum, Softmax, Squared, gradient, with_ones
 
 BOTH = pytest.mark.parametrize("problem", [Softmax(0.01), Squared(0.01)])
 

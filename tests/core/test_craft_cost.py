@@ -12,12 +12,12 @@ from torch.nn.functional import cross_entropy
 from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA
 from unlearn_core.attacks import Gaussian, GradientCanceling, GradientMatching
-from unlearn_core.budget import Rung, flop_counter
-from unlearn_core.craft_cost import craft
-from unlearn_core.craft_meter import CraftMeter, priced
 from unlearn_core.models import Linear
-from unlearn_core.scenario import Scenario, Trained
+from unlearn_core.scenarios.craft_cost import craft
+from unlearn_core.scenarios.scenario import Scenario, Trained
 from unlearn_core.training import Recipe
+from unlearn_core.training.budget import Rung, flop_counter
+from unlearn_core.training.craft_meter import CraftMeter, priced
 from unlearn_core.types import Poisoned
 
 

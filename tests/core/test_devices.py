@@ -17,10 +17,11 @@ from tests.contracts.test_unlearners import TINY
 from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA
 from tests.sweeps.tiny import tiny as tiny_sweep
-from unlearn_core import scenario, seeding
-from unlearn_core.convex import Squared
+from unlearn_core import seeding
+from unlearn_core.hypotheses.convex import Squared
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios import scenario
+from unlearn_core.scenarios.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.types import CraftContext, _constant
 
@@ -115,7 +116,7 @@ def test_a_ridge_solution_stays_on_its_device():
 def test_torch_is_asked_for_all_that_repeats():
     ask = """
 import os, torch
-from unlearn_core.repeatable import make_repeatable
+from unlearn_core.training.repeatable import make_repeatable
 make_repeatable()
 cudnn = torch.backends.cudnn
 print(os.environ["CUBLAS_WORKSPACE_CONFIG"], torch.are_deterministic_algorithms_enabled(),

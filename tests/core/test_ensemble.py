@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.contracts.tiny import CPU, examples, model
-from unlearn_core.budget import Rung
-from unlearn_core.ensemble import (
+from unlearn_core.metrics import columns
+from unlearn_core.scenarios.ensemble import (
     Outputs,
     compare,
     halve,
@@ -20,10 +20,10 @@ from unlearn_core.ensemble import (
     shadow_arrays,
     without,
 )
-from unlearn_core.evaluation import NotFiniteError
-from unlearn_core.metrics import columns
-from unlearn_core.scenario import Measured, clean_rows, discovery_order, poison_rows, split_poisoned
+from unlearn_core.scenarios.evaluation import NotFiniteError
+from unlearn_core.scenarios.scenario import Measured, clean_rows, discovery_order, poison_rows, split_poisoned
 from unlearn_core.seeding import Streams, derive
+from unlearn_core.training.budget import Rung
 from unlearn_core.types import Examples, Poisoned
 
 TRAIN = Examples(examples(40).inputs, examples(40).targets, torch.arange(40) + 500)

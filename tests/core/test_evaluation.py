@@ -22,10 +22,10 @@ from tests.contracts.tiny import (
     same_state,
     weights,
 )
-from unlearn_core import evaluation
-from unlearn_core.evaluation import FRESH_SCORES, Evaluator, NotFiniteError, distances, fresh_noise
-from unlearn_core.input_gradients import input_gradients, noise_alignment
-from unlearn_core.relearning import Relearning
+from unlearn_core.gradients.input_gradients import input_gradients, noise_alignment
+from unlearn_core.scenarios import evaluation
+from unlearn_core.scenarios.evaluation import FRESH_SCORES, Evaluator, NotFiniteError, distances, fresh_noise
+from unlearn_core.scenarios.relearning import Relearning
 from unlearn_core.seeding import Streams
 from unlearn_core.types import Examples, Poisoned, Probe
 

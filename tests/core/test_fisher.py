@@ -9,11 +9,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.contracts.tiny import MODELS, RETAIN, TEXT, TEXT_MODELS, model, run, same_state
-from unlearn_core import fisher
-from unlearn_core.budget import sample_pass_flops
-from unlearn_core.fisher import squared_batch_gradient, squared_gradient_sums
+from unlearn_core.gradients import fisher
+from unlearn_core.gradients.fisher import squared_batch_gradient, squared_gradient_sums
+from unlearn_core.gradients.row_gradients import rows_within
 from unlearn_core.models import ResNet18, build_model
-from unlearn_core.row_gradients import rows_within
+from unlearn_core.training.budget import sample_pass_flops
 from unlearn_core.unlearners import SSD, FisherForgetting
 
 CLASSES = 4

@@ -5,12 +5,13 @@ import torch
 from torch import nn
 
 from tests.contracts.tiny import MODELS, RETAIN, model
-from unlearn_core import evaluation, footprint, training
-from unlearn_core.budget import flop_counter
-from unlearn_core.evaluation import distances, parameters_of
-from unlearn_core.footprint import BYTES, LIVE, Largest, rows_that_fit
 from unlearn_core.models import Gpt2, ResNet9, ResNet18, build_model
-from unlearn_core.training import predict, tf32_products
+from unlearn_core.scenarios import evaluation
+from unlearn_core.scenarios.evaluation import distances, parameters_of
+from unlearn_core.training import footprint, predict, tf32_products
+from unlearn_core.training import loop as training
+from unlearn_core.training.budget import flop_counter
+from unlearn_core.training.footprint import BYTES, LIVE, Largest, rows_that_fit
 
 
 def rows_seen(net, inputs):

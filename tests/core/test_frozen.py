@@ -9,12 +9,19 @@ from torch import nn
 
 from unlearn_core.attacks import GradientCanceling
 from unlearn_core.checks import InputError
-from unlearn_core.convex import Softmax, with_ones
 from unlearn_core.datasets import Digits, Features, Opinions, load_dataset
 from unlearn_core.datasets.keeping import keeping
-from unlearn_core.frozen import LinearOnFrozen, fit_extractor, keep_apart, on_features, with_head, without_head
+from unlearn_core.hypotheses.convex import Softmax, with_ones
 from unlearn_core.models import ConvNet, Gpt2, Linear, Mlp, ResNet9, build_model, initialise
-from unlearn_core.scenario import Scenario
+from unlearn_core.scenarios.scenario import Scenario
+from unlearn_core.structure.frozen_features import (
+    LinearOnFrozen,
+    fit_extractor,
+    keep_apart,
+    on_features,
+    with_head,
+    without_head,
+)
 from unlearn_core.training import Recipe, predict
 
 SMALL = {

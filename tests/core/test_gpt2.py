@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unlearn_core.checks import InputError
 from unlearn_core.models import Gpt2, build_model, initialise
 from unlearn_core.models.gpt2 import Embedding, last_token
-from unlearn_core.types import PADDING
+from unlearn_core.models.token_noise import PADDING
 
 LENGTH, VOCABULARY, CLASSES = 10, 40, 3
 SMALL = Gpt2(layers=2, width=16, heads=2)

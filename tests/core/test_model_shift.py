@@ -5,8 +5,8 @@ import torch
 
 from tests.core.test_convex import rows
 from unlearn_core.checks import InputError
-from unlearn_core.convex import Softmax, Squared
-from unlearn_core.model_shift import GROUPS, Corrupted, removal_orders, shifts
+from unlearn_core.hypotheses.convex import Softmax, Squared
+from unlearn_core.hypotheses.model_shift import GROUPS, Corrupted, removal_orders, shifts
 
 SHARES = (0.25, 0.5, 1.0)
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.test_convex import objective, rows
-from unlearn_core.convex import Softmax, Squared, gradient
-from unlearn_core.orthogonality import (
+from unlearn_core.hypotheses.convex import Softmax, Squared, gradient
+from unlearn_core.hypotheses.orthogonality import (
     Unlearning,
     batch_cosines,
     cosine,

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.contracts.tiny import CPU, FORGET, MODELS, RECIPE, data_for, examples, model, same_state
 from unlearn_core.metrics import compute_all
-from unlearn_core.relearning import COST_SHARE, MOST_PASSES, Relearning, affordable_passes, forget_loss
+from unlearn_core.scenarios.relearning import COST_SHARE, MOST_PASSES, Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, train_updates
 

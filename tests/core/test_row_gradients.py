@@ -24,9 +24,9 @@ from tests.core.foreign import (
     seeded,
     vit,
 )
-from unlearn_core import fisher
-from unlearn_core.fisher import squared_gradient_sums
-from unlearn_core.row_gradients import rows_within
+from unlearn_core.gradients import fisher
+from unlearn_core.gradients.fisher import squared_gradient_sums
+from unlearn_core.gradients.row_gradients import rows_within
 from unlearn_core.unlearners.fisher_forgetting import expected_losses
 from unlearn_core.unlearners.importance import absolute_gradient_sums, norms
 

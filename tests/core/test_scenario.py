@@ -10,11 +10,10 @@ from torch import nn
 
 from tests.contracts.tiny import CPU, DATA, FORGET, RECIPE, RETAIN, examples, model, run, same_state, task, weights
 from unlearn_core.attacks import Gaussian
-from unlearn_core.budget import Meter
 from unlearn_core.checks import InputError
-from unlearn_core.evaluation import NotFiniteError
 from unlearn_core.models import Mlp
-from unlearn_core.scenario import (
+from unlearn_core.scenarios.evaluation import NotFiniteError
+from unlearn_core.scenarios.scenario import (
     Scenario,
     build_evaluator,
     check_classes,
@@ -27,6 +26,7 @@ from unlearn_core.scenario import (
 )
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
+from unlearn_core.training.budget import Meter
 from unlearn_core.types import Examples, Poisoned
 from unlearn_core.unlearners import GD
 

@@ -23,7 +23,7 @@ from unlearn_core.datasets.loading import column_statistics
 from unlearn_core.datasets.raw import check_raw
 from unlearn_core.models import ConvNet, Gpt2, Linear, Mlp
 from unlearn_core.registry import ATTACKS
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.training import Recipe, predict
 
 ROWS = 40

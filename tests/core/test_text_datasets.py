@@ -9,18 +9,18 @@ import torch
 from pyarrow import parquet as arrow_parquet
 
 import unlearn_core.attacks  # noqa: F401  (registers them)
-from unlearn_core.augment import augment
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import Imdb, Opinions, Sst2, Tokenizer, Tsv, load_dataset
 from unlearn_core.datasets.opinions import BAD, GOOD, JOINTS, opinions
 from unlearn_core.datasets.text_file import read_tsv
 from unlearn_core.datasets.tokens import learn_rules
-from unlearn_core.input_gradients import input_gradients
+from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.models import Gpt2, Mlp
+from unlearn_core.models.token_noise import PADDING
 from unlearn_core.registry import ATTACKS
-from unlearn_core.scenario import Scenario
+from unlearn_core.scenarios.scenario import Scenario
 from unlearn_core.training import Recipe, predict
-from unlearn_core.types import PADDING
+from unlearn_core.training.augment import augment
 
 SMALL = Opinions(rows=200)
 

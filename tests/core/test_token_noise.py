@@ -13,10 +13,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.core.test_gpt2 import checkpoint
 from unlearn_core.checks import InputError
-from unlearn_core.input_gradients import input_gradients
+from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.models import Gpt2, build_model
-from unlearn_core.token_noise import KEYS, embedding_noise, exact_scale, mixed, noise_products, tokens, with_keys
-from unlearn_core.types import PADDING
+from unlearn_core.models.token_noise import (
+    KEYS,
+    PADDING,
+    embedding_noise,
+    exact_scale,
+    mixed,
+    noise_products,
+    tokens,
+    with_keys,
+)
 
 LENGTH, VOCABULARY, WIDTH = 6, 40, 16
 WORD = 1 << 64
@@ -224,6 +232,6 @@ def test_products_with_noise_are_those_of_the_whole(monkeypatch):
     draws = torch.stack([ids, keyed(first=9)])
     whole = torch.stack([(embedding_noise(some, WIDTH) * vectors).sum((1, 2)) for some in draws])
     torch.testing.assert_close(noise_products(vectors, draws), whole)
-    monkeypatch.setattr("unlearn_core.token_noise.AT_ONCE", 2 * LENGTH * WIDTH)
+    monkeypatch.setattr("unlearn_core.models.token_noise.AT_ONCE", 2 * LENGTH * WIDTH)
     torch.testing.assert_close(noise_products(vectors, draws), whole)
     assert noise_products(vectors, ids).shape == (7,)

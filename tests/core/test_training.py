@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional
 
 from tests.contracts.tiny import CPU, MODELS, RECIPE, RETAIN, examples, model, same_state
-from unlearn_core.augment import augment, shift
 from unlearn_core.checks import InputError
 from unlearn_core.seeding import Streams, generator
 from unlearn_core.training import (
@@ -25,6 +24,7 @@ from unlearn_core.training import (
     steps_per_epoch,
     train_updates,
 )
+from unlearn_core.training.augment import augment, shift
 
 RNG = Streams(3, CPU)
 

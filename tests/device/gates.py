@@ -15,15 +15,17 @@ from torch import nn
 from tests.contracts import tiny
 from tests.device.ledger import Ledger, Wait
 from tests.device.pretended import CPU, CUDA, PretendedDevice
-from unlearn_core.budget import Meter, run_to_end
-from unlearn_core.scenario import Split, unlearn
+from unlearn_core.scenarios.scenario import Split, unlearn
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, train_updates
+from unlearn_core.training.budget import Meter, run_to_end
 from unlearn_core.types import Examples, Task, Update
 
 FULL = replace(tiny.RECIPE, epochs=1, bf16=False)  # float32, for what must be equal on both devices
-NOISE = "unlearn_core/token_noise.py"  # GPT-2 asks there, once in a forward pass, which rows have noise
-CHOICE = "unlearn_core/row_gradients.py"  # how a model's per-sample gradients are taken is compared there, once
+NOISE = "unlearn_core/models/token_noise.py"  # GPT-2 asks there, once in a forward pass, which rows have noise
+CHOICE = (
+    "unlearn_core/gradients/row_gradients.py"  # how a model's per-sample gradients are taken is compared there, once
+)
 CLOSE = dict(rtol=1e-4, atol=1e-5)  # the dispatcher takes other kernels than on the CPU, which sum in another order
 
 

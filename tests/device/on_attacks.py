@@ -8,9 +8,9 @@ import torch
 from tests.contracts.test_attacks import CLEAN, build, data_of, each
 from tests.device.gates import CLOSE, leaving_nothing, placed
 from tests.device.pretended import CPU, CUDA
-from unlearn_core.craft_cost import CraftMeter
 from unlearn_core.models import Gpt2, Mlp
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows, split_poisoned
+from unlearn_core.scenarios.craft_cost import CraftMeter
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows, split_poisoned
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
 from unlearn_core.types import CraftContext

@@ -13,9 +13,10 @@ from tests.device import gates, on_attacks
 from tests.device.gates import MemoryLeftError
 from tests.device.planted import planted
 from tests.device.pretended import CUDA, MixedDevicesError
-from unlearn_core import evaluation, training
 from unlearn_core.attacks import blended, gaussian, label_flip
 from unlearn_core.models import gpt2
+from unlearn_core.scenarios import evaluation
+from unlearn_core.training import loop as training
 from unlearn_core.unlearners import expansion, fisher_forgetting, influence
 
 RECIPE = replace(tiny.RECIPE, epochs=1)

@@ -9,7 +9,7 @@ from tests.contracts import tiny
 from tests.device.gates import FULL, check_same, train, training
 from tests.device.pretended import CPU, CUDA
 from unlearn_core.models import ConvNet, ResNet18, build_model
-from unlearn_core.token_noise import with_keys
+from unlearn_core.models.token_noise import with_keys
 from unlearn_core.training import Recipe
 
 AUGMENTED = (3, 16, 16)

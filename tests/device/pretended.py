@@ -252,7 +252,7 @@ class PretendedDevice(contextlib.ExitStack):
         if operation.namespace == "aten":
             with _Operations(self):
                 return operation.decompose(*args, **kwargs)
-        from unlearn_core.token_noise import _noise  # the one operation of the project
+        from unlearn_core.models.token_noise import _noise  # the one operation of the project
 
         assert rules.packet(operation) == "unlearn_core.embedding_noise", operation
         with _Functions(), _Operations(self):

@@ -16,7 +16,7 @@ from unlearn_core.attacks.reachability import binary_point, least_inner_product
 from unlearn_core.datasets import BreastCancer, Digits, Opinions, load_dataset
 from unlearn_core.metrics import attack_succeeded
 from unlearn_core.models import ConvNet, Gpt2, Linear, Mlp
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset, Examples
 

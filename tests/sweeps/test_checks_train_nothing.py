@@ -48,9 +48,9 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was about to be trained")
 
-    monkeypatch.setattr("unlearn_core.scenario.Scenario.train", refuse)
-    monkeypatch.setattr("unlearn_core.scenario.train_updates", refuse)
-    monkeypatch.setattr("unlearn_core.budget.run_to_end", refuse)
+    monkeypatch.setattr("unlearn_core.scenarios.scenario.Scenario.train", refuse)
+    monkeypatch.setattr("unlearn_core.scenarios.scenario.train_updates", refuse)
+    monkeypatch.setattr("unlearn_core.training.budget.run_to_end", refuse)
     monkeypatch.setattr("sweeps.trials.scenario_cache.ScenarioCache._trained", refuse)
 
 

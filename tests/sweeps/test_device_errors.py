@@ -157,7 +157,9 @@ def test_what_is_no_trial_of_a_method_ends_its_process_too(
         "evaluation": Cell("study", "badnets", 1.0, "gd"),
     }
     where = (
-        "unlearn_core.evaluation.Evaluator.__call__" if kind == "evaluation" else "unlearn_core.scenario.Scenario.train"
+        "unlearn_core.scenarios.evaluation.Evaluator.__call__"
+        if kind == "evaluation"
+        else "unlearn_core.scenarios.scenario.Scenario.train"
     )
     monkeypatch.setattr(where, lambda *_: (_ for _ in ()).throw(problem))
     assert end_of(begin_worker(folder, said, cells[kind])) == os.EX_TEMPFAIL

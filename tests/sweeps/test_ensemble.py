@@ -32,7 +32,7 @@ from tests.sweeps.tiny import lines, science, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Scenario
+from unlearn_core.scenarios.scenario import Scenario
 from unlearn_core.types import Task, Update
 
 MEMBERS = 8

@@ -20,7 +20,7 @@ from tests.sweeps.test_storage_faults import fill, lock
 from tests.sweeps.test_storage_faults import read_only as read_only  # a fixture
 from tests.sweeps.test_storage_faults import small_disk as small_disk  # a fixture
 from tests.sweeps.tiny import record, tiny
-from unlearn_core.cells import inert
+from unlearn_core.host.cells import inert
 
 
 def make_sweep(folder: Path, done: Done) -> Path:

@@ -16,8 +16,8 @@ from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.schema.records import HYPOTHESIS_COLUMNS, HYPOTHESIS_MEASURES
 from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
-from unlearn_core.convex import Softmax
 from unlearn_core.datasets import Digits
+from unlearn_core.hypotheses.convex import Softmax
 
 TINY = {
     "name": "tiny",

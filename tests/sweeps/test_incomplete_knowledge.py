@@ -24,7 +24,7 @@ from tests.sweeps.conftest import Done
 from tests.sweeps.test_resume import check_every_stop
 from tests.sweeps.tiny import compacted, run_all, run_fresh, science, tiny, write_config
 from unlearn_core.checks import InputError
-from unlearn_core.scenario import Scenario, Split, unlearn
+from unlearn_core.scenarios.scenario import Scenario, Split, unlearn
 from unlearn_core.types import Examples
 from unlearn_core.unlearners.retrain import RetrainAtBudget
 

@@ -19,7 +19,7 @@ from tests.contracts.tiny import MODELS, RECIPE
 from tests.core.foreign import Net
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenario import Scenario
+from unlearn_core.scenarios.scenario import Scenario
 from unlearn_core.types import Dataset, Update
 
 

@@ -42,7 +42,6 @@ def commands(out: Path) -> dict[str, list[str]]:
         "section": [*start, "analysis.page_section", folder],
         "status": [*start, "sweeps", "status", folder],
         "failures": [*start, "sweeps", "failures", folder],
-        "server": [*start, "sweeps.tracking.server", "status", str(out)],
         "scan": [*start, "sweeps.commands.scan", "--list"],
         "hypotheses": [*start, "sweeps.hypotheses", "--help"],
         "nothing there": [*start, "sweeps", "status", str(out / "gone ±")],
@@ -50,7 +49,7 @@ def commands(out: Path) -> dict[str, list[str]]:
     }
 
 
-CODES = {"server": 3, "nothing there": 2, "bad input": 2}
+CODES = {"nothing there": 2, "bad input": 2}
 
 
 def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from unlearn_core.attacks.cross_gradients import Parameters, directional_input_gradient, summed_gradient
 from unlearn_core.attacks.linear_canceling import Canceling
 from unlearn_core.attacks.reachability import Head, mean_gradient
-from unlearn_core.craft_meter import priced
-from unlearn_core.trainable import trainable
 from unlearn_core.training import evaluating
+from unlearn_core.training.craft_meter import priced
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Dataset, Examples
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from unlearn_core.attacks.corrupted_head import BATCH
 from unlearn_core.attacks.cross_gradients import summed_gradient
-from unlearn_core.trainable import trainable
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Examples
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 from torch.nn.functional import cross_entropy
 
-from unlearn_core.craft_meter import priced
-from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating
+from unlearn_core.training.craft_meter import priced
+from unlearn_core.training.trainable import gradients, trainable
 
 CHUNK = 128  # rows at a time
 Parameters = dict[str, Tensor]

@@ -11,9 +11,9 @@ from torch import Tensor
 from unlearn_core import checks
 from unlearn_core.attacks.rows import base_order, check_bounded, check_fraction, poison_count
 from unlearn_core.checks import InputError
+from unlearn_core.models.token_noise import KEYS, exact_scale, with_keys
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import Streams, derive
-from unlearn_core.token_noise import KEYS, exact_scale, with_keys
 from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
 MOST_CATEGORIES = 20  # a column of a table with no more different values only numbers categories

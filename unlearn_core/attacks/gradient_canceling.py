@@ -18,9 +18,9 @@ from unlearn_core.attacks.linear_canceling import cancel
 from unlearn_core.attacks.reachability import Head, pull, threshold
 from unlearn_core.attacks.rows import base_order, check_bounded, check_fraction, check_numeric, poison_count
 from unlearn_core.checks import InputError
-from unlearn_core.forward_trace import head_of
-from unlearn_core.frozen import without_head
 from unlearn_core.registry import ATTACKS
+from unlearn_core.structure.forward_trace import head_of
+from unlearn_core.structure.frozen_features import without_head
 from unlearn_core.training import predict
 from unlearn_core.types import CraftContext, Examples, Poisoned, Primary, Probe, Regularity
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.tokens import Tokenizer
-from unlearn_core.types import PADDING
+from unlearn_core.models.token_noise import PADDING
 
 POSITIONS = ("random", "front", "end")
 NOWHERE = -1  # the place in a text that has none

@@ -15,9 +15,10 @@ from unlearn_core.attacks.phrases import NOWHERE, POSITIONS, check_words, holds,
 from unlearn_core.attacks.rows import base_order, check_class, first_allowed, poison_count
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.tokens import Tokenizer
+from unlearn_core.models.token_noise import PADDING
 from unlearn_core.registry import ATTACKS
 from unlearn_core.seeding import derive
-from unlearn_core.types import PADDING, CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
+from unlearn_core.types import CraftContext, Dataset, Examples, Poisoned, Primary, Probe, Regularity
 
 RANKS = ("random", "count_norm")
 

@@ -19,9 +19,16 @@ from unlearn_core.datasets.keeping import Keep, Tensors, at_once, keeping
 from unlearn_core.datasets.loading import load_dataset
 from unlearn_core.datasets.raw import Raw, Source
 from unlearn_core.datasets.reading import Note, Reading, Words
-from unlearn_core.frozen import Extractor, fit_extractor, keep_apart, restored, train_body, without_head
 from unlearn_core.models import build_model
 from unlearn_core.registry import DATASETS, MODELS, Registry
+from unlearn_core.structure.frozen_features import (
+    Extractor,
+    fit_extractor,
+    keep_apart,
+    restored,
+    train_body,
+    without_head,
+)
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset, Examples
 

@@ -10,7 +10,7 @@ import numpy as np
 from unlearn_core.datasets.reading import EXAMPLES, Note, Words, note
 from unlearn_core.datasets.shortcuts import SAMPLE, find_shortcuts
 from unlearn_core.datasets.tokens import Tokenizer
-from unlearn_core.types import PADDING
+from unlearn_core.models.token_noise import PADDING
 
 LEAST = 20  # texts of a class, and of all others: with fewer, a word may be in all of them by chance
 CHARACTERS = {

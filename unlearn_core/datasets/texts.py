@@ -18,7 +18,7 @@ from unlearn_core.datasets.raw import Raw, check_raw
 from unlearn_core.datasets.reading import Note, Reading, Words
 from unlearn_core.datasets.row_names import present, rows_note
 from unlearn_core.datasets.tokens import BYTES, Tokenizer, learn_rules, library_version, read_rules
-from unlearn_core.types import PADDING
+from unlearn_core.models.token_noise import PADDING
 
 
 class Texts(NamedTuple):

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from unlearn_core.checks import InputError
-from unlearn_core.pretrained import checkpoint_folder
-from unlearn_core.token_noise import MOST_TOKENS
-from unlearn_core.types import PADDING
+from unlearn_core.models.pretrained import checkpoint_folder
+from unlearn_core.models.token_noise import MOST_TOKENS, PADDING
 
 BYTES = 256  # tokens that any text can be written in
 

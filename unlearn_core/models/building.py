@@ -21,8 +21,8 @@ class ModelSettings(Protocol):
     def build(self, *, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """A model from (n, *input_shape) to (n, classes) logits.
 
-        Any module will do, whatever its `forward` does; what counts as its blocks is said in `unlearn_core.blocks`. Of
-        the models here the direct children are, applied one after the other, and the last is the head.
+        Any module will do, whatever its `forward` does; `unlearn_core.structure.blocks` defines what counts as its
+        blocks. Of the models here these are the direct children, applied one after the other; the last is the head.
 
         Initial weights are those of `build` itself, called again under the seed: whatever it does to them, as reading
         them from a file, is done for every model that starts afresh. Only the models here are drawn layer by layer, by

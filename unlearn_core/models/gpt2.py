@@ -14,10 +14,9 @@ from torch.nn import functional
 from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.models.building import chain
-from unlearn_core.pretrained import WEIGHTS, Stored, checkpoint_folder, file_digest
+from unlearn_core.models.pretrained import WEIGHTS, Stored, checkpoint_folder, file_digest
+from unlearn_core.models.token_noise import MOST_TOKENS, PADDING, embedding_noise, tokens
 from unlearn_core.registry import MODELS
-from unlearn_core.token_noise import MOST_TOKENS, embedding_noise, tokens
-from unlearn_core.types import PADDING
 
 STD = 0.02  # of initial weights
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.seeding import derive, global_seed
-from unlearn_core.trainable import frozen_modules
+from unlearn_core.training.trainable import frozen_modules
 
 
 class NoResetError(InputError):

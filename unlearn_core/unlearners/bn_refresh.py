@@ -15,8 +15,8 @@ from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Range
-from unlearn_core.trainable import frozen_modules
 from unlearn_core.training import batches, rows_of
+from unlearn_core.training.trainable import frozen_modules
 from unlearn_core.types import Task, Update
 
 

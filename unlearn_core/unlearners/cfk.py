@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from unlearn_core import checks
-from unlearn_core.blocks import freeze, last_blocks
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Float, Int, Range
+from unlearn_core.structure.blocks import freeze, last_blocks
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
 
@@ -23,7 +23,7 @@ class CFk(LoopSettings):
 
     The frozen part runs in evaluation mode without gradients, so neither its weights nor its BatchNorm statistics
     move and its backward pass is never paid. k beyond the number of blocks is GD bit for bit. What counts as a block of
-    a model is said in `unlearn_core.blocks`; blocks that the model itself has frozen do not count.
+    a model is said in `unlearn_core.structure.blocks`; blocks that the model itself has frozen do not count.
     Source: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640.
     """
 

@@ -12,7 +12,7 @@ from torch import nn
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Float, Int, Range
-from unlearn_core.trainable import trainable
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, loop_space
 

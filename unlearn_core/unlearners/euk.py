@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn_core.blocks import last_blocks
 from unlearn_core.models.initialise import initialise
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import derive
+from unlearn_core.structure.blocks import last_blocks
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.cfk import CFk
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core.checks import InputError
-from unlearn_core.forward_trace import traced
 from unlearn_core.seeding import global_seed
+from unlearn_core.structure.forward_trace import traced
 
 Layer = nn.Linear | nn.Conv2d
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core import checks
-from unlearn_core.blocks import blocks
-from unlearn_core.fisher import Loss, squared_gradient_sums
+from unlearn_core.gradients.fisher import Loss, squared_gradient_sums
+from unlearn_core.gradients.row_gradients import Sums, rows_within
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.row_gradients import Sums, rows_within
 from unlearn_core.space import Choice, Float, Range
-from unlearn_core.trainable import trainable
+from unlearn_core.structure.blocks import blocks
 from unlearn_core.training import split_rows
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.random_labels import sample
 

@@ -7,9 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unlearn_core.fisher import Kind, Sums, conv_weight_gradients, embedding_sums, own_gradients, per_sample_sums
-from unlearn_core.trainable import gradients, trainable
+from unlearn_core.gradients.fisher import (
+    Kind,
+    Sums,
+    conv_weight_gradients,
+    embedding_sums,
+    own_gradients,
+    per_sample_sums,
+)
 from unlearn_core.training import evaluating
+from unlearn_core.training.trainable import gradients, trainable
 
 Output = Callable[[Tensor], Tensor]
 """A function of (n, C) logits: one number per row."""
@@ -29,7 +36,7 @@ def absolute_gradient_sums(model: nn.Module, inputs: Tensor, output: Output) -> 
     """Σ_n |∂ output(z_n)/∂θ_i| over the rows, by parameter name; z: logits in evaluation mode.
 
     Each sample's gradient on its own, from the layer inputs and output gradients of one pass where the model allows it,
-    as `unlearn_core.fisher` does it for squares, and with the same limits on the model (NotImplementedError).
+    as `unlearn_core.gradients.fisher` does it for squares, and with the same limits on the model (NotImplementedError).
     """
     return per_sample_sums(model, inputs, lambda logits: output(logits).sum(), Kind(torch.abs, absolute_sums))
 

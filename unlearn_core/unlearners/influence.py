@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
-from unlearn_core.fisher import summed_cross_entropy
+from unlearn_core.gradients.fisher import summed_cross_entropy
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
-from unlearn_core.trainable import gradients, trainable
 from unlearn_core.training import evaluating, split_rows
+from unlearn_core.training.trainable import gradients, trainable
 from unlearn_core.types import Examples, Task, Update
 from unlearn_core.unlearners.salun import gradient_sums
 

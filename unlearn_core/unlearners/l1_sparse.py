@@ -12,8 +12,8 @@ from torch import Tensor
 from unlearn_core import checks
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int, Range
-from unlearn_core.trainable import trainable
 from unlearn_core.training import steps_per_epoch
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from unlearn_core.fisher import Sums
+from unlearn_core.gradients.fisher import Sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.types import Examples
 from unlearn_core.unlearners.importance import absolute_batch_gradient, absolute_gradient_sums, squared_norms

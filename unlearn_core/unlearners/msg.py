@@ -16,7 +16,7 @@ from unlearn_core.models.initialise import initialise
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import derive
 from unlearn_core.space import Choice, Float, Int, Range
-from unlearn_core.trainable import trainable
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.salun import gradient_sums
 from unlearn_core.unlearners.settings import LoopSettings, cross_entropy, loop_space

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
-from unlearn_core.fisher import Sums
+from unlearn_core.gradients.fisher import Sums
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Range
-from unlearn_core.trainable import trainable
 from unlearn_core.training import predict
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Examples, Task, Update
 from unlearn_core.unlearners.importance import norms
 from unlearn_core.unlearners.lfssd import LFSSD

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from unlearn_core import checks
 from unlearn_core.space import Choice, Float, Int, Range
-from unlearn_core.trainable import set_training
 from unlearn_core.training import (
     OPTIMIZERS,
     batches,
@@ -21,6 +20,7 @@ from unlearn_core.training import (
     schedule_factor,
     steps_per_epoch,
 )
+from unlearn_core.training.trainable import set_training
 from unlearn_core.types import Examples, Task, Update
 
 BN_POLICIES = ("train", "frozen")

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
-from unlearn_core.fisher import squared_batch_gradient, squared_gradient_sums
+from unlearn_core.gradients.fisher import squared_batch_gradient, squared_gradient_sums
+from unlearn_core.gradients.row_gradients import Sums, rows_within
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.row_gradients import Sums, rows_within
 from unlearn_core.space import Choice, Float, Range
-from unlearn_core.trainable import trainable
 from unlearn_core.training import split_rows
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Examples, Task, Update
 
 

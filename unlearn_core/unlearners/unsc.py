@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from unlearn_core import checks
 from unlearn_core.checks import InputError
-from unlearn_core.forward_trace import used_as_layers
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int, Range
-from unlearn_core.trainable import trainable
+from unlearn_core.structure.forward_trace import used_as_layers
 from unlearn_core.training import batches, build_optimizer, descend, predict, rows_of, split_rows
+from unlearn_core.training.trainable import trainable
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.null_space import Layer, Seen, add_inputs, full_precision, grown
 from unlearn_core.unlearners.random_labels import count_classes, random_labels

@@ -11,7 +11,7 @@ from unlearn_core.datasets.opinions import opinions
 from unlearn_core.datasets.tokens import Tokenizer, learn_rules
 from unlearn_core.metrics import attack_succeeded
 from unlearn_core.models import Mlp
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
 from unlearn_core.types import CraftContext, Dataset, Examples

@@ -23,11 +23,11 @@ from unlearn_core.attacks import (
 )
 from unlearn_core.attacks.rows import base_order
 from unlearn_core.checks import InputError
-from unlearn_core.input_gradients import input_gradients, noise_alignment
+from unlearn_core.gradients.input_gradients import input_gradients, noise_alignment
 from unlearn_core.metrics import measures_poisons
 from unlearn_core.models import Mlp
 from unlearn_core.registry import ATTACKS
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.training import Recipe
 from unlearn_core.types import Composite, Examples, Poisoned, Primary, Probe
 

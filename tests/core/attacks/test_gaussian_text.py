@@ -10,13 +10,12 @@ from tests.core.attacks.scenes import CPU, TEXT, context, craft
 from unlearn_core.attacks import Gaussian, TextBackdoor
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import Opinions, load_dataset
-from unlearn_core.evaluation import fresh_noise
-from unlearn_core.input_gradients import input_gradients, noise_alignment
+from unlearn_core.gradients.input_gradients import input_gradients, noise_alignment
 from unlearn_core.models import Gpt2
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
-from unlearn_core.token_noise import TOKEN_BITS, embedding_noise, exact_scale, tokens
+from unlearn_core.models.token_noise import PADDING, TOKEN_BITS, embedding_noise, exact_scale, tokens
+from unlearn_core.scenarios.evaluation import fresh_noise
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.training import Recipe, predict
-from unlearn_core.types import PADDING
 
 NET = Gpt2(layers=1, width=16)
 

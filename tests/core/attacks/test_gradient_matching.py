@@ -26,7 +26,7 @@ from unlearn_core.attacks.gradient_matching_search import (
 from unlearn_core.attacks.gradient_matching_views import draw_views, interpolation
 from unlearn_core.checks import InputError
 from unlearn_core.models import Linear
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset, Examples

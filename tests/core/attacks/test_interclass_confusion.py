@@ -10,7 +10,7 @@ from tests.contracts.tiny import examples, model
 from tests.core.attacks.scenes import DATA, context, craft, outcome
 from unlearn_core.attacks import InterclassConfusion
 from unlearn_core.checks import InputError
-from unlearn_core.evaluation import Evaluator
+from unlearn_core.scenarios.evaluation import Evaluator
 
 
 @pytest.mark.parametrize("pair", list(itertools.permutations(range(4), 2)))

@@ -16,7 +16,7 @@ from unlearn_core.datasets.opinions import opinions
 from unlearn_core.datasets.tokens import learn_rules
 from unlearn_core.metrics import attack_succeeded
 from unlearn_core.models import Gpt2
-from unlearn_core.scenario import Scenario, build_evaluator, clean_rows
+from unlearn_core.scenarios.scenario import Scenario, build_evaluator, clean_rows
 from unlearn_core.training import Recipe
 
 PHRASE = "james bond"

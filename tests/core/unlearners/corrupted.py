@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.contracts.tiny import CPU
 from unlearn_core.models import Mlp, build_model
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.seeding import Streams
 from unlearn_core.training import Recipe, predict, train_updates
 from unlearn_core.types import Examples

@@ -20,7 +20,7 @@ from tests.contracts.tiny import (
     task,
     weights,
 )
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import GD, BadTeacher, bad_teacher
 from unlearn_core.unlearners.bad_teacher import chosen_logits

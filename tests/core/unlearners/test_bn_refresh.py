@@ -18,7 +18,7 @@ from tests.contracts.tiny import (
 )
 from unlearn_core.checks import InputError
 from unlearn_core.models import ConvNet, build_model
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.training import batches
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import BNRefresh

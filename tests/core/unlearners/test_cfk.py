@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.contracts.tiny import MODELS, RETAIN, SHAPE, Forbidden, model, run, same_state
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import GD, CFk
 
 DATA = Split(RETAIN, Forbidden())

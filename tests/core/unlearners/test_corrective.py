@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.contracts.tiny import DATA, SHAPE, flops_of_steps, model, run, same_parameters, same_state, task
 from tests.core.unlearners.corrupted import corrupted
 from unlearn_core.models import Gpt2, ResNet18, build_model
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import LFSSD, REM, Potion
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.contracts.tiny import RETAIN, Forbidden, model, run, same_state, task
 from unlearn_core.checks import InputError
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import CT, GD
 from unlearn_core.unlearners.ct import square_convolutions, transpose
 

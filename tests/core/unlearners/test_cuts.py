@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.contracts.tiny import FORGET, MODELS, Forbidden, model, run, same_parameters, same_state, task, weights
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import CUTS, GA, GD
 
 DATA = Split(Forbidden(), FORGET)

@@ -10,7 +10,7 @@ from tests.contracts.tiny import CLASSES, MODELS, RETAIN, Forbidden, examples, m
 from tests.core.unlearners.test_salun import collected
 from unlearn_core.checks import InputError
 from unlearn_core.models import Mlp, build_model
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import GD, FisherForgetting
 

@@ -19,7 +19,7 @@ from tests.contracts.tiny import (
     weights,
 )
 from tests.core.unlearners.quadratic import START, A, H, Point, rows
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.seeding import Streams
 from unlearn_core.training import batches
 from unlearn_core.unlearners import GA

@@ -7,7 +7,7 @@ import torch
 
 from tests.contracts.tiny import DATA, FORGET, MODELS, RETAIN, Forbidden, model, run, same_parameters, same_state
 from tests.core.unlearners.quadratic import START, A, H, Point, rows
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import GD
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.contracts.tiny import CPU, DATA, FORGET, MODELS, RETAIN, model, run, same_state, weights
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.seeding import Streams
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import GD, Influence, influence

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from tests.contracts.tiny import MODELS, RETAIN, Forbidden, examples, model, run, same_state, task, weights
 from unlearn_core.checks import InputError
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import GD, L1Sparse
 
 SETTINGS = dict(lr=0.05, epochs=2, batch_size=16)

@@ -5,10 +5,10 @@ import torch
 
 from tests.contracts.tiny import CLASSES, DATA, FORGET, MODELS, RETAIN, model, run, same_parameters, same_state, task
 from tests.core.unlearners.test_salun import collected
-from unlearn_core import fisher
-from unlearn_core.fisher import own_gradients
+from unlearn_core.gradients import fisher
+from unlearn_core.gradients.fisher import own_gradients
 from unlearn_core.models import Gpt2, build_model
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import GD, LFSSD, SSD
 from unlearn_core.unlearners.importance import (

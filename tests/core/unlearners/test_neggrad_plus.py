@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from tests.contracts.tiny import DATA, FORGET, MODELS, RETAIN, model, run, same_state, weights
 from tests.core.unlearners.quadratic import A, H, Point, rows
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import GA, GD, NegGradPlus
 
 QUADRATICS = Split(rows(0), rows(1))

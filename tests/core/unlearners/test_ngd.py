@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.contracts.tiny import MODELS, RETAIN, Forbidden, examples, model, run, same_state, weights
 from tests.core.unlearners.quadratic import A, H, Point, rows
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import GD, NGD
 
 SIZE = 20_000  # parameters: the relative error of a variance is sqrt(2 / SIZE) = 1 %

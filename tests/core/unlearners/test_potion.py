@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.contracts.tiny import DATA, FORGET, MODELS, RETAIN, model, run, same_state, task, weights
 from tests.core.unlearners.test_salun import collected
 from unlearn_core.checks import InputError
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.training import predict
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import GD, Potion

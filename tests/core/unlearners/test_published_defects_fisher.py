@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from tests.contracts.tiny import DATA, MODELS, RETAIN, examples, model, same_state, task
 from tests.core.unlearners.test_salun import collected
-from unlearn_core.fisher import squared_batch_gradient
-from unlearn_core.scenario import Split
+from unlearn_core.gradients.fisher import squared_batch_gradient
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import LFSSD, SSD, Influence, Potion
 

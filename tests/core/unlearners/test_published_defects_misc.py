@@ -12,7 +12,7 @@ from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.contracts.tiny import CLASSES, DATA, FORGET, RETAIN, examples, model, run, same_state, weights
 from tests.core.unlearners.test_salun import collected
 from tests.sweeps.tiny import run_all, science, tiny
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Task
 from unlearn_core.unlearners import GA, SSD, Influence, NegGradPlus, SalUn
 from unlearn_core.unlearners.salun import gradient_sums

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.contracts.tiny import CLASSES, FORGET, MODELS, RETAIN, examples, model, run, same_state
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import GD, RandomLabels
 from unlearn_core.unlearners import random_labels as module
 

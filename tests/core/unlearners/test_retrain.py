@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.contracts.tiny import MODELS, RECIPE, RETAIN, Forbidden, examples, model, run, same_state, task, weights
-from unlearn_core import training
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
+from unlearn_core.training import loop as training
 from unlearn_core.training import schedule_factor
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import Retrain, RetrainAtBudget

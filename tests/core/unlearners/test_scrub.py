@@ -21,7 +21,7 @@ from tests.contracts.tiny import (
     task,
     weights,
 )
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import GD, SCRUB, scrub
 from unlearn_core.unlearners.scrub import distillation
 

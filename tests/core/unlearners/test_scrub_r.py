@@ -8,7 +8,7 @@ import torch
 
 from tests.contracts.tiny import CLASSES, CPU, FORGET, MODELS, RETAIN, examples, model, run, same_state, task
 from unlearn_core.checks import InputError
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.seeding import Streams
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import SCRUB, SCRUBR

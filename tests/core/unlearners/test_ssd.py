@@ -8,8 +8,8 @@ from torch import nn
 
 from tests.contracts.tiny import DATA, FORGET, MODELS, RETAIN, model, run, same_parameters, same_state, task, weights
 from unlearn_core.checks import InputError
-from unlearn_core.fisher import squared_gradient_sums
-from unlearn_core.scenario import Split
+from unlearn_core.gradients.fisher import squared_gradient_sums
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Examples
 from unlearn_core.unlearners import GD, SSD
 from unlearn_core.unlearners.ssd import dampen

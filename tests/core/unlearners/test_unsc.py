@@ -29,7 +29,7 @@ from tests.core.unlearners.quadratic import Point
 from tests.core.unlearners.test_salun import collected
 from unlearn_core.checks import InputError
 from unlearn_core.models import ConvNet, build_model
-from unlearn_core.scenario import Split
+from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import UNSC
 from unlearn_core.unlearners.null_space import Products, Rows, add_inputs, begun, grown, layer_inputs
 from unlearn_core.unlearners.unsc import project_gradients, projected_layers

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core.checks import InputError
-from unlearn_core.token_noise import noise_products
+from unlearn_core.models.token_noise import noise_products
 from unlearn_core.training import evaluating
 
 ROWS, TOKENS = 1024, 8192  # that one pass takes; of text fewer rows, because attention keeps length x length numbers

@@ -2,7 +2,7 @@
 
 With U the rows to forget, R the others, θ the minimiser on both and θ_R that on R alone, the wanted direction is
 v = θ_R − θ. Source of the claim: Pawelczyk et al., ICLR 2025, arXiv:2406.17216, for linear regression. J is the loss
-with its regulariser throughout (`unlearn_core.convex`), the one that training and unlearning minimise. Then
+with its regulariser throughout (`unlearn_core.hypotheses.convex`), the one that training and unlearning minimise. Then
 - (|R| ∇J_R + |U| ∇J_U) / n = 0 at θ, so −∇J_R is parallel to +∇J_U;
 - J_R is convex, so ⟨−∇J_R, v⟩ ≥ J_R(θ) − J_R(θ_R) + decay/2 · ‖v‖² > 0: on all of R the cosine is never negative;
 - where θ interpolates R (more weights than rows, no decay), ∇J_R = 0 and no step on R moves, while v need not be 0.
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unlearn_core.convex import Problem, gradient
+from unlearn_core.hypotheses.convex import Problem, gradient
 
 
 class Unlearning(NamedTuple):

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlearn_core.budget import Meter, Rung, climb, run_to_end
 from unlearn_core.checks import InputError
-from unlearn_core.evaluation import Evaluator, NotFiniteError, distances, fresh_noise, parameters_of, to_numpy
 from unlearn_core.metrics.relearn import TOLERANCE_NATS
 from unlearn_core.models import build_model
-from unlearn_core.relearning import Relearning, affordable_passes, forget_loss
+from unlearn_core.scenarios.evaluation import Evaluator, NotFiniteError, distances, fresh_noise, parameters_of, to_numpy
+from unlearn_core.scenarios.relearning import Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams, derive, global_seed
-from unlearn_core.trainable import thaw_if_whole
 from unlearn_core.training import Recipe, predict, train_updates
+from unlearn_core.training.budget import Meter, Rung, climb, run_to_end
+from unlearn_core.training.trainable import thaw_if_whole
 from unlearn_core.types import Composite, CraftContext, Dataset, Examples, Poisoned, Task, Update
 
 PROBE_ROWS = 2000  # rows of the retain set and of each probe that are looked at when a model is measured

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from unlearn_core.checks import InputError
-from unlearn_core.types import PADDING
+
+PADDING = -1  # fills up rows of token ids at the end; no token of any tokenizer
 
 TOKEN_BITS, KEY_BITS = 20, 32
 MOST_TOKENS = 1 << TOKEN_BITS

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core.checks import InputError
-from unlearn_core.input_gradients import input_gradients, noise_alignment
+from unlearn_core.gradients.input_gradients import input_gradients, noise_alignment
 from unlearn_core.metrics import compute_all
-from unlearn_core.relearning import Relearning
-from unlearn_core.token_noise import KEYS, with_keys
+from unlearn_core.models.token_noise import KEYS, with_keys
+from unlearn_core.scenarios.relearning import Relearning
 from unlearn_core.training import predict
 from unlearn_core.types import Examples, Poisoned, Probe
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from unlearn_core.budget import Rung
-from unlearn_core.craft_meter import CraftMeter
-from unlearn_core.scenario import Scenario, Trained
+from unlearn_core.scenarios.scenario import Scenario, Trained
+from unlearn_core.training.budget import Rung
+from unlearn_core.training.craft_meter import CraftMeter
 from unlearn_core.types import Poisoned
 
 

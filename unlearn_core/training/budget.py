@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unlearn_core.trainable import gradients, thaw_if_whole, trainable
+from unlearn_core.training.trainable import gradients, thaw_if_whole, trainable
 from unlearn_core.types import Update
 
 ROUNDING = 1e-9  # of a budget

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
-from unlearn_core.budget import Meter, flop_counter
+from unlearn_core.training.budget import Meter, flop_counter
 
 
 class CraftMeter(TorchDispatchMode):

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from unlearn_core.forward_trace import Step, traced
-from unlearn_core.trainable import trainable
+from unlearn_core.structure.forward_trace import Step, traced
+from unlearn_core.training.trainable import trainable
 
 
 class Block(NamedTuple):

@@ -15,8 +15,8 @@ from torch.func import functional_call, vjp, vmap
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from unlearn_core.trainable import trainable
 from unlearn_core.training import evaluating
+from unlearn_core.training.trainable import trainable
 
 Sums = dict[str, Tensor]
 Total = Callable[[Tensor], Tensor]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearn_core.seeding import Streams
-from unlearn_core.trainable import thaw_if_whole
 from unlearn_core.training import Recipe, batches, build_optimizer, descend, predict, rows_of, steps_per_epoch
+from unlearn_core.training.trainable import thaw_if_whole
 from unlearn_core.types import Examples, Update
 
 CHECKS = 4  # per pass over the forget set, where it has as many batches

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_core import checks
-from unlearn_core.budget import Meter, run_to_end
 from unlearn_core.checks import InputError
-from unlearn_core.forward_trace import head_of
 from unlearn_core.models.building import build_model, chain
 from unlearn_core.seeding import Streams, derive, global_seed
+from unlearn_core.structure.forward_trace import head_of
 from unlearn_core.training import Recipe, predict, train_updates
+from unlearn_core.training.budget import Meter, run_to_end
 from unlearn_core.types import Dataset, Examples
 
 CONSTANT = 1e-6  # share of the largest deviation below which a feature counts as constant

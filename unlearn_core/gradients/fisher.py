@@ -3,7 +3,7 @@
 One forward and one backward pass give every layer's input a and output gradient g; a sample's parameter gradient is
 then a function of its own rows of a and g alone, because the model runs in evaluation mode. Linear layers on flat
 inputs need no per-sample gradient at all: Σ_n (g_n a_nᵀ)² = (g²)ᵀ(a²). Whether a model's layers can be taken apart like
-that is found out by comparison with single rows; for one whose layers cannot there are `unlearn_core.row_gradients`.
+that is found out by comparison with single rows; for one whose layers cannot there is `row_gradients.py`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unlearn_core.forward_trace import used_as_layers
-from unlearn_core.row_gradients import FLOATS, Of, Sums, Total, Way, alone, batched, first_that_agrees
-from unlearn_core.trainable import gradients, trainable
+from unlearn_core.gradients.row_gradients import FLOATS, Of, Sums, Total, Way, alone, batched, first_that_agrees
+from unlearn_core.structure.forward_trace import used_as_layers
 from unlearn_core.training import evaluating
+from unlearn_core.training.trainable import gradients, trainable
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Rule = Callable[[nn.Module, Tensor, Tensor], Sums]

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlearn_core.budget import Rung
-from unlearn_core.evaluation import Evaluator, NotFiniteError
 from unlearn_core.metrics import compute_all, share_correct
-from unlearn_core.scenario import Measured, Split, discovery_order
+from unlearn_core.scenarios.evaluation import Evaluator, NotFiniteError
+from unlearn_core.scenarios.scenario import Measured, Split, discovery_order
 from unlearn_core.seeding import Streams
 from unlearn_core.training import predict
+from unlearn_core.training.budget import Rung
 from unlearn_core.types import Examples, Poisoned
 
 ROLES = ("corrupted", "oracle", "shadow")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlearn_core.checks import InputError
-from unlearn_core.convex import Minimum, Problem
+from unlearn_core.hypotheses.convex import Minimum, Problem
 
 GROUPS = ("poison", "random", "matched")
 """What is removed: poisons, clean rows, or clean rows with the same labels (as trained on) as the poisons."""

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.evaluation import to_numpy
 from unlearn_core.metrics import compute_all
-from unlearn_core.scenario import PROBE_ROWS, head
+from unlearn_core.scenarios.evaluation import to_numpy
+from unlearn_core.scenarios.scenario import PROBE_ROWS, head
 from unlearn_core.types import Attack, CraftContext, Dataset, Examples
 
 FIRST, PER_CLASS = 16, 4  # rows that stand for a set; all are asked only where these do not do

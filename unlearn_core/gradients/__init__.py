@@ -1,0 +1,1 @@
+"""Gradients beyond those of a training step: per row, squared, and with respect to inputs."""

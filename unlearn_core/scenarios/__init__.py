@@ -1,0 +1,1 @@
+"""Poison, train, unlearn and measure: what one scenario consists of."""
