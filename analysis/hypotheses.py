@@ -21,7 +21,7 @@ from analysis.figures.hypotheses import write_figures
 from analysis.hypotheses_told import ABOVE, BELOW, NOT_ABOVE, TOO_FEW, summary
 from analysis.stats import Interval, benjamini_hochberg, mean_interval, p_value
 from analysis.tables import write_tables
-from sweeps.schema.records import HYPOTHESIS_COLUMNS
+from sweeps.schema.hypotheses import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.planning.manifest import read_manifest
-from sweeps.storage.record_log import Trial, iter_trials
+from sweeps.schema.records import Trial
+from sweeps.storage.record_log import iter_trials
 
 EXAMPLES = 3  # trials named per group
 CELLS = 20  # cells named per group
@@ -32,7 +33,7 @@ class Failure:
         return self.cells.total()
 
     def add(self, trial: Trial) -> None:
-        self.cells[trial["study"]] += 1
+        self.cells[trial.study] += 1
         if len(self.named) < EXAMPLES:
             self.named.append(trial)
 
@@ -43,9 +44,9 @@ def group_failures(trials: Iterable[Trial]) -> tuple[list[Failure], int]:
     groups: dict[tuple[str, str], Failure] = {}
     total = 0
     for total, trial in enumerate(trials, start=1):  # noqa: B007 - the last number is the count
-        if trial["error"]:
-            key = signature(trial["error"])
-            groups.setdefault(key, Failure(": ".join(filter(None, key)), trial["error"])).add(trial)
+        if trial.error:
+            key = signature(trial.error)
+            groups.setdefault(key, Failure(": ".join(filter(None, key)), trial.error)).add(trial)
     return sorted(groups.values(), key=lambda failure: -failure.count), total
 
 
@@ -70,6 +71,6 @@ def failure_lines(sweep_dir: Path) -> list[str]:
 def _describe(failure: Failure) -> list[str]:
     where = ", ".join(f"{name} ({count})" for name, count in failure.cells.most_common(CELLS))
     more = f" and {len(failure.cells) - CELLS} more cells" if len(failure.cells) > CELLS else ""
-    examples = [f"  {t['trial_id']}  seed {t['seed']}  {t['settings']}" for t in failure.named]
+    examples = [f"  {t.trial_id}  seed {t.seed}  {t.settings}" for t in failure.named]
     traceback = [f"    {line}" for line in failure.example.rstrip().splitlines()]
     return ["", f"{failure.count} x {failure.title}", f"  in {where}{more}", *examples, *traceback]

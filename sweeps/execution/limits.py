@@ -71,7 +71,7 @@ class Guard:
         return self._record(trial)
 
     def _record(self, trial: Trial) -> Trial:
-        trial = trial | {"gpu_memory_retries": int(self.cell.alone)}
+        trial = replace(trial, gpu_memory_retries=int(self.cell.alone))
         self.writer.append(trial)
         return trial
 
@@ -82,7 +82,7 @@ class Guard:
         def give_up(where: str) -> None:
             text = f"not finished after {limit:.4g} s; raise resources.trial_timeout if the method is only slow"
             self._record(failed(blank, f"{where}TimeoutError: {text}", seconds=time.perf_counter() - start))
-            say(f"trial {blank['trial_id']} of {self.cell.name} is recorded as failed: {text}")
+            say(f"trial {blank.trial_id} of {self.cell.name} is recorded as failed: {text}")
 
         with deadline(limit, give_up):
             try:
@@ -97,7 +97,7 @@ class Guard:
 
 def failed(blank: Trial, error: str, *, seconds: float | None) -> Trial:
     """The record of a trial that came to nothing, from one without rungs. seconds: how long it took, where known."""
-    return blank | {"error": error, "finished_at": time.time(), "trial_seconds": seconds}
+    return replace(blank, error=error, finished_at=time.time(), trial_seconds=seconds)
 
 
 # time

@@ -44,12 +44,12 @@ def train(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
 
 def run_references(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
     """Train and measure what a scenario's trials are compared with."""
-    there = {trial["trial_id"] for trial in read_own(sweep_dir, cell.folder)}
+    there = {trial.trial_id for trial in read_own(sweep_dir, cell.folder)}
     if not references_missing(sweep_dir, cell, work.sweep):
         return 0
     stage, rate = stage_of(work.sweep, cell), cell.discovery_rate
     trials = measure_references(work, cell.attack, cell.seed, stage=stage, discovery_rate=rate, study=cell.folder)
-    return _append(sweep_dir, cell, [trial for trial in trials if trial["trial_id"] not in there])
+    return _append(sweep_dir, cell, [trial for trial in trials if trial.trial_id not in there])
 
 
 def run_ensemble(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
@@ -57,13 +57,13 @@ def run_ensemble(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
     if cell.member >= 0:
         train_members(work, cell.attack, cell.seed, cell.member)
         return 0
-    there = {trial["trial_id"] for trial in read_own(sweep_dir, cell.folder)}
+    there = {trial.trial_id for trial in read_own(sweep_dir, cell.folder)}
     if not ensemble_missing(sweep_dir, cell):
         return 0
     reference = read_reference(reference_trials(work.sweep, sweep_dir, cell)[cell.seed])
     base = {"attack": cell.attack, "seed": cell.seed, "discovery_rate": cell.discovery_rate, "study": cell.folder}
     trials = measure_ensembles(work, base, reference)
-    return _append(sweep_dir, cell, [trial for trial in trials if trial["trial_id"] not in there])
+    return _append(sweep_dir, cell, [trial for trial in trials if trial.trial_id not in there])
 
 
 def run_study(
@@ -89,5 +89,5 @@ def run_study(
 def _append(sweep_dir: Folder, cell: Cell, trials: Sequence[Trial]) -> int:
     writer = CellWriter(sweep_dir, cell.folder)
     for trial in trials:
-        writer.append(trial | {"gpu_memory_retries": int(cell.alone)})
+        writer.append(replace(trial, gpu_memory_retries=int(cell.alone)))
     return len(trials)

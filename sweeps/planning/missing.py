@@ -12,8 +12,8 @@ from sweeps.trials.references import reference_methods
 
 def references_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
     wanted = reference_methods(stage_of(sweep, cell), cell.discovery_rate)
-    return not set(wanted) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
+    return not set(wanted) <= {trial.method for trial in read_own(sweep_dir, cell.folder)}
 
 
 def ensemble_missing(sweep_dir: Folder, cell: Cell) -> bool:
-    return not set(REFERENCES) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
+    return not set(REFERENCES) <= {trial.method for trial in read_own(sweep_dir, cell.folder)}

@@ -163,7 +163,7 @@ def _unseen(sweep: Sweep, found: Mapping[int, Sequence[Trial]]) -> list[int]:
 def where_attack_took(sweep: Sweep, sweep_dir: Folder, attack: str, rate: float, *, unknown: bool) -> dict[int, bool]:
     """In which scenarios an attack took, by seed; `unknown` for those without references."""
     references = reference_trials(sweep, sweep_dir, Cell("study", attack, rate))
-    return {seed: bool(trials[0]["attack_took"]) if trials else unknown for seed, trials in references.items()}
+    return {seed: bool(trials[0].attack_took) if trials else unknown for seed, trials in references.items()}
 
 
 def trials_in(sweep: Sweep, cell: Cell) -> int:

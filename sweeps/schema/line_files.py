@@ -45,11 +45,17 @@ def read_files(
         damaged: Is called with every line that is no record.
         parse: A faster `json.loads`, for those who have one.
     """
-    found: dict[str, Trial] = {}
     lines = (line for name, data in files for line in _lines(name, data, damaged, parse))
-    for _, trial in sorted(lines, key=lambda line: line[0]):
-        found.setdefault(trial.trial_id, trial)
-    return list(found.values())
+    return list(first_of_each(trial for _, trial in sorted(lines, key=lambda line: line[0])))
+
+
+def first_of_each(trials: Iterable[Trial]) -> Iterator[Trial]:
+    """The trials without those that came before."""
+    seen: set[str] = set()
+    for trial in trials:
+        if trial.trial_id not in seen:
+            seen.add(trial.trial_id)
+            yield trial
 
 
 def _lines(

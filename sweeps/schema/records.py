@@ -171,6 +171,16 @@ class Trial:
     rungs: tuple[Rung, ...]
     """One per budget, in their order; none in a trial that failed."""
 
+    @property
+    def update_seconds(self) -> float:
+        """Wall seconds of all updates; the rungs of a trial count them from its beginning."""
+        return max((rung.seconds or 0.0 for rung in self.rungs), default=0.0)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether it was measured; a method that diverged was, too."""
+        return bool(self.rungs) and not self.error
+
 
 @record
 class Derived:

@@ -1,10 +1,9 @@
 """The record store: finished trials, appended and fsynced by workers, each process to a file of its own.
 
-`SWEEP/records/<cell>/<start>-<unique>.jsonl` holds one trial per line; `start` is the number of lines that the cell had
-when the file was begun, so lines have an order that no clock can upset. In an object store a trial is an object.
-Readers keep the first record of each trial and ignore a torn last line, so a crash, a second writer or a restarted
-worker can neither damage nor double anything. A line that is damaged is named on stderr and left out: its trial counts
-as not done, and is done again.
+`SWEEP/records/<cell>/<start>-<unique>.jsonl` holds one trial per line (see `sweeps.schema.line_files`). In an object
+store a trial is an object. Readers keep the first record of each trial and ignore a torn last line, so a crash, a
+second writer or a restarted worker can neither damage nor double anything. A damaged line is named on stderr and left
+out: its trial counts as not done, and is done again.
 """
 
 from __future__ import annotations
@@ -14,12 +13,15 @@ import json
 import sys
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from sweeps.schema.lines import DamagedError, Trial, from_line, to_line
+from sweeps.schema.line_files import Damage, first_of_each, read_files, start_of
+from sweeps.schema.lines import DamagedError, from_line, to_line
+from sweeps.schema.records import Trial
 from sweeps.storage.files import Folder, Remote, append, child, contents, listing, writing
 
 Parts = Sequence[tuple[str, int]]
@@ -58,17 +60,12 @@ def part_name(start: int) -> str:
     return f"{start:08d}-{uuid.uuid4().hex}.jsonl"
 
 
-def _start(name: str) -> int:
-    number, dash, _ = name.rpartition("/")[2].partition("-")
-    return int(number) if dash and number.isdecimal() else 0
-
-
 def _line_count(cell: Folder) -> int:
     """One more than the highest number of a line in the cell."""
     names = [name for name, _ in listing(cell)]
     if isinstance(cell, Remote):  # objects hold a line each
-        return max((_start(name) + 1 for name in names), default=0)
-    return max((_start(name) + len(list(io.BytesIO(data))) for name, data in contents(cell, names)), default=0)
+        return max((start_of(name) + 1 for name in names), default=0)
+    return max((start_of(name) + len(list(io.BytesIO(data))) for name, data in contents(cell, names)), default=0)
 
 
 def read_cell(sweep: Folder, cell: str) -> list[Trial]:
@@ -79,7 +76,7 @@ def read_cell(sweep: Folder, cell: str) -> list[Trial]:
 
 def read_own(sweep: Folder, cell: str) -> list[Trial]:
     """The same, without lines that were copied from elsewhere: those of another cell answer none of its questions."""
-    return [trial for trial in read_cell(sweep, cell) if trial["study"] == cell]
+    return [trial for trial in read_cell(sweep, cell) if trial.study == cell]
 
 
 def read_trials(sweep: Folder) -> list[Trial]:
@@ -89,12 +86,9 @@ def read_trials(sweep: Folder) -> list[Trial]:
 
 def iter_trials(sweep: Folder) -> Iterator[Trial]:
     """The same trials, one cell in memory at a time."""
-    seen: set[str] = set()
-    for parts in cell_parts(sweep).values():
-        for trial in read_parts(sweep / "records", parts):
-            if trial["trial_id"] not in seen:
-                seen.add(trial["trial_id"])
-                yield trial
+    return first_of_each(
+        trial for parts in cell_parts(sweep).values() for trial in read_parts(sweep / "records", parts)
+    )
 
 
 def cell_parts(sweep: Folder) -> dict[str, Parts]:
@@ -108,12 +102,21 @@ def cell_parts(sweep: Folder) -> dict[str, Parts]:
 
 def read_parts(records: Folder, parts: Parts) -> list[Trial]:
     """The finished trials in files of one cell, in the order they were written, each once."""
-    sizes, found = dict(parts), dict[str, Trial]()
-    files = contents(records, list(sizes))
-    lines = (line for name, data in files for line in _lines(records, name, data[: sizes[name]]))
-    for _, trial in sorted(lines, key=lambda line: line[0]):
-        found.setdefault(trial["trial_id"], trial)
-    return list(found.values())
+    sizes = dict(parts)
+    files = ((name, data[: sizes[name]]) for name, data in contents(records, list(sizes)))
+    return read_files(files, partial(_name_damage, records), _parse)
+
+
+def _name_damage(records: Folder, line: Damage) -> None:
+    """Say once which line is damaged; one that was torn by a crash never counted as finished."""
+    where = f"{records / line.file}, line {line.number}"
+    if not line.torn and where not in _named:
+        _named.add(where)
+        print(f"damaged record: {where}: {line.problem}; it is left out, and its trial done again", file=sys.stderr)
+
+
+_named: set[str] = set()
+"""Places of damaged lines that this process has named."""
 
 
 def first_without(file: Path, words: Collection[str]) -> int | None:
@@ -121,36 +124,15 @@ def first_without(file: Path, words: Collection[str]) -> int | None:
     quoted = [json.dumps(word).encode() for word in words]
     with open(file, "rb") as lines:
         strange = ((n, line) for n, line in enumerate(lines, start=1) if not any(word in line for word in quoted))
-        return next((n for n, line in strange if parsed(line)), None)
+        return next((n for n, line in strange if _is_record(line)), None)
 
 
-def _lines(records: Folder, name: str, data: bytes) -> Iterator[tuple[tuple[int, int, str], Trial]]:
-    """The trials in a file, each with its place in the order of its cell: of two writers' lines with the same number,
-    that of the one who knew more lines when it began comes first."""
-    start = _start(name)
-    for number, line in enumerate(io.BytesIO(data)):  # splitlines would cut at a carriage return that damage left
-        trial = parsed(line, f"{records / name}, line {number + 1}")
-        if trial is not None:
-            yield (start + number, -start, name), trial
-
-
-def parsed(line: bytes, where: str = "") -> Trial | None:
-    """The trial in a line; None if it was torn by a crash while it was written and never counted as finished, or
-    damaged since, which is told once. where: the line's file and number."""
-    whole = line.endswith(b"\n")
-    if not line.strip():
-        return None
+def _is_record(line: bytes) -> bool:
     try:
-        return from_line(line.rstrip(b"\r\n"), _parse)
-    except DamagedError as problem:
-        if whole and where and where not in _told:
-            _told.add(where)
-            print(f"damaged record: {where}: {problem}; it is left out, and its trial done again", file=sys.stderr)
-        return None
-
-
-_told: set[str] = set()
-"""Places of damaged lines that this process has named."""
+        from_line(line.rstrip(b"\r\n"), _parse)
+    except DamagedError:
+        return False
+    return True
 
 
 def _parse(line: bytes) -> Any:
