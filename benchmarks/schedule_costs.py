@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from sweeps.commands.status import searched
@@ -12,7 +13,7 @@ from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.planning.study import Study
 from sweeps.planning.tasks import Case, Cell
-from sweeps.storage.record_log import Trial
+from sweeps.schema.records import Trial
 
 COPY = "~"  # in the label of a copied attack; what comes before it is the attack that was measured
 
@@ -31,25 +32,25 @@ class Measured:
     def __init__(self, trials: Sequence[Trial], scale: float = 1.0) -> None:
         self.scale = scale
         self._alike: dict[Kind, list[Trial]] = defaultdict(list)
-        self._same: dict[tuple[Kind, float, int | None, int], Trial] = {}
+        self._same: dict[tuple[Kind, float | None, int | None, int], Trial] = {}
         rung_seconds: dict[str, list[float]] = defaultdict(list)
         for trial in trials:
-            studied = trial["proposal"] is not None
-            kind = Kind(trial["attack"], searched(trial) if studied else trial["method"], trial["stage"])
+            studied = trial.proposal is not None
+            kind = Kind(trial.attack, searched(trial) if studied else trial.method, trial.stage)
             self._alike[kind].append(trial)
-            self._same[kind, trial["discovery_rate"], trial["proposal"], trial["seed"]] = trial
-            if studied and trial["rungs"]:
-                rung_seconds[trial["attack"]].append(trial["evaluation_seconds"] / len(trial["rungs"]))
+            self._same[kind, trial.discovery_rate, trial.proposal, trial.seed] = trial
+            if studied and trial.rungs:
+                rung_seconds[trial.attack].append((trial.evaluation_seconds or 0.0) / len(trial.rungs))
         self._measuring = {attack: sum(found) / len(found) for attack, found in rung_seconds.items()}
 
     def trial(self, cell: Cell) -> Trial:
         """The trial `cell` of a study: the very one if it was made, else one like it."""
         found = self._find(cell, cell.method, cell.stage)
-        return found | {"proposal": cell.proposal, "seed": cell.seed}
+        return replace(found, proposal=cell.proposal, seed=cell.seed)
 
     def seconds_of(self, cell: Cell) -> float:
         """Of a trial of a study."""
-        return float(self.trial(cell)["trial_seconds"]) * self.scale
+        return (self.trial(cell).trial_seconds or 0.0) * self.scale
 
     def seconds(self, cell: Cell) -> float:
         """Of a cell that is no study. What it takes to measure references is reckoned from the trials of studies."""
@@ -57,18 +58,18 @@ class Measured:
 
     def _seconds(self, cell: Cell) -> float:
         if cell.kind == "reference":
-            rungs = self._find(cell, "retrain_at_budget", "reference")["rungs"]
+            rungs = self._find(cell, "retrain_at_budget", "reference").rungs
             models = len(rungs) + 3  # corrupted, oracle, and mostly a second oracle
-            return float(sum(rung["seconds"] for rung in rungs) + models * self._measuring[measured_attack(cell)])
+            return sum(rung.seconds or 0.0 for rung in rungs) + models * self._measuring[measured_attack(cell)]
         oracle = self._find(cell, "oracle", "reference")
         if cell.role == "poison":
-            return float((oracle.get("craft_seconds") or 0.0) + (oracle.get("surrogate_seconds") or 0.0))
-        victim = oracle.get("victim_seconds") if cell.role == "corrupted" else None
-        return float(victim or oracle["oracle_seconds"])
+            return (oracle.craft_seconds or 0.0) + (oracle.surrogate_seconds or 0.0)
+        victim = oracle.victim_seconds if cell.role == "corrupted" else None
+        return victim or oracle.oracle_seconds or 0.0
 
     def took(self, attack: str) -> bool:
         trials = [trial for kind, found in self._alike.items() if kind.attack == attack for trial in found]
-        return any(trial["attack_took"] for trial in trials)
+        return any(trial.attack_took for trial in trials)
 
     def _find(self, cell: Cell, what: str, stage: str) -> Trial:
         kind = Kind(measured_attack(cell), what, stage)

@@ -14,7 +14,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PURE = tuple(f"unlearn_core.{name}" for name in ("metrics", "registry", "checks", "types", "host"))
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
-SCHEMA = ("sweeps.schema.records", "sweeps.schema.lines", "sweeps.schema.manifest_kinds")
+SCHEMA = tuple(
+    f"sweeps.schema.{name}"
+    for name in ("columns", "records", "line_checks", "lines", "line_files", "hypotheses", "manifest_kinds")
+)
 FLOORS = [
     {"schema"},
     {"storage"},

@@ -104,7 +104,7 @@ def read_parts(records: Folder, parts: Parts) -> list[Trial]:
     """The finished trials in files of one cell, in the order they were written, each once."""
     sizes = dict(parts)
     files = ((name, data[: sizes[name]]) for name, data in contents(records, list(sizes)))
-    return read_files(files, partial(_name_damage, records), _parse)
+    return read_files(files, partial(_name_damage, records), parse)
 
 
 def _name_damage(records: Folder, line: Damage) -> None:
@@ -129,16 +129,17 @@ def first_without(file: Path, words: Collection[str]) -> int | None:
 
 def _is_record(line: bytes) -> bool:
     try:
-        from_line(line.rstrip(b"\r\n"), _parse)
+        from_line(line.rstrip(b"\r\n"), parse)
     except DamagedError:
         return False
     return True
 
 
-def _parse(line: bytes) -> Any:
+def parse(line: bytes) -> Any:
+    """As `json.loads`, in a third of the time."""
     try:
-        return from_json(line)  # a third of the time of `json`, which takes texts that are no Unicode as well
-    except ValueError:
+        return from_json(line)
+    except ValueError:  # which takes texts that are no Unicode as well
         return json.loads(line)
 
 

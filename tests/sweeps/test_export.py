@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -88,7 +89,7 @@ def test_a_read_only_sweep_is_exported_to_another_folder(
     assert said.endswith("name a file in another folder with --to\n")
     assert main(["export", str(folder), "--to", str(tmp_path / "x.tar.gz")]) == 0
     frame = pd.read_parquet(io.BytesIO(files_in(tmp_path / "x.tar.gz")["tiny/records.parquet"]))
-    assert set(frame["trial_id"]) == {trial["trial_id"] for trial in done.trials}
+    assert set(frame["trial_id"]) == {trial.trial_id for trial in done.trials}
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(
@@ -125,7 +126,7 @@ def test_numbers_and_plain_texts_stay(value: object) -> None:
 
 def test_no_table_holds_a_formula(done: Done, tmp_path: Path) -> None:
     trials = [
-        trial | {"attack": text, "error": text, "corrupted_value": -0.25}
+        replace(trial, attack=text, error=text, corrupted_value=-0.25)
         for trial, text in zip(done.trials, FORMULAS, strict=False)
     ]
     rows = list(csv.DictReader(io.StringIO(table(trials))))
@@ -133,7 +134,7 @@ def test_no_table_holds_a_formula(done: Done, tmp_path: Path) -> None:
     assert {row["corrupted_value"] for row in rows} == {"-0.25"}
     frame = pd.DataFrame({"=name": FORMULAS, "value": -1.5, "kind": pd.Categorical(FORMULAS), "good": True})
     write_csv(frame, tmp_path / "x.csv")
-    assert "\r" not in table([done.trials[0] | {"attack": INSIDE}])
+    assert "\r" not in table([replace(done.trials[0], attack=INSIDE)])
     (head, *lines) = csv.reader(io.StringIO((tmp_path / "x.csv").read_text(), newline=""))
     assert head == ["'=name", "value", "kind", "good"]
     assert [line[0] for line in lines] == [line[2] for line in lines] == list(map(safe, FORMULAS))

@@ -45,7 +45,7 @@ def on(out: Path, gpus: float) -> RunEnvironment:
 
 
 def placed(trial: Trial) -> tuple[Any, Any]:
-    return trial["gpus"], trial["gpu_memory_retries"]
+    return trial.gpus, trial.gpu_memory_retries
 
 
 # shares of a GPU
@@ -59,7 +59,7 @@ def test_a_trial_that_runs_out_of_its_share_is_not_recorded_but_handed_back(tmp_
     assert list(tuned(folder)) == [0]
     assert work_cell(folder, on(tmp_path, HALF), alone) == Result()
     found = tuned(folder)
-    assert (found[1]["error"], placed(found[1])) == (None, (1.0, 1))
+    assert (found[1].error, placed(found[1])) == (None, (1.0, 1))
     assert work_cell(folder, on(tmp_path, HALF), STUDY) == Result()
     assert [placed(trial) for _, trial in sorted(tuned(folder).items())] == [(HALF, 0), (1.0, 1), (HALF, 0)]
     assert len(lines(folder)) == 11
@@ -71,8 +71,8 @@ def test_on_a_whole_gpu_it_has_failed_and_the_rest_goes_on(tmp_path: Path, monke
     monkeypatch.setattr(worker, "limit_memory", lambda place: os.environ.update(SHARE="0.1"))
     assert work_cell(folder, on(tmp_path, 1), STUDY) == Result()
     found = tuned(folder)
-    assert [trial["error"] is None for trial in found.values()] == [True, False, True]
-    assert found[1]["error"].strip().endswith("OutOfMemoryError: CUDA out of memory")
+    assert [trial.error is None for trial in found.values()] == [True, False, True]
+    assert found[1].error.strip().endswith("OutOfMemoryError: CUDA out of memory")
     assert placed(found[1]) == (1.0, 0)
     assert len(freed) == 1
 
@@ -82,7 +82,7 @@ def test_on_the_cpu_there_is_nothing_to_share(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(worker, "limit_memory", lambda place: os.environ.update(SHARE="0.1"))
     assert work_cell(folder, on(tmp_path, 0), STUDY) == Result()
     assert placed(tuned(folder)[1]) == (0, 0)
-    assert "OutOfMemoryError" in tuned(folder)[1]["error"]
+    assert "OutOfMemoryError" in tuned(folder)[1].error
 
 
 def test_an_ensemble_trial_is_handed_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_an_ensemble_trial_is_handed_back_too(tmp_path: Path, monkeypatch: pytes
     result = work_cell(folder, on(tmp_path, HALF), study)
     assert result.crowded is not None
     assert (result.crowded.stage, result.crowded.seed, result.crowded.alone) == ("ensemble", 1, True)
-    assert [trial for trial in read_trials(folder) if trial["error"]] == []
+    assert [trial for trial in read_trials(folder) if trial.error] == []
 
 
 @pytest.mark.parametrize("kind", ["training", "reference"])
@@ -117,7 +117,7 @@ def test_what_is_no_trial_is_handed_back_whole(kind: str, tmp_path: Path, monkey
     assert found.value.unit == Cell(kind, "badnets", 1.0, seed=1, role=cell.role, alone=True)
     folder = with_references(tiny(seeds={"tuning": [0], "confirmation": [2]}), tmp_path)
     assert work_cell(folder, on(tmp_path, HALF), found.value.unit) == Result()
-    assert {placed(t) for t in read_trials(folder) if t["seed"] == 1} == ({(1.0, 1)} if kind == "reference" else set())
+    assert {placed(t) for t in read_trials(folder) if t.seed == 1} == ({(1.0, 1)} if kind == "reference" else set())
 
 
 def test_a_sweep_with_a_crowded_trial_comes_to_the_same(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_thirty_scenarios_in_one_process_take_no_more_memory_than_a_few(tmp_path
         assert work_cell(folder, RunEnvironment(tmp_path), cell) == Result()
         if number % 3 == 2:
             sizes.append(live_bytes() - before)
-    assert len({t["scenario_id"] for t in read_trials(folder)}) == 30
+    assert len({t.scenario_id for t in read_trials(folder)}) == 30
     assert 0 < max(sizes[1:]) < 1.25 * sizes[0], sizes
 
 

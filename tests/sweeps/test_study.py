@@ -12,10 +12,12 @@ import pytest
 from sweeps.config.spec import Sweep
 from sweeps.planning.study import WORST, Study, make_request, rung_scores
 from sweeps.planning.tasks import Cell, reference_cells, study_cells, trials_in
+from sweeps.schema.records import Trial
 from sweeps.trials.trial import Request
-from tests.sweeps.tiny import tiny
+from tests.sweeps.tiny import bare_trial, tiny
 
 CELL = Cell("study", "badnets", 1.0, "gd")
+BUDGETS = (0.1, 0.2, 0.3)
 
 
 def sweep_of(*, tuning: Sequence[int] = (0,), confirmation: Sequence[int] = (1, 2), **changes: Any) -> Sweep:
@@ -24,20 +26,23 @@ def sweep_of(*, tuning: Sequence[int] = (0,), confirmation: Sequence[int] = (1, 
 
 
 def rungs(scores: Sequence[float | None]) -> list[dict[str, Any]]:
-    return [{"budget": budget, "score": score} for budget, score in zip((0.1, 0.2, 0.3), scores, strict=False)]
+    return [
+        {"budget": budget, "status": "ok", "score": score}
+        for budget, score in zip((0.1, 0.2, 0.3), scores, strict=False)
+    ]
 
 
-def tuned(proposal: int, seed: int, scores: Sequence[float | None], *, lr: float = 0.1) -> dict[str, Any]:
+def tuned(proposal: int, seed: int, scores: Sequence[float | None], *, lr: float = 0.1, stage: str = "tuning") -> Trial:
     settings = json.dumps({"name": "gd", "lr": lr, "epochs": proposal + 1})
-    base = {"trial_id": f"{proposal}-{seed}-{lr}", "stage": "tuning", "proposal": proposal, "seed": seed}
-    return base | {"settings": settings, "rungs": rungs(scores)}
+    base = {"trial_id": f"{proposal}-{seed}-{lr}", "stage": stage, "seed": seed}
+    return bare_trial(proposal, **base, settings=settings, rungs=rungs(scores))
 
 
-def confirmed(proposal: int, seed: int) -> dict[str, Any]:
-    return tuned(proposal, seed, [0.0] * 3) | {"stage": "confirmation"}
+def confirmed(proposal: int, seed: int) -> Trial:
+    return tuned(proposal, seed, [0.0] * 3, stage="confirmation")
 
 
-def study(sweep: Sweep, trials: Sequence[dict[str, Any]], took: Mapping[int, bool] | None = None) -> Study:
+def study(sweep: Sweep, trials: Sequence[Trial], took: Mapping[int, bool] | None = None) -> Study:
     seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
     return Study(sweep, CELL, trials, dict.fromkeys(seeds, True) | dict(took or {}))
 
@@ -138,7 +143,7 @@ def test_the_first_proposal_is_the_default_and_later_ones_are_searched() -> None
     request = asked(study(sweep, []), "tuning", 0, 0)
     assert request.settings == sweep.methods["gd"].build({})
     settings = json.dumps({"name": "gd", **vars(request.settings)})
-    later = asked(study(sweep, [tuned(0, 0, [0.1] * 3) | {"settings": settings}]), "tuning", 1, 0)
+    later = asked(study(sweep, [replace(tuned(0, 0, [0.1] * 3), settings=settings)]), "tuning", 1, 0)
     assert later.settings != request.settings
 
 
