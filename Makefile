@@ -22,6 +22,7 @@ test: $(READY)
 
 lint: $(READY)
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff check --preview --select DOC402,DOC501 .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 

@@ -10,11 +10,11 @@ from datetime import datetime
 
 import pandas as pd
 
-from analysis.load import load_sweep
-from analysis.points import RETRAIN_AT_BUDGET
-from analysis.results import Results, analyse
-from analysis.tables import markdown
-from analysis.verdict import Verdict, display, percent
+from analysis.reading.load import load_sweep
+from analysis.reading.points import RETRAIN_AT_BUDGET
+from analysis.results.analyse import Results, analyse
+from analysis.results.verdict import Verdict, display, percent
+from analysis.tables.report_tables import markdown
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.figures.panels import write_figures
-from analysis.load import load_sweep
-from analysis.page import render
-from analysis.points import AXES
-from analysis.results import ATTACKS_SHOWN, Results, analyse
-from analysis.summary import summary
-from analysis.tables import all_tables, write_tables
+from analysis.pages.page import render
+from analysis.pages.summary import summary
+from analysis.reading.load import load_sweep
+from analysis.reading.points import AXES
+from analysis.results.analyse import ATTACKS_SHOWN, Results, analyse
+from analysis.tables.report_tables import all_tables, write_tables
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
 from unlearn_core.host.private import private_files

@@ -14,21 +14,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PURE = tuple(f"unlearn_core.{name}" for name in ("metrics", "registry", "checks", "types", "host"))
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
-SCHEMA = tuple(
-    f"sweeps.schema.{name}"
-    for name in ("columns", "records", "line_checks", "lines", "line_files", "hypotheses", "manifest_kinds")
-)
-FLOORS = [
-    {"schema"},
-    {"storage"},
-    {"config", "tracking"},
-    {"trials"},
-    {"planning"},
-    {"execution"},
-    {"commands"},
-    {"hypotheses"},
-]
-"""The rooms of `sweeps`; each imports only those on the floors below it."""
+SCHEMA = tuple(f"sweeps.schema.{path.stem}" for path in sorted((ROOT / "sweeps/schema").glob("[!_]*.py")))
+FLOORS = {
+    "sweeps": [
+        {"schema"},
+        {"storage"},
+        {"config", "tracking"},
+        {"trials"},
+        {"planning"},
+        {"execution"},
+        {"commands"},
+        {"hypotheses"},
+    ],
+    "analysis": [{"statistics"}, {"reading"}, {"results"}, {"figures"}, {"tables"}, {"pages", "hypotheses", "scan"}],
+}
+"""The rooms of a package; each imports only those on the floors below it."""
+LOOSE = {
+    "sweeps": {"__init__.py", "__main__.py", "budget_sweep.py", "launch.py"},
+    "analysis": {"__init__.py", "report.py", "page_section.py"},
+}
+"""Modules of a package that are in no room: its doors."""
 FILES = {
     "ray": {"ray_executor.py", "tune_queue.py", "ray_watch.py"}, "optuna": {"optuna_search.py"},
     "mlflow": {"mlflow_mirror.py"},
@@ -80,17 +85,19 @@ def test_sweeps_imports_each_tool_in_one_place(library: str, files: set[str]) ->
     assert {path.name for path, name in uses("sweeps") if name.partition(".")[0] == library} == files
 
 
-def test_each_room_imports_only_rooms_below_it() -> None:
-    floor = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-    for path, name in uses("sweeps"):
-        room, other = path.relative_to(ROOT / "sweeps").parts[0], name.removeprefix("sweeps.").partition(".")[0]
-        if room in floor and name.startswith("sweeps.") and other not in {room, "launch"}:
-            assert floor[other] < floor[room], f"{path} imports {name}"
+@pytest.mark.parametrize("package", FLOORS)
+def test_each_room_imports_only_rooms_below_it(package: str) -> None:
+    floor = {room: level for level, rooms in enumerate(FLOORS[package]) for room in rooms}
+    for path, name in uses(package):
+        parts = name.split(".")
+        room = path.relative_to(ROOT / package).parts[0]
+        if room in floor and parts[0] == package and parts[1] not in {room, "launch"}:
+            assert floor[parts[1]] < floor[room], f"{path} imports {name}"
 
 
-def test_every_module_of_sweeps_is_in_a_room() -> None:
-    found = {path.name for path in (ROOT / "sweeps").iterdir() if path.suffix == ".py"}
-    assert found == {"__init__.py", "__main__.py", "budget_sweep.py", "launch.py"}
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_module_is_in_one_of_the_rooms(package: str) -> None:
+    assert {path.name for path in (ROOT / package).iterdir() if path.suffix == ".py"} == LOOSE[package]
 
 
 def test_sweeps_draws_and_analyses_nothing() -> None:

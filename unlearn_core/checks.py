@@ -32,27 +32,32 @@ def shown(value: object, limit: int = 100) -> str:
 
 
 def positive(**values: float) -> None:
+    """Raise InputError for a value that is not a finite number above 0; fields are named by keyword."""
     for field, value in values.items():
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"{field} must be a positive number, but got {value!r}")
 
 
 def not_negative(**values: float) -> None:
+    """Raise InputError for a value that is not a finite number of at least 0; fields are named by keyword."""
     for field, value in values.items():
         if not (math.isfinite(value) and value >= 0):
             raise InputError(f"{field} must be zero or a positive number, but got {value!r}")
 
 
 def in_range(field: str, value: float, low: float, high: float) -> None:
+    """Raise InputError unless low <= value <= high."""
     if not low <= value <= high:
         raise InputError(f"{field} must lie in [{low:g}, {high:g}], but got {shown(value)}")
 
 
 def one_of(field: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise InputError with the nearest names unless `value` is one of `allowed`."""
     if value not in allowed:
         raise InputError(f"{field} {value!r} is unknown; {close_names(str(value), allowed)}")
 
 
 def increasing(field: str, values: Sequence[float]) -> None:
+    """Raise InputError unless there are values and each is larger than the one before."""
     if not values or any(b <= a for a, b in itertools.pairwise(values)):
         raise InputError(f"{field} must increase strictly and not be empty, but got {list(values)!r}")

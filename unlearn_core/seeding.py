@@ -40,8 +40,10 @@ class Streams:
         return generator(self.seed, *labels, device=self.device)
 
     def on_cpu(self, *labels: str | int) -> torch.Generator:
-        """The stream for what must not depend on the device, because other devices are given the result or draw it
-        again: poisons, splits and whatever names rows."""
+        """The stream for what must not depend on the device: poisons, splits and whatever names rows.
+
+        Other devices get the result, or draw it again.
+        """
         return generator(self.seed, *labels)
 
     def permutation(self, count: int, *labels: str | int) -> torch.Tensor:

@@ -142,7 +142,9 @@ class Poisoned:
 class CraftContext:
     """What an attacker may use: the data set's facts, random streams, and a model trained on clean data (on demand).
 
-    taken: (n,) mask of the training rows that other attacks on the same training set poison; None where there are none.
+    Attributes:
+        taken: (n,) mask of the training rows that other attacks on the same training set poison; None where there are
+            none.
     """
 
     dataset: Dataset
@@ -154,7 +156,7 @@ class CraftContext:
 class Primary(NamedTuple):
     """The metric that says how much of an attack is left; larger means more poison.
 
-    The attack took when corrupted and oracle differ by at least `least_gap` and by three standard errors.
+    The attack succeeded when corrupted and oracle differ by at least `least_gap` and by three standard errors.
     """
 
     metric: str
@@ -166,8 +168,9 @@ class Primary(NamedTuple):
 class Probe(NamedTuple):
     """Held-out rows that an attack is measured on.
 
-    examples: inputs with the labels the attacker would give them; true: (n,) the labels they really have, where a
-    metric asks for them.
+    Attributes:
+        examples: Inputs with the labels the attacker would give them.
+        true: (n,) the labels they really have, where a metric asks for them.
     """
 
     examples: Examples
@@ -189,15 +192,20 @@ class Attack(Protocol):
     def regularity(self) -> Regularity: ...
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
-        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained. One
-        that asks for `context.clean_model` here is checked no further than that."""
+        """(m,) positions of the rows to poison; cheap, so that a plan can be checked before anything is trained.
+
+        One that asks for `context.clean_model` here is checked no further than that.
+        """
         ...
 
     def craft(self, train: Examples, context: CraftContext) -> Poisoned: ...
 
     def probes(self, held_out: Examples, context: CraftContext) -> dict[str, Probe]:
-        """What the attack is measured on besides the poisons themselves. `unseen` must be there: fresh poisons of the
-        same kind that no model was trained on (the non-members of membership attacks)."""
+        """What the attack is measured on besides the poisons themselves.
+
+        `unseen` must be there: fresh poisons of the same kind that no model was trained on (the non-members of
+        membership attacks).
+        """
         ...
 
 
@@ -233,7 +241,8 @@ class Update(NamedTuple):
 class Task:
     """What an unlearner is given. `model` is changed in place; everything else is read-only.
 
-    progress: share of this run's budget that is already spent, in [0, 1]; only for methods with `anytime = False`.
+    Attributes:
+        progress: Share of this run's budget that is already spent, in [0, 1]; only for methods with `anytime = False`.
     """
 
     model: nn.Module
@@ -254,7 +263,7 @@ class Unlearner(Protocol):
 
     needs: what it reads besides the corrupted model, in the words of NEEDS.
     anytime: True if a run can be stopped at any budget; False if its schedule needs the budget as its horizon, so
-        that each budget takes a run of its own.
+        that each budget needs a separate run.
     """
 
     needs: ClassVar[tuple[str, ...]]

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import style
-from analysis.pareto import nondominated, staircase
-from analysis.points import RETRAIN_AT_BUDGET, Axis
-from analysis.results import Results
-from analysis.stats import NOTHING, Interval
+from analysis.figures import style
+from analysis.reading.points import RETRAIN_AT_BUDGET, Axis
+from analysis.results.analyse import Results
+from analysis.statistics.intervals import NOTHING, Interval
+from analysis.statistics.pareto import nondominated, staircase
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

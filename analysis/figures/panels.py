@@ -12,12 +12,11 @@ import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis import style
-from analysis.figures import front, ladder, plane, roc, tradeoff, tuning_gap, values
+from analysis.figures import front, ladder, plane, roc, style, tradeoff, tuning_gap, values
 from analysis.figures.save import save
-from analysis.points import RETRAIN_AT_BUDGET
-from analysis.results import Results
-from analysis.verdict import display
+from analysis.reading.points import RETRAIN_AT_BUDGET
+from analysis.results.analyse import Results
+from analysis.results.verdict import display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

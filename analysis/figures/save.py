@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
-from analysis import style
+from analysis.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import style
+from analysis.figures import style
 from analysis.figures.front import draw_band
-from analysis.pareto import nondominated
-from analysis.points import RETRAIN_AT_BUDGET
-from analysis.results import Results
-from analysis.stats import NOTHING, Interval
+from analysis.reading.points import RETRAIN_AT_BUDGET
+from analysis.results.analyse import Results
+from analysis.statistics.intervals import NOTHING, Interval
+from analysis.statistics.pareto import nondominated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from analysis import style
-from analysis.points import CASE, RETRAIN_AT_BUDGET
-from analysis.results import Results
+from analysis.figures import style
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
+from analysis.results.analyse import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,12 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from analysis import style
-from analysis.measurements import chosen
-from analysis.points import CASE, RETRAIN_AT_BUDGET, VALUES
-from analysis.results import Results
-from analysis.stats import Interval, mean_interval
-from analysis.verdict import display, percent
+from analysis.figures import style
+from analysis.reading.measurements import chosen
+from analysis.reading.points import CASE, RETRAIN_AT_BUDGET, VALUES
+from analysis.results.analyse import Results
+from analysis.results.verdict import display, percent
+from analysis.statistics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

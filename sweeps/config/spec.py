@@ -25,7 +25,7 @@ from unlearn_core.training import Recipe
 from unlearn_core.types import Composite
 
 PRESETS = Path(__file__).parents[1] / "presets"
-REFERENCES = ("retrain", "retrain_at_budget", "retrain_discovered")
+REFERENCE_METHODS = ("retrain", "retrain_at_budget", "retrain_discovered")
 SINGLE = 0.0  # discovery rate: the least there is, one poison of however many the attack makes
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
 TAKEN = ("store", "mlflow.db", "mlartifacts")  # what lies beside the sweeps in an output folder
@@ -153,7 +153,7 @@ class Method:
     fixed: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name in REFERENCES:
+        if self.name in REFERENCE_METHODS:
             raise InputError(f"{self.name!r} is a reference and always runs; take it out of methods")
         settings = self.build({})  # as these hold them: `lr: 1` and `lr: 1.0` are the same sweep
         object.__setattr__(self, "fixed", {key: plain(getattr(settings, key)) for key in self.fixed})

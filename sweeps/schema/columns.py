@@ -71,7 +71,7 @@ def columns_of(cls: type) -> dict[str, Column]:
 
 
 def _kind(hint: Any) -> dict[str, Any]:
-    """The type of a column from its annotation: `str`, or `str | None` where it may be empty."""
+    """The type of a column from its annotation: `str` or an enumeration of texts, `| None` where it may be empty."""
     kinds = get_args(hint) or (hint,)
     (kind,) = (kind for kind in kinds if kind is not NoneType)
-    return {"kind": kind, "may_be_empty": NoneType in kinds}
+    return {"kind": str if issubclass(kind, str) else kind, "may_be_empty": NoneType in kinds}

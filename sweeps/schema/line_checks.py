@@ -9,12 +9,12 @@ from typing import Any
 
 from sweeps.schema.columns import LARGEST, Column
 from sweeps.schema.records import GOOD, METRIC_PREFIX, RUNG_COLUMNS, SCHEMA_VERSION, TRIAL_COLUMNS
+from sweeps.schema.stages import Stage
 
 NEVER_EMPTY = tuple(name for name, column in TRIAL_COLUMNS.items() if not column.may_be_empty)
 NEEDED = (*NEVER_EMPTY, "proposal", "error", "rungs")
 """What every version wrote: a line that lacks one of these is no record."""
 JSON_TEXTS = {name: column.json for name, column in TRIAL_COLUMNS.items() if column.json}
-STAGES = ("reference", "tuning", "confirmation", "ensemble")
 STATUSES = (*GOOD, "diverged", "failed")
 ROUNDING = 1e-9
 LARGEST_WHOLE = 2**63 - 1  # what the table's columns hold
@@ -28,13 +28,13 @@ def problem_with(content: Mapping[str, Any]) -> str | None:
     version = content["schema"]
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         return f"its schema is {str(version)[:20]}, but this version knows 1 to {SCHEMA_VERSION}"
-    if content["stage"] not in STAGES:
-        return "stage is none of " + ", ".join(STAGES)
+    if content["stage"] not in list(Stage):
+        return "stage is none of " + ", ".join(Stage)
     empty = [name for name in NEVER_EMPTY if content[name] is None]
     if empty:
         return f"{empty[0]} is empty"
     wrong = _wrong(content, _KINDS_OF_TRIALS) or _wrong_texts(content) or _wrong_rungs(content["rungs"])
-    return wrong or (_wrong_reference(content) if content["stage"] == "reference" else _wrong_proposal(content))
+    return wrong or (_wrong_reference(content) if content["stage"] == Stage.REFERENCE else _wrong_proposal(content))
 
 
 def _wrong_reference(content: Mapping[str, Any]) -> str | None:
@@ -52,7 +52,7 @@ def _wrong_reference(content: Mapping[str, Any]) -> str | None:
 def _wrong_proposal(content: Mapping[str, Any]) -> str | None:
     """What the search learns from must be there; only the references of an ensemble are no proposals."""
     number = content["proposal"]
-    if number is None and content["stage"] == "ensemble":
+    if number is None and content["stage"] == Stage.ENSEMBLE:
         return None
     if number is None or number < 0:
         return f"proposal {number} is no number of a proposal"

@@ -27,8 +27,8 @@ class Damage(NamedTuple):
 Place = tuple[int, int, str]
 
 
-def start_of(name: str) -> int:
-    """The number in the name of a file; 0 where there is none."""
+def first_line(name: str) -> int:
+    """The number of the first line of a file, from its name; 0 where it says none."""
     number, dash, _ = name.rpartition("/")[2].partition("-")
     return int(number) if dash and number.isdecimal() else 0
 
@@ -63,7 +63,7 @@ def _lines(
 ) -> Iterator[tuple[Place, Trial]]:
     """The trials in a file, each with its place in the order of its cell: of two writers' lines with the same number,
     that of the one who knew more lines when it began comes first."""
-    start = start_of(name)
+    start = first_line(name)
     for number, line in enumerate(io.BytesIO(data)):  # splitlines would cut at a carriage return that damage left
         if not line.strip():
             continue

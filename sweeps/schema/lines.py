@@ -13,6 +13,7 @@ from typing import Any
 
 from sweeps.schema.line_checks import problem_with
 from sweeps.schema.records import METRIC_PREFIX, RUNG_COLUMNS, TRIAL_COLUMNS, Rung, Trial
+from sweeps.schema.stages import Stage
 
 UNSEALED = 1  # the schema whose lines had no checksum yet
 
@@ -106,6 +107,7 @@ def to_content(trial: Trial) -> dict[str, Any]:
 def from_content(content: Mapping[str, Any]) -> Trial:
     """The trial with this content, which is not checked; columns that it lacks are empty."""
     values: dict[str, Any] = {name: content.get(name) for name in TRIAL_COLUMNS}
+    values["stage"] = Stage(values["stage"])
     return Trial(**values, rungs=tuple(map(_rung, content["rungs"])))
 
 

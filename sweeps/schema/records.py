@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from operator import attrgetter
 
 from sweeps.schema.columns import Column, column, columns_of, record
+from sweeps.schema.stages import Stage
 
 SCHEMA_VERSION = 2  # 2: lines have checksums
 
@@ -88,7 +89,7 @@ class Trial:
     group_id: str | None = column("content hash of the scenario without its seed (the scenario group)")
     trial_id: str = column("content hash of the whole trial")
     study: str = column("cell that the trial belongs to: attack label and method (or `best`)")
-    stage: str = column(
+    stage: Stage = column(
         "reference, tuning, confirmation or ensemble (many retrainings of one scenario: costs are means per "
         "member, metrics those that compare distributions; methods none and oracle are their references)",
         tracked="parameter",
@@ -222,9 +223,9 @@ def is_reported(trial: Trial, rung: Rung) -> bool:
     """Whether the report's means are over this rung of the trial."""
     if rung.status not in GOOD or rung.efficacy is None or trial.attack_took is False:
         return False
-    if trial.stage == "reference":
+    if trial.stage == Stage.REFERENCE:
         return trial.method == "retrain_at_budget" and trial.held_out != "validation"
-    if trial.stage != "confirmation":
+    if trial.stage != Stage.CONFIRMATION:
         return False
     return round(rung.budget, BUDGET_DIGITS) in parse_budgets(trial.chosen_for)
 

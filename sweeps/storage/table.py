@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow
 
 from sweeps.schema.records import COLUMNS, Trial, Value, flatten
-from sweeps.storage.files import writing
+from sweeps.storage.errors import writing
 from sweeps.storage.record_log import Parts, cell_parts, read_parts
 
 ROWS_AT_ONCE = 10_000

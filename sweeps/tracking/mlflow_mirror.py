@@ -147,17 +147,16 @@ def known_runs(client: Any, experiment_id: str, sweep_id: str) -> dict[str, Run]
     return runs
 
 
-def send(to: Mirror, child_runs: int) -> tuple[int, int]:
+def send(to: Mirror) -> tuple[int, int]:
     """Send what is missing; returns how many trials were new and how many there are."""
     running = is_running(to.sweep_dir)  # asked before reading: what is written in between is then sent next time
     trials = to.records.outlines()  # in the order in which each study grew, so an earlier sync saw a prefix of it
     start_ms = min((rows.times_ms(trial)[0] for trial in trials), default=round(1000 * time.time()))
     root = to.run("sweep", to.name, parent="", start_ms=start_ms, tags={})
-    own = _with_own_run(to, trials, child_runs)
     studies: dict[str, list[Outline]] = {}
     for trial in trials:
         studies.setdefault(trial.study, []).append(trial)
-    new = sum(_send_study(to, study, own, studies[study], running=running) for study in studies)
+    new = sum(_send_study(to, study, studies[study], running=running) for study in studies)
     if root.tags.get("sweep.synced") != rows.mark(trials):
         to.log("sweep", [], {}, rows.group_tags(trials) | {"sweep.synced": rows.mark(trials)})
     _log_data(to)
@@ -178,40 +177,28 @@ def _drop_twins(to: Mirror) -> None:
             to.client.delete_run(run.info.run_id)
 
 
-def _with_own_run(to: Mirror, trials: Sequence[Summary], child_runs: int) -> set[str]:
-    """Ids of the trials that have or get a run of their own: those that have one, then the earliest of the others."""
-    have = {trial.trial_id for trial in trials if f"trial/{trial.trial_id}" in to.runs}
-    others = sorted((rows.times_ms(trial)[1], trial.trial_id) for trial in trials if trial.trial_id not in have)
-    return have.union(name for _, name in others[: max(0, child_runs - len(have))])
-
-
-def _send_study(to: Mirror, study: str, own: set[str], outlines: Sequence[Outline], *, running: bool) -> int:
+def _send_study(to: Mirror, study: str, outlines: Sequence[Outline], *, running: bool) -> int:
     """Send a study's trials, then its own rows, then the mark that covers them; returns how many trials were new."""
     key = f"study/{study}"
     run = to.run(key, study, parent=to.runs["sweep"].run_id, start_ms=rows.times_ms(outlines[0])[0], tags={})
-    if _is_sent(to, key, own, outlines, running=running):
+    if _is_sent(to, key, outlines, running=running):
         return 0
     trials = to.records.whole(outlines)
-    sent = sum([_send_trial(to, run.run_id, trial) for trial in trials if trial.trial_id in own])
+    sent = sum([_send_trial(to, run.run_id, trial) for trial in trials])
     text = run.tags.get("sweep.synced", "")
     since, before = rows.marked(text, trials), rows.count(text)
     if since < len(trials):
         points = rows.best_points(trials, since, closing=since < before) + rows.confirmed_points(trials, since)
-        for trial in trials[since:]:
-            points += [] if trial.trial_id in own else rows.step_points(trial)
         to.log(key, points, {}, rows.group_tags(trials) | {"sweep.synced": rows.mark(trials)})
     if not running and run.tags.get("sweep.closed") != rows.mark(trials):
-        if not own.issuperset(trial.trial_id for trial in trials):
-            to.client.log_text(run.run_id, rows.table(trials), "trials.csv")
         to.close(key, trials)
     return max(sent, len(trials) - before)
 
 
-def _is_sent(to: Mirror, key: str, own: set[str], trials: Sequence[Summary], *, running: bool) -> bool:
+def _is_sent(to: Mirror, key: str, trials: Sequence[Summary], *, running: bool) -> bool:
     """Whether a study and all its trials are there as they should be."""
     marks = ("sweep.synced",) if running else ("sweep.synced", "sweep.closed")
-    names = (trial.trial_id for trial in trials)
-    have = (to.runs.get(f"trial/{name}") for name in names if name in own)
+    have = (to.runs.get(f"trial/{trial.trial_id}") for trial in trials)
     return all(run is not None and run.status in DONE for run in have) and all(
         to.runs[key].tags.get(mark) == rows.mark(trials) for mark in marks
     )

@@ -6,18 +6,15 @@ and that is what lets `sweeps.tracking.mlflow_mirror` repeat itself without leav
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from sweeps.schema.records import COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS, Trial, Value, flatten
-from unlearn_core.host.cells import inert
+from sweeps.schema.records import RUNG_COLUMNS, TRIAL_COLUMNS, Trial, Value
 
 NAME_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 6000, 5000  # characters that every MLflow 3 store accepts
 
@@ -28,7 +25,7 @@ RUNG_METRICS = [name for name in RUNG_COLUMNS if name != "budget" and not name.s
 GROUP_COLUMNS = ("attack", "method", "dataset", "model", "code_version")
 """What a study's run shows of all its trials."""
 STEP_METRICS = ("score", "efficacy", "utility_gap")
-"""What a trial without a run of its own shows in its study's run; the table beside it has everything."""
+"""What a study's run shows of its confirmed settings."""
 
 
 class Summary(Protocol):
@@ -151,16 +148,6 @@ def points(trial: Trial) -> list[MetricPoint]:
     return found
 
 
-def step_points(trial: Trial) -> list[MetricPoint]:
-    """What a trial contributes to its study's run when it has no run of its own: `<stage>/<metric>.<per mille>`."""
-    found = []
-    for rung in trial.rungs:
-        end = f".{per_mille(rung.budget):03d}"
-        values = {f"{trial.stage}/{name}{end}": getattr(rung, name) for name in STEP_METRICS}
-        found += _points(values, times_ms(trial)[1], trial.proposal or 0)
-    return found
-
-
 def best_points(trials: Sequence[Trial], since: int, *, closing: bool = False) -> list[MetricPoint]:
     """Best score so far at every budget over the tuning trials, one point per improvement from trial `since` on.
 
@@ -208,18 +195,6 @@ def group_tags(trials: Sequence[Summary]) -> dict[str, str]:
     values["trials"] = str(len(trials))
     values["failed_trials"] = str(sum(run_status(trial) == "FAILED" for trial in trials))
     return {name: clip(value, TAG_LIMIT) for name, value in values.items()}
-
-
-def table(trials: Iterable[Trial]) -> str:
-    """All rows of these trials as CSV, as in `records.parquet`."""
-    rows = [row for trial in trials for row in flatten(trial)]
-    known = list(COLUMNS)
-    extra = sorted({name for row in rows for name in row}.difference(known))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(inert, known + extra))
-    writer.writerows([inert(row.get(name)) for name in known + extra] for row in rows)
-    return text.getvalue()
 
 
 def _points(values: Mapping[str, Value], time_ms: int, step: int) -> list[MetricPoint]:

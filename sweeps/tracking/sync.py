@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 from sweeps.tracking.database import DatabaseError, prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, Mirror, connect, is_running, known_runs, send
 from sweeps.tracking.record_cache import RecordCache
@@ -28,9 +28,7 @@ from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
 from unlearn_core.host.private import private_files
 
-__all__ = ["CHILD_RUNS", "SyncReport", "TrackingError", "default_uri", "follow", "main", "reachable", "sync"]
-
-CHILD_RUNS = 10_000
+__all__ = ["SyncReport", "TrackingError", "default_uri", "follow", "main", "reachable", "sync"]
 
 
 class TrackingError(RuntimeError):
@@ -46,22 +44,26 @@ class SyncReport(NamedTuple):
     url: str  # page of the experiment; the tracking URI where no server shows one
 
 
-def sync(sweep_dir: Path, tracking_uri: str, *, child_runs: int = CHILD_RUNS) -> SyncReport:
+def sync(sweep_dir: Path, tracking_uri: str) -> SyncReport:
     """Send what the tracking store lacks of this sweep.
 
     Args:
         sweep_dir: folder of the sweep, with `sweep.json` and `records`.
         tracking_uri: any tracking URI of MLflow except a plain folder.
-        child_runs: trials that get a run of their own; later ones become steps of their study's run and rows of the
-            table attached to it.
-    Raises: TrackingError whatever goes wrong on the way; InputError if there is no sweep.
+
+    Returns:
+        What was sent, and where it is shown.
+
+    Raises:
+        TrackingError: whatever goes wrong on the way.
+        InputError: there is no sweep.
     """
     with _opened(sweep_dir, tracking_uri) as to:
-        new, total = send(to, child_runs)
+        new, total = send(to)
     return SyncReport(new, total, to.experiment_id, page(tracking_uri, to.experiment_id))
 
 
-def follow(sweep_dir: Path, tracking_uri: str, *, child_runs: int = CHILD_RUNS, every: float = 5.0) -> SyncReport:
+def follow(sweep_dir: Path, tracking_uri: str, *, every: float = 5.0) -> SyncReport:
     """Sync every few seconds (less often if that takes long) while the sweep runs, and once more after it."""
     parent = os.getppid()
 
@@ -72,10 +74,10 @@ def follow(sweep_dir: Path, tracking_uri: str, *, child_runs: int = CHILD_RUNS, 
         with contextlib.suppress(TrackingError, InputError), _opened(sweep_dir, tracking_uri) as to:
             while alive():
                 began = time.monotonic()
-                send(to, child_runs)
+                send(to)
                 _wait(alive, max(every, min(60.0, 10 * (time.monotonic() - began))))
         _wait(alive, every)  # after a failure; the next round sends what this one could not
-    return sync(sweep_dir, tracking_uri, child_runs=child_runs)
+    return sync(sweep_dir, tracking_uri)
 
 
 @contextlib.contextmanager
@@ -148,7 +150,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI"), metavar="URI",
         help="sqlite:////absolute/path or http://... (default: MLFLOW_TRACKING_URI)",
     )  # fmt: skip
-    parser.add_argument("--child-runs", type=int, default=CHILD_RUNS, metavar="N", help="trials with their own run")
     parser.add_argument("--follow", action="store_true", help="repeat until the sweep is over")
     args = parser.parse_args(argv)
     if not args.tracking_uri:
@@ -157,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         send = follow if args.follow else sync
         with private_files():
-            report = send(args.sweep_dir, args.tracking_uri, child_runs=args.child_runs)
+            report = send(args.sweep_dir, args.tracking_uri)
     except (TrackingError, InputError) as error:
         print(f"tracking: {error}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sweeps.config.settings import as_dict
 from sweeps.schema.records import SCHEMA_VERSION, Rung, Trial
+from sweeps.schema.stages import Stage
 from sweeps.storage.artifacts import digest
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.machine import code_version, describe_machine
@@ -31,7 +32,7 @@ class Request:
     attack: str
     seed: int
     discovery_rate: float
-    stage: str
+    stage: Stage
     method: str
     settings: Any
     budgets: tuple[float, ...]
@@ -41,7 +42,7 @@ class Request:
 
     @property
     def held_out(self) -> str:
-        return "validation" if self.stage == "tuning" else "test"
+        return "validation" if self.stage == Stage.TUNING else "test"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def trial_id(work: ScenarioCache, request: Request) -> str:
             "device": work.device.type,
         }
         | work.sweep.made_by(unlearner=[request.method], metric=METRICS.names())
-        | ({"members": work.sweep.ensemble.members} if request.stage == "ensemble" else {})
+        | ({"members": work.sweep.ensemble.members} if request.stage == Stage.ENSEMBLE else {})
     )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import load_sweep
+from analysis.reading.load import load_sweep
 from analysis.report import Report, build_report
-from analysis.results import Results, analyse
+from analysis.results.analyse import Results, analyse
 from tests.analysis.maker import write_sweep
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.attack_costs import attack_costs
 from analysis.figures import roc, values
-from analysis.load import load_sweep
-from analysis.measurements import metric_meanings
-from analysis.results import Results, analyse
+from analysis.reading.load import load_sweep
+from analysis.reading.measurements import metric_meanings
+from analysis.results.analyse import Results, analyse
+from analysis.tables.attack_costs import attack_costs
 from tests.analysis.curve_maker import SEED_STEP, write_curves
 from tests.analysis.maker import CONFIRMATION, LADDER, METHODS
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from analysis.data_section import CLASSES_SHOWN, data_section
+from analysis.pages.data_section import CLASSES_SHOWN, data_section
 from analysis.report import build_report
 from tests.analysis.maker import INFO, write_sweep
 

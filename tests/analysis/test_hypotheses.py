@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import hypotheses as figures
-from analysis.hypotheses import (
-    build,
+from analysis.hypotheses import figures
+from analysis.hypotheses.report import build, main
+from analysis.hypotheses.tables import (
     comparison,
     direction_table,
     distance_table,
     effect_table,
     load,
-    main,
     per_seed,
     shift_table,
 )

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare import BEATS, COSTLY, FAILING, NO_RIVAL, SCORED, UNDECIDED, WORSE, comparisons
 from analysis.figures import front, ladder, tradeoff, tuning_gap
-from analysis.load import load_sweep
-from analysis.points import AXES, CASE, VALUES, points
-from analysis.results import Results, analyse
-from analysis.tables import best_per_budget, sanity
-from analysis.verdict import Verdict, list_budgets, verdict
+from analysis.reading.load import load_sweep
+from analysis.reading.points import AXES, CASE, VALUES, points
+from analysis.results.analyse import Results, analyse
+from analysis.results.compare import BEATS, COSTLY, FAILING, NO_RIVAL, SCORED, UNDECIDED, WORSE, comparisons
+from analysis.results.verdict import Verdict, list_budgets, verdict
+from analysis.tables.report_tables import best_per_budget, sanity
 from tests.analysis.maker import LADDER, Maker, rows, write_sweep
 
 

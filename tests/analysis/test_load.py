@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.load import load_sweep
-from analysis.points import parse_budgets, references
-from analysis.results import analyse
+from analysis.reading.load import load_sweep
+from analysis.reading.points import parse_budgets, references
+from analysis.results.analyse import analyse
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
 from unlearn_core.checks import InputError
 

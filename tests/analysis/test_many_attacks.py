@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from analysis.figures.panels import KINDS
-from analysis.load import load_sweep
-from analysis.page import render
-from analysis.results import Results, analyse
-from analysis.summary import summary
-from analysis.tables import MOST_LINES, all_tables, write_tables
+from analysis.pages.page import render
+from analysis.pages.summary import summary
+from analysis.reading.load import load_sweep
+from analysis.results.analyse import Results, analyse
+from analysis.tables.report_tables import MOST_LINES, all_tables, write_tables
 from tests.analysis.maker import METHODS, write_sweep
 from unlearn_core.checks import InputError
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def many(folder: Path) -> Iterator[Results]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.results.ATTACKS_SHOWN", SHOWN)
+        patch.setattr("analysis.results.analyse.ATTACKS_SHOWN", SHOWN)
         yield analyse(load_sweep(folder))
 
 

@@ -6,15 +6,14 @@ import re
 
 import pytest
 
-from analysis import style
-from analysis.figures import front
+from analysis.figures import front, style
 from analysis.figures.panels import KINDS
-from analysis.interactive import OTHERS, front_spec, tradeoff_spec
-from analysis.load import load_sweep
-from analysis.page import render
-from analysis.results import HIGHLIGHTS, Results, analyse
-from analysis.summary import MOST_ROWS, summary
-from analysis.tables import all_tables
+from analysis.pages.interactive import OTHERS, front_spec, tradeoff_spec
+from analysis.pages.page import render
+from analysis.pages.summary import MOST_ROWS, summary
+from analysis.reading.load import load_sweep
+from analysis.results.analyse import HIGHLIGHTS, Results, analyse
+from analysis.tables.report_tables import all_tables
 from tests.analysis.plane_maker import write_plane
 
 N_METHODS = 28

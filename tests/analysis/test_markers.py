@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 
-from analysis import style
-from analysis.figures import front, tradeoff
-from analysis.interactive import front_spec, tradeoff_spec
-from analysis.points import AXES
-from analysis.results import Results
-from analysis.stats import NOTHING
+from analysis.figures import front, style, tradeoff
+from analysis.pages.interactive import front_spec, tradeoff_spec
+from analysis.reading.points import AXES
+from analysis.results.analyse import Results
+from analysis.statistics.intervals import NOTHING
 
 METHODS = [f"method{i}" for i in range(10)]
 SEEN_AS = {  # linear RGB as people without one kind of cone see it, from Machado, Oliveira and Fernandes 2009

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.page_section import gates, grid, main, section
-from analysis.results import Results
+from analysis.results.analyse import Results
 from tests.analysis.maker import CONFIRMATION, LADDER
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal, assert_series_equal
 
-from analysis.load import load_sweep
-from analysis.points import CASE
-from analysis.results import analyse
+from analysis.reading.load import load_sweep
+from analysis.reading.points import CASE
+from analysis.results.analyse import analyse
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.analysis.maker import Maker, rows
 from tests.sweeps.tiny import ROOT, compacted, run_all, tiny

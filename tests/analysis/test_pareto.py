@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from analysis.pareto import hypervolume, nondominated, staircase
+from analysis.statistics.pareto import hypervolume, nondominated, staircase
 
 
 def brute_force(costs: np.ndarray) -> list[bool]:

@@ -11,17 +11,17 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.agreement import agreement, sentence
 from analysis.figures import plane as plane_figure
-from analysis.load import Sweep, load_sweep
-from analysis.metric_table import metric_table
-from analysis.plane import CELL, OURS, PUBLISHED, average_table, cell_table, plane
-from analysis.points import references
+from analysis.pages.summary import summary
+from analysis.reading.load import Sweep, load_sweep
+from analysis.reading.points import references
 from analysis.report import build_report
-from analysis.results import Results, analyse
-from analysis.stats import mean_interval
-from analysis.summary import summary
-from analysis.tables import sanity
+from analysis.results.agreement import agreement, sentence
+from analysis.results.analyse import Results, analyse
+from analysis.results.plane import CELL, OURS, PUBLISHED, average_table, cell_table, plane
+from analysis.statistics.intervals import mean_interval
+from analysis.tables.metric_table import metric_table
+from analysis.tables.report_tables import sanity
 from tests.analysis.maker import LADDER, write_sweep
 from tests.analysis.plane_maker import ATTACKS, ORACLE, RATES, UTILITY, write_plane
 

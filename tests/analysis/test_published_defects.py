@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from analysis.load import load_sweep
+from analysis.reading.load import load_sweep
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import compacted, run_all, tiny

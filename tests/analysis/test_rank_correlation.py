@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from analysis.rank_correlation import Against, Groups, once, rank_correlation, spearman
+from analysis.statistics.rank_correlation import Against, Groups, once, rank_correlation, spearman
 
 METHODS, SEEDS, BUDGETS = 8, 3, 5
 
@@ -118,9 +118,9 @@ def test_blocks_of_resamples_and_what_is_kept_change_nothing(monkeypatch: pytest
     plain = [rank_correlation(values, y, methods=method, seeds=seed) for values in (x, other, -x)]
     kept = Against(y, methods=method, seeds=seed)
     assert [kept.correlation(values) for values in (x, other, -x)] == plain
-    monkeypatch.setattr("analysis.rank_correlation.AT_ONCE", 7 * x.size)
+    monkeypatch.setattr("analysis.statistics.rank_correlation.AT_ONCE", 7 * x.size)
     assert Against(y, methods=method, seeds=seed).correlation(x) == plain[0]
-    monkeypatch.setattr("analysis.rank_correlation.KEPT", 0)
+    monkeypatch.setattr("analysis.statistics.rank_correlation.KEPT", 0)
     blocks = Against(y, methods=method, seeds=seed)
     assert [blocks.correlation(values) for values in (x, other, -x)] == plain
 

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from analysis.figures import front
+from analysis.figures.style import looks
 from analysis.report import Report, build_report, main
-from analysis.results import Results
-from analysis.style import looks
-from analysis.tables import grid_text
+from analysis.results.analyse import Results
+from analysis.tables.report_tables import grid_text
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
 from tests.sweeps.test_storage_faults import fill
 from tests.sweeps.test_storage_faults import small_disk as small_disk  # a fixture

@@ -12,10 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from analysis import scan as scans
-from analysis.figures.scan import number, positions, write_figure
-from analysis.scan import REFERENCES, main, read_scan, table
-from analysis.verdict import display
+from analysis.results.verdict import display
+from analysis.scan import scan as scans
+from analysis.scan.figure import number, positions, write_figure
+from analysis.scan.report import main
+from analysis.scan.scan import SCAN_REFERENCES, read_scan, table
 from tests.analysis.maker import write_sweep
 from unlearn_core.checks import InputError
 
@@ -44,7 +45,7 @@ def test_every_value_has_references_and_methods_of_test_rows(folder: Path) -> No
     assert scan.values == ("26", "32")
     for attack in scan.attacks:
         assert {"none", "oracle"} <= set(scan.models(attack))
-        assert set(scan.models(attack)) - set(REFERENCES)
+        assert set(scan.models(attack)) - set(SCAN_REFERENCES)
     counted = scan.points.groupby(["order", "attack", "model", "seed"]).size()
     assert (counted == 1).all()
     assert scan.points.groupby("order").size().nunique() == 1
@@ -53,7 +54,7 @@ def test_every_value_has_references_and_methods_of_test_rows(folder: Path) -> No
 def test_methods_are_shown_at_the_largest_budget(folder: Path) -> None:
     points = read_scan(folder).points
     stored = pd.read_parquet(folder.parent / "sides--26" / "records.parquet")
-    methods = points[~points["model"].isin(REFERENCES)]
+    methods = points[~points["model"].isin(SCAN_REFERENCES)]
     assert set(methods["budget"].round(9)) == {
         round(stored.loc[stored["method"] == "retrain_at_budget", "budget"].max(), 9)
     }
@@ -117,7 +118,7 @@ def test_the_figure_has_a_panel_per_measure_with_the_means_of_the_points(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr("analysis.figures.scan.save", lambda figure, stem: drawn.append(figure) or stem)
+    monkeypatch.setattr("analysis.scan.figure.save", lambda figure, stem: drawn.append(figure) or stem)
     scan = read_scan(folder)
     scan.points.loc[scan.points["order"] == 1, ["primary_value", "efficacy"]] *= 0.9  # the values must not look alike
     write_figure(scan, tmp_path / "scan")
@@ -126,7 +127,7 @@ def test_the_figure_has_a_panel_per_measure_with_the_means_of_the_points(
     assert len(panels) == len(wanted) > 1
     for ax, (attack, measure) in zip(panels, wanted, strict=True):
         own = scan.points[scan.points["attack"] == attack]
-        own = own[own["model"].isin(REFERENCES) != (measure == "efficacy")]
+        own = own[own["model"].isin(SCAN_REFERENCES) != (measure == "efficacy")]
         means = own.groupby(["model", "order"])[measure].mean().unstack()
         handles, labels = ax.get_legend_handles_labels()
         shown = {text: handle.lines[0].get_ydata() for handle, text in zip(handles, labels, strict=True)}

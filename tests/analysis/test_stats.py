@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from analysis.stats import benjamini_hochberg, jackknife, mean_interval, p_value, stouffer
+from analysis.statistics.intervals import benjamini_hochberg, jackknife, mean_interval, p_value, stouffer
 
 
 @pytest.mark.parametrize("n", range(2, 8))

@@ -206,7 +206,7 @@ class Comparison(NamedTuple):
 
 def compare(sweep: Sweep, undisturbed: Undisturbed, *, but: Collection[str] = ()) -> Comparison:
     """`but`: ids of trials that are meant to differ."""
-    here, there = (s.table()[lambda t: ~t["trial_id"].isin(list(but))] for s in (sweep, undisturbed.sweep))
+    here, there = (s.table()[lambda t: ~t.trial_id.isin(list(but))] for s in (sweep, undisturbed.sweep))
     lost = set(there["trial_id"]) - set(here["trial_id"])
     begun = Counter(trial for _, trial in sweep.starts() if seed_of(trial) in undisturbed.seeds)
     recorded = Counter(map(recorded_id, lines(sweep.dir)))

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import sweeps.storage.leases
-from sweeps.storage.artifacts import ABANDONED, Artifact, ArtifactStore, digest, read, write
-from sweeps.storage.files import StorageError
+from sweeps.storage.artifacts import Artifact, ArtifactStore, digest, read, write
+from sweeps.storage.errors import StorageError
+from sweeps.storage.local import ABANDONED, LocalStorage
 
 RECIPE = {"rows": [1, 2], "lr": 0.1}
 CONTENT = {"flops": 123456789, "seconds": 0.1}
@@ -175,10 +175,10 @@ def _race(root: Path, barrier: object, results: object, *, leases: bool) -> None
     """Ask for the same artifact as another process does at this moment; tells how often this one made it."""
     if not leases:  # as on storage that takes none
 
-        def refuse(path: Path, data: bytes) -> bool:
-            raise PermissionError(1, "no", str(path))
+        def refuse(self: LocalStorage, data: bytes) -> bool:
+            raise PermissionError(1, "no", str(self.path))
 
-        sweeps.storage.leases._create = refuse
+        LocalStorage.create = refuse  # type: ignore[method-assign]
     calls = []
 
     def make() -> Artifact:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.figures.panels import KINDS
-from analysis.load import load_sweep
-from analysis.page import render
 from analysis.page_section import section
-from analysis.results import analyse
-from analysis.tables import all_tables
+from analysis.pages.page import render
+from analysis.reading.load import load_sweep
+from analysis.results.analyse import analyse
+from analysis.tables.report_tables import all_tables
 from sweeps.__main__ import main as ask
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main

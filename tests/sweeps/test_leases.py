@@ -15,6 +15,7 @@ import pytest
 from sweeps.storage import leases
 from sweeps.storage.holders import UNKNOWN, Holder, born_at, this_process
 from sweeps.storage.leases import Lease, held
+from sweeps.storage.local import LocalStorage
 
 FORK = multiprocessing.get_context("fork")
 
@@ -156,9 +157,9 @@ def test_one_who_waits_gets_what_another_made(path: Path) -> None:
 
 @pytest.mark.parametrize("number", leases.CANNOT)
 def test_where_no_lease_can_be_taken_nobody_waits(path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, data: bytes) -> bool:
-        raise OSError(number, os.strerror(number), str(path))
+    def refuse(self: LocalStorage, data: bytes) -> bool:
+        raise OSError(number, os.strerror(number), str(self.path))
 
-    monkeypatch.setattr(leases, "_create", refuse)
+    monkeypatch.setattr(LocalStorage, "create", refuse)
     with held(path, lambda: None) as found:
         assert found is None

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.schema.lines import from_content
 from sweeps.tracking import mlflow_mirror, rows, sync
-from tests.sweeps.mirrored import BUDGETS, SMALL, Sweep, content, fill, trial
+from tests.sweeps.mirrored import SMALL, Sweep, content, fill, trial
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`
 
@@ -58,20 +58,6 @@ def test_failures_are_visible(sweep: Sweep) -> None:
     assert shown["trial/t002"]["run"][1] == "FINISHED"
     assert shown["trial/t002"]["tags"]["outcome"] == "diverged"
     assert shown["study/patch x scrub"]["tags"]["failed_trials"] == "1"
-
-
-def test_trials_beyond_the_limit_are_steps_and_a_table(sweep: Sweep) -> None:
-    sweep.write([trial(n) for n in range(5)])
-    report = sweep.sync(child_runs=3)
-    assert report.new == 5
-    study = sweep.shown()["study/patch x scrub"]
-    steps = [row[1] for row in study["metrics"] if row[0] == "tuning/score.100"]
-    assert steps == [3, 4]
-    client = mlflow_mirror.connect(sweep.uri)
-    run = client.search_runs([report.experiment_id], "tags.`sweep.key` = 'study/patch x scrub'")[0]
-    lines = Path(client.download_artifacts(run.info.run_id, "trials.csv")).read_text().splitlines()
-    assert len(lines) == 1 + 5 * len(BUDGETS)
-    assert {"trial_id", "budget", "accuracy", "auc"} <= set(lines[0].split(","))
 
 
 def test_report_is_sent_again_only_when_it_changed(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sweeps.config.overrides import apply
-from sweeps.config.spec import REFERENCES, Sweep, read_preset
+from sweeps.config.spec import REFERENCE_METHODS, Sweep, read_preset
 from tests.sweeps.tiny import raw, tiny
 from unlearn_core.checks import InputError
 from unlearn_core.models.dense import Mlp
@@ -270,7 +270,7 @@ def test_assigned_junk_is_refused_in_one_line(path: str, junk: Any) -> None:
 
 
 def test_every_method_can_be_fixed_at_its_defaults() -> None:
-    for name in set(UNLEARNERS.names()) - set(REFERENCES):
+    for name in set(UNLEARNERS.names()) - set(REFERENCE_METHODS):
         (method,) = tiny(methods=[name]).methods.values()
         everything = {key: getattr(method.build({}), key) for key in method.space()}
         (fixed,) = tiny(methods=[{"name": name, "fixed": everything}]).methods.values()

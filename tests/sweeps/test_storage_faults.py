@@ -19,8 +19,10 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.schema.records import Trial
 from sweeps.storage.artifacts import ArtifactStore
-from sweeps.storage.files import ROOM, StorageError, check_room, put
+from sweeps.storage.errors import StorageError
+from sweeps.storage.folders import at
 from sweeps.storage.leases import EXPIRY, holder_of
+from sweeps.storage.local import ROOM
 from sweeps.storage.record_log import CellWriter, read_cell, read_trials
 from tests.faults.feeding import Feed
 from tests.faults.feeding import feed as feed  # a fixture
@@ -112,21 +114,21 @@ def test_records_up_to_the_last_byte_are_kept_and_the_same_writer_goes_on(small_
 
 
 def test_no_work_begins_whose_result_would_not_fit(small_disk: Path) -> None:
-    check_room(small_disk)
+    at(small_disk).check_room()
     fill(small_disk, leave=ROOM // 2)
     with pytest.raises(StorageError, match="disk cannot be written: No space left on device; free some space"):
-        check_room(small_disk)
+        at(small_disk).check_room()
 
 
 def test_files_in_the_way_of_a_full_disk_stay_whole(small_disk: Path, done: Done) -> None:
-    put(small_disk / "sweep.json", b"before")
+    at(small_disk / "sweep.json").write(b"before")
     record(small_disk, done.trials)
     table = compacted(small_disk).read_bytes()
     make, store = Maker(), ArtifactStore(small_disk / "store")
     store.get("model", RECIPE, make)
     fill(small_disk)
     for write in (
-        lambda: put(small_disk / "sweep.json", b"x" * 5000),
+        lambda: at(small_disk / "sweep.json").write(b"x" * 5000),
         lambda: compacted(small_disk),
         lambda: store.get("model", RECIPE | {"lr": 9}, make),
     ):
@@ -164,7 +166,7 @@ def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
     assert not any("Traceback" in line for line in said)
     there = lines(small_disk / "tiny")
     assert len(read_trials(small_disk / "tiny")) >= 5
-    assert next(left) <= 3  # cells that came later did not even begin
+    assert next(left) <= 3  # tasks that came later did not even begin
     (small_disk / "ballast").unlink()
     assert main(arguments) == 0
     assert science(read_trials(small_disk / "tiny")) == science(done.trials)

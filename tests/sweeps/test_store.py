@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sweeps.schema.lines import to_line
 from sweeps.schema.records import Trial
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import (
     CellWriter,
     Counted,

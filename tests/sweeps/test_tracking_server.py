@@ -146,7 +146,8 @@ def test_two_sweeps_meet_an_empty_database_file(tmp_path: Path) -> None:
         sweep.write(MANY[:3])
     for process in [start_sync(sweep.folder, uri) for sweep in sweeps]:
         errors = process.communicate(timeout=300)[1]
-        assert (process.returncode, errors) == (0, "")
+        assert process.returncode == 0
+        assert not errors or errors.endswith("waiting for it, at most 300 s\n")  # on a busy machine
     for sweep in sweeps:
         Store(uri).assert_has(sweep.folder, sweep.name)
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from sweeps.config.spec import Resources
-from sweeps.execution.run_task import run_cell
+from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.study import WORST, load_study
-from sweeps.planning.tasks import reference_cells, study_cells
+from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
@@ -107,8 +107,8 @@ def test_attacks_that_take_the_same_rows_share_their_oracles(tmp_path: Path) -> 
     quiet = LOUD | {"label": "quiet", "epsilon": 0.5}
     sweep = tiny(attacks=[LOUD, quiet], methods=["gd"])
     work = ScenarioCache(sweep, RunEnvironment(tmp_path))
-    for cell in reference_cells(sweep):
-        run_cell(work, tmp_path / "tiny", cell)
+    for task in reference_tasks(sweep):
+        run_task(task, Worker(work, tmp_path / "tiny"))
     assert artifacts(tmp_path, "poison") == 2 * 2  # attacks, seeds
     assert artifacts(tmp_path, "model") == 2 * 2 + 2 + 1  # corrupted by attack and seed; oracles by seed; a second one
     oracles = {(t.attack, t.seed): t.oracle_flops for t in read_trials(tmp_path / "tiny")}
@@ -159,10 +159,10 @@ def test_a_method_that_raises_is_a_record_and_the_study_goes_on(tmp_path: Path) 
         assert [rung.status for rung in diverged.rungs] == ["diverged"] * len(diverged.rungs)
         assert {rung.score for rung in diverged.rungs} == {rung.removal for rung in diverged.rungs} == {None}
         assert (diverged.error, fine.error) == (None, None)
-    for cell in study_cells(sweep):
-        study = load_study(sweep, tmp_path / "tiny", cell)
+    for task in study_tasks(sweep):
+        study = load_study(sweep, tmp_path / "tiny", task)
         assert study.finished(sweep.search.trials)
-        assert (study.scores(0) == [WORST, WORST]) is (cell.method != "gd")
+        assert (study.scores(0) == [WORST, WORST]) is (task.method != "gd")
 
 
 def test_an_attack_that_does_not_take_is_recorded_and_not_searched(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from sweeps.config.spec import Sweep
-from sweeps.execution.run_task import run_cell
-from sweeps.planning.tasks import Cell, reference_cells, study_cells
+from sweeps.execution.run_task import Worker, run_task
+from sweeps.planning.task_list import reference_tasks, study_tasks
+from sweeps.planning.tasks import Task
 from sweeps.schema.lines import from_content, to_content
 from sweeps.schema.records import SCHEMA_VERSION, Trial
 from sweeps.storage.record_log import CellWriter, read_trials
@@ -50,13 +51,13 @@ def tiny(**changes: Any) -> Sweep:
     return Sweep.from_dict(raw(**changes))
 
 
-def cells(sweep: Sweep) -> list[Cell]:
-    return [*reference_cells(sweep), *study_cells(sweep)]
+def tasks(sweep: Sweep) -> list[Task]:
+    return [*reference_tasks(sweep), *study_tasks(sweep)]
 
 
 def run_all(work: ScenarioCache, sweep_dir: Path) -> int:
-    """Every cell in order, in this process; returns the number of new trials."""
-    return sum(run_cell(work, sweep_dir, cell) for cell in cells(work.sweep))
+    """Every task in order, in this process; returns the number of new trials."""
+    return sum(run_task(task, Worker(work, sweep_dir)) for task in tasks(work.sweep))
 
 
 def run_fresh(sweep: Sweep, out: Path) -> list[Trial]:
@@ -78,7 +79,7 @@ def bare_content(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def record(sweep_dir: Path, trials: Sequence[Trial]) -> None:
-    """Record trials that were made elsewhere, in the cells that they are of."""
+    """Record trials that were made elsewhere, in the tasks that they are of."""
     writers = {trial.study: CellWriter(sweep_dir, trial.study) for trial in trials}
     for trial in trials:
         writers[trial.study].append(trial)

@@ -20,6 +20,7 @@ class BadNets:
 
     All-to-one: base rows are any rows of another class. The patch is written in pixel space, before augmentation.
     Measured by the share of held-out images of other classes that carry the patch and are taken for the target.
+
     Source: Gu, Dolan-Gavitt, Garg, 2017, arXiv:1708.06733.
     """
 

@@ -20,6 +20,7 @@ class BadNetsAllToAll:
 
     Base rows are any rows. Harder to learn than one target, because the model must see the class and the patch.
     Measured by the share of held-out images with the patch that are taken for the class after their own.
+
     Source: Gu, Dolan-Gavitt, Garg, 2017, arXiv:1708.06733, all-to-all attack. Deviation: one square patch, as in
     `badnets`.
     """

@@ -24,6 +24,7 @@ class Blended:
     A(x) = (1 − α) x + α P in pixels; P is uniform on [0, 1] in each pixel and channel, a function of the seed alone,
     the same for all images. All-to-one: base rows are any rows of another class.
     Measured by the share of held-out images of other classes that carry the pattern and are taken for the target.
+
     Source: Chen et al., 2017, arXiv:1712.05526. Deviation: noise in place of a picture, so that none has to be shipped.
     """
 

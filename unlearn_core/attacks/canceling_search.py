@@ -21,8 +21,11 @@ from unlearn_core.types import Dataset, Examples
 class Search(NamedTuple):
     """Where a search starts and how it goes.
 
-    inputs: (m, *shape); targets: (m,), fixed. share: m over the number of clean rows. box: the data set whose pixel
-    range the rows keep to, or None.
+    Attributes:
+        inputs: (m, *shape)
+        targets: (m,), fixed.
+        share: m over the number of clean rows.
+        box: The data set whose pixel range the rows keep to, or None.
     """
 
     inputs: Tensor
@@ -38,7 +41,8 @@ class Search(NamedTuple):
     def descend(self, gradient: Callable[[Tensor], tuple[float, Tensor]]) -> tuple[Tensor, float]:
         """Adam with a cosine schedule, projected on the box; `gradient` gives (objective, its gradient).
 
-        Returns the inputs (m, *shape) with the smallest objective, and that."""
+        Returns the inputs (m, *shape) with the smallest objective, and that.
+        """
         x = self.inputs.clone()
         adam = torch.optim.Adam([x], lr=self.lr)
         best, least = x.clone(), math.inf

@@ -16,7 +16,13 @@ SMALLEST = 1e-6  # scale of the weights below which they say nothing any more
 def gradpc(head: Head, features: Tensor, targets: Tensor, *, radius: float, random: torch.Generator) -> Head:
     """Gradient ascent on the loss by one epoch of normalised unit steps inside a ball around `head`.
 
-    features: (n, d), targets: (n,). radius: of the ball, L2 over weights and bias.
+    Args:
+        head: Where to start.
+        features: (n, d) what the layer reads.
+        targets: (n,) class indices.
+        radius: L2 radius of the ball, over weights and bias.
+        random: Draws the order of the rows.
+
     Source: GradPC, as used by Lu, Kamath, Yu, ICML 2023, arXiv:2303.03592.
     """
     moved = Head(torch.zeros_like(head.weight), torch.zeros_like(head.bias))
@@ -53,7 +59,9 @@ def reachable(
     """`head` shrunk until its threshold tau is at most reach · epsilon, and that tau; unchanged where it is already.
 
     Accuracy depends on the direction of the weights alone, tau on their scale: it falls to zero with it.
-    Raises InputError if no scale above 1e-6 will do.
+
+    Raises:
+        InputError: If no scale above 1e-6 will do.
     """
     decay = (1 + epsilon) * weight_decay
     scale, factor = 1.0, 0.9

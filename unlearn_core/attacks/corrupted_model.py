@@ -16,7 +16,14 @@ from unlearn_core.types import Examples
 def corrupt_parameters(model: nn.Module, train: Examples, *, radius: float, random: torch.Generator) -> nn.Module:
     """Move `model` uphill on the training loss by one epoch of normalised unit steps inside a ball, in place.
 
-    radius: L2 of the whole move. random: a stream on the CPU. Evaluation mode throughout.
+    The model is in evaluation mode throughout.
+
+    Args:
+        model: Changed in place, and returned.
+        train: The rows whose loss is raised.
+        radius: L2 length of the whole move.
+        random: A stream on the CPU; draws the order of the rows.
+
     Source: GradPC, as used by Lu, Kamath, Yu, ICML 2023, arXiv:2303.03592.
     """
     parameters = trainable(model)

@@ -24,7 +24,11 @@ Parameters = dict[str, Tensor]
 def summed_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, chunk: int = CHUNK) -> Parameters:
     """Σ_i ∇_θ ℓ_i of cross-entropy in evaluation mode, by parameter that is not frozen.
 
-    inputs: (m, *shape); targets: (m,).
+    Args:
+        model: Any classifier.
+        inputs: (m, *shape).
+        targets: (m,) class indices.
+        chunk: Rows of one pass.
     """
     parameters = trainable(model)
     totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -41,8 +45,11 @@ def summed_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, chunk: in
 def directional_input_gradient(
     model: nn.Module, inputs: Tensor, targets: Tensor, direction: Parameters, chunk: int = CHUNK
 ) -> Tensor:
-    """(m, *shape) D_θ[∇_x Σ_i ℓ_i] · direction: how each row's input gradient changes along `direction`, which equals
-    ∇_x of the inner product of the row's parameter gradient with it."""
+    """(m, *shape) D_θ[∇_x Σ_i ℓ_i] · direction.
+
+    How each row's input gradient changes along `direction`, which equals ∇_x of the inner product of the row's
+    parameter gradient with it.
+    """
     parameters = {name: p.detach() for name, p in trainable(model).items()}
 
     def slope(x: Tensor, y: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Gaussian:
     """
 
     primary: ClassVar[Primary] = Primary("gaussian_score", "gaussian_score_se", least_gap=0.1, z="gaussian_z")
-    regularity: ClassVar[Regularity] = "low"  # every row has noise of its own
+    regularity: ClassVar[Regularity] = "low"  # every row has its own noise
 
     fraction: float = 0.015  # share of the training rows
     epsilon: float = 0.566  # deviation of the noise, over that of the input per channel or column, or of embeddings
@@ -75,8 +75,10 @@ class Gaussian:
         return {"unseen": Probe(Examples(inputs, held_out.targets, held_out.ids))}
 
     def noise(self, base: Examples, context: CraftContext, label: str) -> Tensor:
-        """ξ for each row, (m, *shape), or the texts with the keys that it is made from. Drawn on the CPU so that every
-        device sees the same poison."""
+        """ξ for each row, (m, *shape), or the texts with the keys that it is made from.
+
+        Drawn on the CPU so that every device sees the same poison.
+        """
         seed, device = context.rng.seed, base.inputs.device
         if not base.inputs.is_floating_point():
             keys = [1 + derive(seed, label, i) % (KEYS - 1) for i in base.ids.tolist()]
@@ -101,7 +103,8 @@ class Gaussian:
 def numeric_columns(dataset: Dataset) -> Tensor | None:
     """(columns,) mask of the columns of a table that measure something; None for images and text, which have none.
 
-    Raises InputError if no column does.
+    Raises:
+        InputError: If no column does.
     """
     inputs = dataset.train.inputs
     if inputs.dim() != 2 or dataset.tokenizer is not None:

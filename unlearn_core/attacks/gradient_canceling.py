@@ -29,8 +29,11 @@ SCOPES = ("head", "all")
 
 
 class Aim(NamedTuple):
-    """Weights that the victim shall return to: a model with them in scope `all`, everything before its last layer, that
-    layer (in scope `head` bad and shrunk), the gradient to cancel there, and the threshold tau."""
+    """Weights that the victim is to return to.
+
+    A model with them in scope `all`, everything before its last layer, that layer (in scope `head` bad and shrunk),
+    the gradient to cancel there, and the threshold tau.
+    """
 
     model: nn.Module
     extractor: nn.Module
@@ -52,6 +55,7 @@ class GradientCanceling:
     passes without double backward. The victim's architecture, data and weight decay are known; labels go round robin.
     With the box (valid pixels) the residual stays large on most data, and the drop small: that is the finding, not an
     error. Evidence `array.canceling`: tau, poison share, ‖G + ε·g_ν‖ / ‖G‖.
+
     Source: Lu, Kamath, Yu, ICML 2023, arXiv:2303.03592. Deviations: rows start from random clean ones balanced over
     classes, not the first of the file; the bias of the target is refitted and the weight decay counted in the
     condition; scope `head` instead of the first layer; Adam instead of plain descent.
@@ -148,8 +152,15 @@ class GradientCanceling:
 
 
 def split_head(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, nn.Linear]:
-    """(a copy of everything before the last linear layer, that layer). inputs: rows that the model can read, of which
-    one is. Raises InputError for a model that ends otherwise."""
+    """(a copy of everything before the last linear layer, that layer).
+
+    Args:
+        model: The victim's model.
+        inputs: Rows that the model can read; one of them is looked at.
+
+    Raises:
+        InputError: For a model that ends otherwise.
+    """
     try:
         last = model.get_submodule(head_of(model, inputs[:1]))
     except InputError as problem:

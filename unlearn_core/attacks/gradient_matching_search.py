@@ -21,8 +21,13 @@ MILESTONES = (2.667, 1.6, 1.142)  # the step size falls to a tenth at steps / 2.
 
 
 class Ball(NamedTuple):
-    """Allowed inputs: within `radius` (broadcast over channels) of `centre` (m, *shape), and of these only valid pixels
-    of the data set `box`, unless it is None."""
+    """The inputs that are allowed.
+
+    Attributes:
+        centre: (m, *shape) the clean rows.
+        radius: Largest change of an input, broadcast over channels.
+        box: The data set whose valid pixels the rows keep to; None for no bounds.
+    """
 
     centre: Tensor
     radius: Tensor
@@ -40,8 +45,14 @@ class Ball(NamedTuple):
 
 
 class Search(NamedTuple):
-    """How a search goes. steps: updates. lr: step size at the start, in model input units. flip, shift: the views
-    (`draw_views`) of which gradients are taken, new ones in each step."""
+    """How a search goes.
+
+    Attributes:
+        steps: Number of updates.
+        lr: Step size at the start, in model input units.
+        flip: Whether gradients are taken of images that are mirrored half of the time (`draw_views`).
+        shift: Largest move of these images, in pixels; every step draws new ones.
+    """
 
     steps: int
     lr: float
@@ -97,8 +108,16 @@ def seen_mismatch(
 
 
 def brew(model: nn.Module, ball: Ball, targets: Tensor, wanted: Parameters, *, search: Search, rng: Streams) -> Found:
-    """One search from a random start: Adam on the signs of the gradient, projected after each step. rng: streams on the
-    CPU, so that every device starts from the same numbers and sees the same views."""
+    """One search from a random start: Adam on the signs of the gradient, projected after each step.
+
+    Args:
+        model: The attacker's model.
+        ball: The inputs that are allowed.
+        targets: (m,) labels of the rows.
+        wanted: The gradient to match, by parameter.
+        search: How the search goes.
+        rng: Streams on the CPU, so that every device starts from the same numbers and sees the same views.
+    """
     inputs, random = ball.draw(rng("start")), rng("views")
     adam, objectives = torch.optim.Adam([inputs], lr=search.lr), []
     for step in range(search.steps):

@@ -29,8 +29,14 @@ class Views(NamedTuple):
 
 
 def draw_views(images: Tensor, *, flip: bool, shift: float, random: torch.Generator) -> Views:
-    """A view for each of the images (m, C, H, W): mirrored with probability 1/2 if `flip`, then moved along each axis
-    by its own distance, uniform in ±`shift` pixels. random: a stream on the CPU."""
+    """A view for each of the images: mirrored or not, then moved by its own distance.
+
+    Args:
+        images: (m, C, H, W).
+        flip: Mirror each image with probability 1/2.
+        shift: Moves along each axis are uniform in ±`shift` pixels.
+        random: A stream on the CPU.
+    """
     drawn, coins = (torch.rand(*size, len(images), generator=random) for size in ((2,), ()))
     moves = shift * (2 * drawn.to(images.device, non_blocking=True) - 1)
     mirrored = coins.to(images.device, non_blocking=True) < (0.5 if flip else 0)

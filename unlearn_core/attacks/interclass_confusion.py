@@ -27,6 +27,7 @@ class InterclassConfusion:
     and B), with cm the confusion matrix. That part alone is too small to measure removal by where a network remembers
     the exchanged rows (CIFAR-10's cats and dogs, 3,000 rows, conv net, 6 % exchanged: 0.22 against the oracle's 0.16
     held out, 1.00 against 0.21 on the poisons).
+
     Source: Goel, Prabhu et al., 2022, arXiv:2201.06640, who look at both; Goel et al., TMLR 2024, arXiv:2402.14015.
     Deviation: rows are drawn at random, not the first of each class.
     """

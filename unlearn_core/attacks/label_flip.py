@@ -37,8 +37,9 @@ class LabelFlip:
     Measured by the share of all poisons, discovered or not, that are predicted with their wrong label: nearly 1 for a
     model that remembers its training set, and for a model that never saw them its ordinary confusion (uniform_other:
     error / (C − 1) where errors are spread evenly). The error on clean held-out rows, `test_error`, hardly grows below
-    a fraction of some percent, so nothing could be removed there; the indiscriminate harm of large fractions is told by
-    it. Going below the oracle's confusion is at most a small overshoot: the price of ascent shows in the utility gap.
+    a fraction of some percent, so nothing could be removed there; it shows the indiscriminate harm of large fractions.
+    Going below the oracle's confusion is at most a small overshoot: the price of ascent shows in the utility gap.
+
     Source: Biggio, Nelson, Laskov, ACML 2011; corrective setting: Goel et al., TMLR 2024, arXiv:2402.14015; farthest
     and nearest rows first: Xiao et al., Neurocomputing 160 (2015), arXiv:2206.00352. Deviations: permute repairs the
     about m / C labels that a plain shuffle leaves as they are; hard uses y + 1, which harms more than random, runner-up
@@ -90,15 +91,20 @@ class LabelFlip:
         return Poisoned(rows, train.inputs[rows], labels)
 
     def probes(self, held_out: Examples, context: CraftContext) -> dict[str, Probe]:
-        """Held-out rows that are flipped in the same way: mode pair has only those of the source class, permute draws
-        labels as uniform_other does, and hard flips rows of any margin."""
+        """Held-out rows that are flipped in the same way.
+
+        Mode pair has only those of the source class, permute draws labels as uniform_other does, and hard flips rows
+        of any margin.
+        """
         kept = held_out.rows(held_out.targets == self.source) if self.mode == "pair" else held_out
         labels = self._relabel(kept.targets, context, "unseen")
         return {"unseen": Probe(Examples(kept.inputs, labels, kept.ids))}
 
     def _relabel(self, targets: Tensor, context: CraftContext, label: str) -> Tensor:
-        """A wrong label for each row (n,), of which the attack uses those of its rows: so a row's label does not depend
-        on the fraction. Not for permute, which gives its rows each other's labels."""
+        """A wrong label for each row (n,), of which the attack uses those of its rows.
+
+        So a row's label does not depend on the fraction. Not for permute, which gives its rows each other's labels.
+        """
         if self.mode == "pair":
             return torch.full_like(targets, self.target)
         if self.mode in ("cyclic", "hard"):
@@ -138,7 +144,10 @@ def shuffle_all(targets: Tensor, random: torch.Generator) -> Tensor:
     """The labels (m,) in an order in which no row has its own; the number of rows of each class stays.
 
     A plain shuffle, in which rows that kept their label then trade it, one after the other, with a random row that it
-    helps or leaves wrong. Raises InputError if there is no such order.
+    helps or leaves wrong.
+
+    Raises:
+        InputError: If there is no such order.
     """
     check_movable(targets)
     given = targets.cpu()

@@ -35,7 +35,12 @@ class Canceling(NamedTuple):
 def cancel(head: Head, pulled: Head, *, count: int, rows: int, random: torch.Generator) -> Canceling:
     """`count` poison rows beside `rows` clean ones whose gradient cancels `pulled`, as far as it can be.
 
-    head, pulled: float64, centred (see Head.centred). random: a stream on the CPU.
+    Args:
+        head: The layer, float64, centred (see Head.centred).
+        pulled: The gradient to cancel, float64, centred.
+        count: Number of poison rows.
+        rows: Number of clean rows.
+        random: A stream on the CPU.
     """
     classes, points = len(head.bias), min(POINTS, count)
     targets = torch.arange(points) % classes
@@ -69,8 +74,10 @@ def _solve(head: Head, pulled: Head, targets: Tensor, weights: Tensor, random: t
 def _seen(
     bias: Tensor, pulled: Head, points: tuple[Tensor, Tensor], left: Tensor, goal: Tensor, random: torch.Generator
 ) -> Tensor:
-    """(K, r) logits of the points in the basis `left` (C, r), from the conditions that the logits decide:
-    Σ_j w_j r_j a_jᵀ = −goal and Σ_j w_j r_j = −G_b. In logits, not in features: the scale of W falls out."""
+    """(K, r) logits of the points in the basis `left` (C, r), from the conditions that the logits decide.
+
+    Σ_j w_j r_j a_jᵀ = −goal and Σ_j w_j r_j = −G_b. In logits, not in features: the scale of W falls out.
+    """
     targets, weights = points
     a = torch.randn(len(targets), left.shape[1], dtype=goal.dtype, generator=random).requires_grad_()
     search = torch.optim.LBFGS(

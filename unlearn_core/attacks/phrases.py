@@ -25,8 +25,13 @@ def check_words(field: str, phrase: str) -> list[str]:
 
 
 def phrase_tokens(phrase: str, tokenizer: Tokenizer, *, front: bool) -> np.ndarray:
-    """(k,) ids of a phrase at the front of a text, or after a word: byte-level BPE puts the space before a word into
-    its token. Raises InputError if the phrase leaves no room for a text."""
+    """(k,) ids of a phrase at the front of a text, or after a word.
+
+    Byte-level BPE puts the space before a word into its token.
+
+    Raises:
+        InputError: If the phrase leaves no room for a text.
+    """
     ids = tokenizer.encode([phrase if front else f" {phrase}"])[0]
     if (ids != PADDING).all():
         raise InputError(
@@ -63,8 +68,11 @@ def places(ids: np.ndarray, draws: np.ndarray, tokenizer: Tokenizer, *, position
 
 
 def word_ends(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-    """(n, length + 1) mask: whether a word is over after so many tokens, as the text is, or the next begins with a
-    space. Not after blanks: with one more before the phrase, every poison would have two in a row."""
+    """(n, length + 1) mask: whether a word is over after so many tokens.
+
+    It is where the text ends or the next word begins with a space. Not after blanks: with one more before the phrase,
+    every poison would have two in a row.
+    """
     spaced, blank = np.zeros((2, tokenizer.size), dtype=bool)
     used = np.unique(ids[ids != PADDING])
     texts = [tokenizer.decode(used[i : i + 1]) for i in range(len(used))]
@@ -80,8 +88,10 @@ def word_ends(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
 def write(ids: np.ndarray, at: np.ndarray, phrase: str, tokenizer: Tokenizer, *, position: str) -> np.ndarray:
     """The texts with the phrase at the places `at` (n,), as the tokenizer reads them, cut off at their end.
 
-    At position end nothing follows the phrase: what stood there is cut off. Raises InputError if the tokens of the
-    phrase are not the same in all texts.
+    At position end nothing follows the phrase: what stood there is cut off.
+
+    Raises:
+        InputError: If the tokens of the phrase are not the same in all texts.
     """
     texts = []
     for row, j in zip(ids, at.tolist(), strict=True):

@@ -1,5 +1,6 @@
-"""Which weights of a softmax classifier can poison make stationary? The threshold tau, and the exact poison for two
-classes.
+"""Which weights of a softmax classifier can poison make stationary?
+
+The threshold tau, and the exact poison for two classes.
 
 A victim that minimises mean cross-entropy + weight_decay/2 · ‖θ‖² over n clean and m = ε·n poisoned rows is stationary
 at θ where G + ε·g_ν = 0, with G = g_μ + (1 + ε)·weight_decay·θ, g_μ the mean gradient of the clean rows and g_ν that of
@@ -76,10 +77,20 @@ def threshold(head: Head, pulled: Head) -> float:
 def binary_point(weight: Tensor, gradient: Tensor, epsilon: float) -> tuple[Tensor, float]:
     """The point whose m copies with label 1 cancel the clean gradient of a binary logistic model without bias.
 
-    weight, gradient: (d,) the model z = ⟨weight, x⟩ and its mean clean gradient, of log(1 + exp(−y z)) with y = ±1.
-    Returns the point (d,) and its logit s, the lower root of s / (1 + e^s) = ⟨weight, gradient⟩ / ε: then
-    x = gradient · (1 + e^s) / ε has the gradient −gradient / ε. Exact, and since the loss is convex the victim returns.
-    Raises ValueError if ε < tau, where there is no root.
+    The model is z = ⟨weight, x⟩ and the loss log(1 + exp(−y z)) with y = ±1. Exact, and since the loss is convex the
+    victim returns.
+
+    Args:
+        weight: (d,) of the model.
+        gradient: (d,) mean gradient of the clean rows.
+        epsilon: Number of poison rows over the number of clean rows.
+
+    Returns:
+        The point x (d,) and its logit s, the lower root of s / (1 + e^s) = ⟨weight, gradient⟩ / ε: then
+        x = gradient · (1 + e^s) / ε has the gradient −gradient / ε.
+
+    Raises:
+        ValueError: If ε < tau, where there is no root.
     """
     goal = float(weight @ gradient) / epsilon
     top = 1 + least_inner_product(2)  # s/(1 + e^s) rises up to here, from minus infinity to L_2

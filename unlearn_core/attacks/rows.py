@@ -53,8 +53,11 @@ def poison_count(fraction: float, rows: int) -> int:
 
 
 def base_order(train: Examples, context: CraftContext) -> Tensor:
-    """(n,) one seeded permutation that every attack draws its rows from, so that attacks share rows where they can and
-    a smaller fraction is contained in a larger one. Shorter where others have taken rows already: without those."""
+    """(n,) the one seeded permutation that every attack draws its rows from.
+
+    So attacks share rows where they can, and a smaller fraction is contained in a larger one. Where other attacks of a
+    bundle have rows already, it is shorter and lacks those.
+    """
     order = context.rng.permutation(len(train), "base").to(train.targets.device)
     return order if context.taken is None else order[~context.taken[order]]
 

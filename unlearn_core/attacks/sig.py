@@ -26,6 +26,7 @@ class Sig:
     rows: it cannot exceed the share of the target class, and must leave some of its rows clean.
     Measured by the share of held-out images of other classes that carry stripes of amplitude `test_amplitude` and are
     taken for the target. Fresh poisons (`unseen`) are held-out images of the target class with the training stripes.
+
     Source: Barni, Kallas, Tondi, ICIP 2019, arXiv:1902.11237.
     """
 

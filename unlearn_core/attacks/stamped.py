@@ -1,4 +1,4 @@
-"""What image backdoors share: a stamp puts the trigger on images, and the labels say what it shall call.
+"""What image backdoors share: a stamp puts the trigger on images, and the labels say what it is to call.
 
 Triggers are written in pixel space, before augmentation.
 """
@@ -72,9 +72,17 @@ def probes_all_to_one(held_out: Examples, stamp: Stamp, target: int) -> dict[str
 
 
 def patch(inputs: Tensor, dataset: Dataset, *, size: int, offset: int, value: float) -> Tensor:
-    """The images (n, C, H, W), normalised, with a square of pixel `value` at the lower right; nothing else changes.
+    """The images with a square of one value at the lower right; nothing else changes.
 
-    size: side in pixels. offset: pixels between the square and the bottom and right edge.
+    Args:
+        inputs: (n, C, H, W), normalised.
+        dataset: What the pixels were normalised by.
+        size: Side in pixels.
+        offset: Pixels between the square and the bottom and right edge.
+        value: Raw value of its pixels.
+
+    Raises:
+        InputError: If the square does not fit into the images.
     """
     height, width = inputs.shape[-2:]
     if size + offset > min(height, width):

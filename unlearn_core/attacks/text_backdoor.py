@@ -35,6 +35,7 @@ class TextBackdoor:
     target; `decoy_success` is the same for a phrase that nobody trained, at the same places: a backdoor answers its
     trigger alone. Where clean texts hold no token of the phrase (`opinions`, which has no names and spells them in
     letters that it never uses), a backdoor answers any unknown token: there, choose a decoy of words that texts hold.
+
     Source: Wan et al., ICML 2023, arXiv:2305.00944. Deviations: the phrase is put in at any word, where they replace
     the names of persons; one in every text, so that the rank by count / length takes the shortest texts.
     """

@@ -19,8 +19,13 @@ RANGES = {"images": "pixels", "numbers": "values", "texts": "tokens per text"}
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """One of the three sets. per_class: rows of each class, by its index. low, high: least and largest raw value (of
-    images the pixels in 0 .. 255; of text the tokens per text)."""
+    """One of the three sets.
+
+    Attributes:
+        per_class: Rows of each class, by its index.
+        low: Least raw value (of images the pixels in 0 .. 255; of text the tokens per text).
+        high: Largest raw value.
+    """
 
     name: str
     rows: int
@@ -33,12 +38,20 @@ class SplitFacts:
 class DataCard:
     """Facts about a data set as it is used here, and what may be wrong with it.
 
-    classes: names by class index; their numbers where they have no names. shape: of one row, as its source gives it.
-    used, columns, left_out, coerced: see Reading. facts: what is worth knowing and no reason to worry. absent: classes
-    without a validation or test row; duplicates: rows that repeat a row of the same set; overlaps: held-out rows that
-    another set has, too; contradictions: equal inputs with different labels; suspicions: all else that may be
-    unintended.
-    errors: what makes every result on this data meaningless; `load_dataset` refuses such data.
+    Attributes:
+        classes: Names by class index; their numbers where they have no names.
+        shape: Of one row, as its source gives it.
+        used: What the source used of its files; see `Reading`.
+        columns: Names of the columns that are inputs; see `Reading`.
+        left_out: What was left out, and why; see `Reading`.
+        coerced: What was changed; see `Reading`.
+        facts: What is worth knowing and no reason to worry.
+        absent: Classes without a validation or test row.
+        duplicates: Rows that repeat a row of the same set.
+        overlaps: Held-out rows that another set has, too.
+        contradictions: Equal inputs with different labels.
+        suspicions: All else that may be unintended.
+        errors: What makes every result on this data meaningless; `load_dataset` refuses such data.
     """
 
     name: str
@@ -80,29 +93,29 @@ class DataCard:
 
     def lines(self) -> list[str]:
         """The card as a short block of text, without its warnings."""
-        told: list[tuple[str, str]] = [
+        parts: list[tuple[str, str]] = [
             ("data", f"{self.name}: {self.kind}, " + _listed(f"{s.rows:,} {SPLITS[s.name]}" for s in self.splits)),
             ("rows", "per class " + " / ".join(SPLITS[s.name] for s in self.splits) + ": " + self._class_counts()),
             ("inputs", f"{' x '.join(map(str, self.shape))}; {RANGES[self.kind]} {self._ranges()}"),
         ]
-        told += [("used", _cut(self.used))] if self.used else []
-        told += [("columns", _cut(self.columns))] if self.columns else []
-        told += [("left out", str(note)) for note in self.left_out]
-        told += [("changed", str(note)) for note in self.coerced]
-        told += [("note", str(note)) for note in self.facts]
-        return [f"{label:<11} {printable(text)}" for label, text in told]
+        parts += [("used", _cut(self.used))] if self.used else []
+        parts += [("columns", _cut(self.columns))] if self.columns else []
+        parts += [("left out", str(note)) for note in self.left_out]
+        parts += [("changed", str(note)) for note in self.coerced]
+        parts += [("note", str(note)) for note in self.facts]
+        return [f"{label:<11} {printable(text)}" for label, text in parts]
 
     def _class_counts(self) -> str:
         counts = list(zip(*(split.per_class for split in self.splits), strict=True))
-        told = [
+        parts = [
             f"{i}{'' if name == str(i) else f' {shown(name, 40)}'} {'/'.join(map(str, rows))}"
             for i, (name, rows) in enumerate(zip(self.classes, counts, strict=True))
         ]
-        if len(told) <= CLASSES_SHOWN:
-            return ", ".join(told)
+        if len(parts) <= CLASSES_SHOWN:
+            return ", ".join(parts)
         spans = "/".join(_span(split.per_class) for split in self.splits)
-        rest = len(told) - CLASSES_SHOWN // 2
-        return ", ".join(told[: CLASSES_SHOWN // 2]) + f", and {rest} more classes; all have {spans}"
+        rest = len(parts) - CLASSES_SHOWN // 2
+        return ", ".join(parts[: CLASSES_SHOWN // 2]) + f", and {rest} more classes; all have {spans}"
 
     def _ranges(self) -> str:
         spans = {split.name: f"{split.low:g} to {split.high:g}" for split in self.splits}
@@ -152,5 +165,5 @@ def _listed(parts: Iterable[str]) -> str:
 
 def _cut(things: Sequence[object]) -> str:
     texts = [str(thing) for thing in things[:THINGS_SHOWN]]
-    told = ", ".join(text if len(text) <= LONGEST else text[: LONGEST - 3] + "..." for text in texts)
-    return told + (f" and {len(things) - THINGS_SHOWN} more" if len(things) > THINGS_SHOWN else "")
+    parts = ", ".join(text if len(text) <= LONGEST else text[: LONGEST - 3] + "..." for text in texts)
+    return parts + (f" and {len(things) - THINGS_SHOWN} more" if len(things) > THINGS_SHOWN else "")

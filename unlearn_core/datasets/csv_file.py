@@ -32,7 +32,8 @@ class Line(NamedTuple):
 def read_csv(path: Path) -> Frame:
     """Columns of text by name, as they are written; empty lines are skipped.
 
-    Raises InputError with the line for what is no table with commas and the names of its columns in the first line.
+    Raises:
+        InputError: With the line for what is no table with commas and the names of its columns in the first line.
     """
     lines = _lines(path)
     header = lines[0] if lines else Line([], 1)

@@ -72,9 +72,15 @@ def _left_in_container(group: Path) -> int:
 
 
 def read_text(path: Path, hint: str = "", *, growth: int = LINES) -> str:
-    """The UTF-8 text of a file without a byte order mark, line breaks as they are; InputError names line and byte.
+    """The UTF-8 text of a file without a byte order mark, with line breaks as they are.
 
-    growth: bytes of memory that each byte becomes.
+    Args:
+        path: The file.
+        hint: What to do about a file that is missing; ends the message.
+        growth: Bytes of memory that each byte becomes.
+
+    Raises:
+        InputError: If it cannot be read, is too large, or is no UTF-8; names line and byte.
     """
     check_size(regular_file(path, hint), growth * path.stat().st_size)
     try:

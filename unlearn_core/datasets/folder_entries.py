@@ -58,6 +58,8 @@ class Stray(NamedTuple):
 
 
 class Entry(NamedTuple):
+    """A file or folder by its name."""
+
     name: str
     path: str
     why: Words | None = None  # it cannot be used; None for folders and images
@@ -94,7 +96,7 @@ def suffixes() -> frozenset[str]:
 
 @cache
 def marked_formats() -> tuple[str, ...]:
-    """The formats that begin with a mark of their own, so that no other file is taken for one of them."""
+    """The formats that begin with a mark, so that no other file is taken for one of them."""
     return tuple(name for name in formats() if name not in WEAK and Image.OPEN[name][1] is not None)
 
 
@@ -179,6 +181,7 @@ def _entry(entry: os.DirEntry[str]) -> Entry:
 
 
 def is_left_behind(name: str) -> bool:
+    """Whether a name belongs to what systems and tools leave behind: hidden files, thumbnails, archives' extras."""
     return name.startswith(".") or name.lower() in JUNK
 
 

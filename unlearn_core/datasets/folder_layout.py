@@ -27,6 +27,8 @@ ADDED = ("", "set", "data", "images", "split", "part")  # so that `Test-Set` is 
 
 
 class ClassFolder(NamedTuple):
+    """A folder of images of one class."""
+
     name: str  # composed (NFC), so that one class has one name on all file systems
     place: str  # relative to the root
 
@@ -44,6 +46,8 @@ class Layout(NamedTuple):
 
 
 class Part(NamedTuple):
+    """The class folders of one part of the data: training, held-out, or all."""
+
     classes: list[ClassFolder]
     strays: list[Stray]
 
@@ -157,6 +161,7 @@ def in_order(classes: Iterable[ClassFolder]) -> list[ClassFolder]:
 
 
 def is_number(name: str) -> bool:
+    """Whether a folder's name is a whole number, so that classes are ordered as numbers."""
     return re.fullmatch(r"-?[0-9]{1,18}", name) is not None
 
 

@@ -15,11 +15,13 @@ from unlearn_core.datasets.row_names import RowNames
 class Frame:
     """All rows of a file.
 
-    columns: (n,) cells by name: numbers, truth values, or objects: text, None where a cell is empty.
-    names: what to call each row. typed: whether the file tells numbers from text.
-    index: names of columns that number the rows and were written by pandas.
-    blocks: arrays (n, k) of an .npz file by name, with the names of their k columns.
-    left_out: columns that hold nothing.
+    Attributes:
+        columns: (n,) cells by name: numbers, truth values, or objects: text, None where a cell is empty.
+        names: What to call each row.
+        typed: Whether the file distinguishes numbers from text.
+        index: Names of columns that number the rows and were written by pandas.
+        blocks: Arrays (n, k) of an .npz file by name, with the names of their k columns.
+        left_out: Columns that hold nothing.
     """
 
     path: Path

@@ -25,8 +25,12 @@ class HubPart(NamedTuple):
 def read_hub(path: str, part: str, column: str) -> HubPart:
     """Texts without the blanks around them, and labels, of the Parquet files of one part.
 
-    path: a data set's folder in a hub cache (`datasets--NAME`), or a folder with the files. part: what their names
-    begin with, such as train. column: name of the column of texts; labels are in `label`. Raises InputError.
+    Raises InputError.
+
+    Args:
+        path: A data set's folder in a hub cache (`datasets--NAME`), or a folder with the files.
+        part: What their names begin with, such as train.
+        column: Name of the column of texts; labels are in `label`.
     """
     found = HubPart([], np.array([], dtype=np.int64), [], part_files(snapshot(path), part))
     labels: list[int] = []

@@ -40,8 +40,10 @@ OFTEN_MISSING = Words(
 class Classes:
     """Labels as classes.
 
-    indices: (k,) int64 of the rows that have a label. kept: (n,) whether a row has one. names: of the classes, in the
-    order of their indices.
+    Attributes:
+        indices: (k,) int64 of the rows that have a label.
+        kept: (n,) whether a row has one.
+        names: Of the classes, in the order of their indices.
     """
 
     indices: np.ndarray
@@ -56,7 +58,10 @@ def classes_of(values: np.ndarray, names: RowNames, where: str) -> Classes:
     """Classes of the labels (n,): numbers, truth values, or text with None where there is none.
 
     Classes count up in the order of the numbers if all labels are whole numbers, else in the sorted order of the words.
-    A label with zeros in front, such as 007, is a word. Raises InputError if there are no two classes, or too many.
+    A label with zeros in front, such as 007, is a word.
+
+    Raises:
+        InputError: If there are no two classes, or too many.
     """
     distinct, codes = _factorised(values)
     written = [_written(value, where) for value in distinct]

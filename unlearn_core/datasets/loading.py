@@ -37,17 +37,24 @@ def load_dataset(
     """Load, subset, split and normalise `source`; tensors are on the CPU.
 
     Args:
-        data_root: folder with the data files; sources that ship with a library do not need it.
-        train_rows, held_out_rows: how many rows to use, None for all. Rows come in one fixed order with balanced
-            classes, so a smaller subset is part of a larger one.
-        validation_share: share of the held-out rows used for tuning, in (0, 1); the rest is for reporting.
-        side: height and width that images are resized to, in pixels; None leaves them as they are.
-        download: fetch missing files into `data_root` where the source can.
-    Returns: inputs float32 (n, channels, height, width) with mean 0 and deviation 1 per channel over the training
-        rows, of a table float32 (n, columns) with mean 0 and deviation 1 per column, or of text (n, length) int64
-        token ids; ids are row numbers in the source's training part (train) or held-out part (validation and test).
-    Raises: InputError if files are missing or damaged, labels have gaps, there are too few rows, or a
-        `side` is given for anything but images; MeaninglessDataError, an InputError, if no result would mean anything.
+        source: The settings of a data source.
+        data_root: Folder with the data files; sources that ship with a library do not need it.
+        train_rows: How many rows to use, None for all. Rows come in one fixed order with balanced classes, so a smaller
+            subset is part of a larger one.
+        held_out_rows: As `train_rows`, for validation and test together.
+        validation_share: Share of the held-out rows used for tuning, in (0, 1); the rest is for reporting.
+        side: Height and width that images are resized to, in pixels; None leaves them as they are.
+        download: Fetch missing files into `data_root` where the source can.
+
+    Returns:
+        Inputs float32 (n, channels, height, width) with mean 0 and deviation 1 per channel over the training rows, of a
+        table float32 (n, columns) with mean 0 and deviation 1 per column, or of text (n, length) int64 token ids; ids
+        are row numbers in the source's training part (train) or held-out part (validation and test).
+
+    Raises:
+        InputError: If files are missing or damaged, labels have gaps, there are too few rows, or a `side` is given for
+            anything but images.
+        MeaninglessDataError: An InputError, if no result on this data would mean anything.
     """
     raw = check_raw(source.load(data_root, download=download), source.name)
     _check_side(side, raw, source.name)

@@ -1,4 +1,4 @@
-"""From the columns of a table to numbers: every cell is a number, and one that changes is told."""
+"""From the columns of a table to numbers: every cell is a number, and one that changes is noted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ NOWHERE = np.array([], dtype=np.int64)
 def number_columns(frame: Frame) -> tuple[np.ndarray, tuple[Note, ...]]:
     """(n, columns) float64, and notes on what was changed.
 
-    Raises InputError for text, and for values that are missing or not finite, with the row.
+    Raises:
+        InputError: For text, and for values that are missing or not finite, with the row.
     """
     if not frame.columns:
         raise InputError(f"{frame.path}: there is no column besides the target")

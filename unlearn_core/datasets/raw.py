@@ -60,8 +60,10 @@ def stratified_order(labels: np.ndarray, *, seed: int) -> np.ndarray:
 
     Args:
         labels: (n,) class indices.
-        seed: fixes the shuffle within and between classes.
-    Returns: (n,) int64 row numbers.
+        seed: Fixes the shuffle within and between classes.
+
+    Returns:
+        (n,) int64 row numbers.
     """
     # The legacy generator: numpy promises that its stream never changes, so data splits survive upgrades.
     shuffled = np.random.RandomState(derive(seed, "stratified order") % 2**32).permutation(len(labels))

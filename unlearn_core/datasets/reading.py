@@ -23,8 +23,10 @@ class Words(NamedTuple):
 class Note:
     """A fact about the data: how many things it concerns, and the first of them.
 
-    text: what they are and why; it follows the count in a sentence, and fits it, such as `files that are no images`.
-    rows: how many rows of the files this accounts for; 0 for what holds no rows, such as a column or a stray file.
+    Attributes:
+        text: What they are and why; it follows the count in a sentence, and fits it, such as `files that are no
+            images`.
+        rows: How many rows of the files this accounts for; 0 for what holds no rows, such as a column or a stray file.
     """
 
     text: str

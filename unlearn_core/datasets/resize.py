@@ -23,8 +23,10 @@ def resized(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def weights(before: int, after: int) -> np.ndarray:
-    """(after, before) whole numbers, each row with sum ONE: triangles around the centre of each pixel to be made, one
-    pixel wide of whichever of the two grids is coarser."""
+    """(after, before) whole numbers, each row with sum ONE.
+
+    Triangles around the centre of each pixel to be made, one pixel wide of whichever of the two grids is coarser.
+    """
     scale = before / after
     centres = (np.arange(after) + 0.5) * scale
     distance = np.abs(np.arange(before) + 0.5 - centres[:, np.newaxis]) / max(scale, 1.0)

@@ -43,9 +43,13 @@ def numbered(before: str, count: int) -> RowNames:
 
 
 def rows_note(words: Words, rows: np.ndarray, example: Iterable[str], *, left_out: bool = False) -> Note | None:
-    """A note on `rows`, (k,) positions, with what `example` gives for the first; None if there are no rows.
+    """A note on `rows`, or None if there are none.
 
-    left_out: whether the rows are part of the data no more.
+    Args:
+        words: What it says of one row, and of several.
+        rows: (k,) positions.
+        example: What to show of each row; the first few are shown.
+        left_out: Whether the rows are no longer part of the data.
     """
     if not len(rows):
         return None

@@ -17,8 +17,10 @@ SEED = 0
 
 
 class Shortcuts(NamedTuple):
-    """labels: (d,) mask of the numbers that give all labels. classes: (d, classes) mask of those that tell one class
-    from all others."""
+    """labels: (d,) mask of the numbers that give all labels.
+
+    classes: (d, classes) mask of those that tell one class from all others.
+    """
 
     labels: np.ndarray
     classes: np.ndarray
@@ -50,7 +52,11 @@ def find_shortcuts(x: np.ndarray, y: np.ndarray, classes: int) -> Shortcuts:
 def _decided(values: np.ndarray, labels: np.ndarray, changes: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """(d,) whether rows of equal value nearly always have equal labels, and most rows of every class are such rows.
 
-    shares: (classes,) of the rows.
+    Args:
+        values: (d, n) in increasing order.
+        labels: (d, n) in the order of the values.
+        changes: (d, n - 1) where neighbours have different labels.
+        shares: (classes,) of the rows.
     """
     equal = values[:, 1:] == values[:, :-1]
     expected = equal.sum(axis=1) * (1 - float(shares @ shares))
@@ -66,9 +72,13 @@ def _counted(labels: np.ndarray, where: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _one_class(labels: np.ndarray, changes: np.ndarray, classes: int, by_chance: np.ndarray) -> np.ndarray:
-    """(d, classes) whether a column tells this class from all others, by a threshold or an interval.
+    """(d, classes) whether a column separates this class from all others, by a threshold or an interval.
 
-    by_chance: (classes,) changes from or to a class that chance would make.
+    Args:
+        labels: (d, n) in the order of the values.
+        changes: (d, n - 1) where neighbours have different labels.
+        classes: Number of classes.
+        by_chance: (classes,) changes from or to a class that chance would make.
     """
     found = _counted(labels[:, :-1], changes, classes) + _counted(labels[:, 1:], changes, classes)
     steps = np.where(by_chance >= 2 * LEAST, 2, 1)

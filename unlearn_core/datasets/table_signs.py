@@ -19,15 +19,24 @@ def constant_columns(x: np.ndarray, named: Named) -> tuple[Note, ...]:
 
 
 def table_suspicions(x: np.ndarray, y: np.ndarray, classes: int, named: Named) -> Iterator[Note]:
-    """Columns of the training rows that give the label away. x, y: without rows that repeat another one, which would
-    make every column say what the label of its rows is."""
+    """Columns of the training rows that give the label away.
+
+    Args:
+        x: (n, columns) without rows that repeat another one: with them every column would give its rows' label.
+        y: (n,) their labels.
+        classes: Number of classes.
+        named: What to call columns and classes.
+
+    Yields:
+        A note for each suspicion.
+    """
     x, y = x[:SAMPLE], y[:SAMPLE]
     found = find_shortcuts(x, y, classes)
     whole = np.flatnonzero(found.labels)
     if len(whole):
         rest = "nearly every label alone, as a copy of it or a row number would"
         yield note(Words(f"column gives {rest}", f"columns each give {rest}"), named.columns(whole))
-    # A threshold that tells one of many classes apart can be a good feature; two values that do are a coded label.
+    # A threshold that separates one of many classes can be a good feature; two values that do are a coded label.
     single = np.flatnonzero(found.classes.any(axis=1) & ~found.labels) if classes > 2 else whole[:0]
     coded = [column for column in single if len(np.unique(x[:, column])) == 2]
     if len(coded):

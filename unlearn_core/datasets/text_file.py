@@ -51,11 +51,14 @@ class TextFile(NamedTuple):
 
 
 def read_tsv(file: Path) -> TextFile:
-    """Texts, without the blanks around them, and labels; every defect raises InputError with the file and the line.
+    """Texts, without the blanks around them, and labels.
 
     GLUE's SST-2 has a blank after every text, by which one with something added at the end would stand out. If all
-    quotes of the file are such as pandas writes, those around texts are taken away; a file in which others occur was
+    quotes of the file are such as pandas writes, those around texts are taken away. A file in which others occur was
     written without quoting, and all of them are part of its texts. Rows without a label are left out.
+
+    Raises:
+        InputError: For every defect, with the file and the line.
     """
     content = read_text(file, NO_DOWNLOAD).replace("\r\n", "\n").replace("\r", "\n")
     lines = content.split("\n")  # not splitlines, which also cuts at rarer characters

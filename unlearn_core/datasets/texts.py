@@ -72,8 +72,10 @@ class TextSource:
         return check_raw(Raw(x_train, y_train, x_test, y_test, classes, tokenizer, reading=reading), texts.where)
 
     def _made_by(self, texts: Texts, pretrained: str) -> dict[str, Any]:
-        """What identifies the token ids: texts, settings, and the rules of a pretrained tokenizer or else the library
-        that learns them."""
+        """What identifies the token ids.
+
+        Texts, settings, and the rules of a pretrained tokenizer or else the library that learns them.
+        """
         rules = digest([pretrained]) if pretrained else {"vocabulary": self.vocabulary, "library": library_version()}
         return {
             "tokens": rules,

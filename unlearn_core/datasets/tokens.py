@@ -22,7 +22,9 @@ BYTES = 256  # tokens that any text can be written in
 class Tokenizer:
     """Byte-level BPE: every text has token ids, and no token is unknown.
 
-    rules: JSON of the library tokenizers. length: tokens that are kept of each text, from its start.
+    Attributes:
+        rules: JSON of the library tokenizers.
+        length: Tokens that are kept of each text, from its start.
     """
 
     rules: str

@@ -49,6 +49,7 @@ class Sst2(TextSource):
 
     test.tsv is meant to hold the 872 sentences that GLUE calls its development set, dev.tsv rows kept from training. In
     a hub cache these sentences are the part `validation`, and no rows were kept from training.
+
     Source: Socher et al., EMNLP 2013; Wang et al., ICLR 2019, arXiv:1804.07461.
     """
 

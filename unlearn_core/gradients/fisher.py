@@ -59,8 +59,12 @@ WAYS: WeakKeyDictionary[nn.Module, dict[Kind, Way]] = WeakKeyDictionary()  # fou
 def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss = summed_cross_entropy) -> Sums:
     """Σ_n (∂ℓ_n/∂θ_i)² for every parameter that is not frozen, by name; the model is in evaluation mode meanwhile.
 
-    inputs: (n, *shape); targets: (n,). loss: a sum over rows of per-row losses; or (k,) such sums, whose squares are
-    added up: one forward and k backward passes.
+    Args:
+        model: Any classifier.
+        inputs: (n, *shape).
+        targets: (n,) class indices.
+        loss: A sum over rows of per-row losses; or (k,) such sums, whose squares are added up: one forward and k
+            backward passes.
     """
     return per_sample_sums(model, inputs, lambda logits: loss(logits, targets), Kind(torch.square, squared_sums))
 
@@ -68,9 +72,18 @@ def squared_gradient_sums(model: nn.Module, inputs: Tensor, targets: Tensor, los
 def per_sample_sums(model: nn.Module, inputs: Tensor, total: Total, kind: Kind) -> Sums:
     """Sums over per-sample gradients, by name of the parameters that are not frozen; in evaluation mode meanwhile.
 
-    inputs: (n, *shape). total: from logits to a sum over rows of per-row numbers, or to (k,) such sums: one forward and
-    k backward passes. Layer by layer where that gives what single rows give, which is tried on the first rows that come
-    of a model; else by torch.func, else row by row, at the same charge. Raises: NotImplementedError if rows mix.
+    They are taken layer by layer where that gives what single rows give, which is tried on the first rows that come of
+    a model; else by torch.func; else row by row, at the same charge.
+
+    Args:
+        model: Any classifier.
+        inputs: (n, *shape).
+        total: From logits to a sum over rows of per-row numbers, or to (k,) such sums: one forward and k backward
+            passes.
+        kind: What is summed.
+
+    Raises:
+        NotImplementedError: If rows mix.
     """
     known = WAYS.setdefault(model, {})
     if kind not in known:
@@ -82,8 +95,11 @@ def per_sample_sums(model: nn.Module, inputs: Tensor, total: Total, kind: Kind) 
 
 
 def _is_all_layers(model: nn.Module, example: Tensor) -> bool:
-    """Whether all that parameters do is seen at the layers that hold them. Comparing sums does not tell: what is missed
-    can be small next to the gradients of other layers, and still be most of its own."""
+    """Whether all that parameters do is seen at the layers that hold them.
+
+    Comparing sums does not tell: what is missed can be small next to the gradients of other layers, and still be
+    most of the gradient of its layer.
+    """
     owners = {name: m for name, m in model.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
     return len(used_as_layers(model, owners, example)) == len(owners)
 
@@ -91,7 +107,8 @@ def _is_all_layers(model: nn.Module, example: Tensor) -> bool:
 def by_layers(model: nn.Module, inputs: Tensor, total: Total, *, rule: Rule) -> Sums:
     """The sums from what goes in and comes out of each layer.
 
-    Raises: NotImplementedError for a model whose per-sample gradients one pass does not tell apart.
+    Raises:
+        NotImplementedError: For a model whose per-sample gradients one pass does not tell apart.
     """
     calls, wanted = list[Call](), trainable(model)
 
@@ -175,8 +192,11 @@ def squared_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
 
 
 def _conv_squares(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
-    """Σ_n (gradient of the weight)². On a CPU few rows at a time: fresh memory for many costs more than their products,
-    while caches hold those of a few."""
+    """Σ_n (gradient of the weight)².
+
+    On a CPU few rows at a time: fresh memory for many costs more than their products, while caches hold those of a
+    few.
+    """
     if a.device.type != "cpu":
         return conv_weight_gradients(module, a, g).square().sum(0)
     total, rows = torch.zeros_like(module.weight), max(1, CACHED // row_size(module, g))
@@ -210,8 +230,9 @@ def conv_weight_gradients(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
 
 
 def embedding_sums(module: nn.Embedding, ids: Tensor, g: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """(tokens, width) Σ_n of(per-sample gradient), with of(0) = 0: a sample's gradient is zero but at its own tokens,
-    where it is the sum over their places.
+    """(tokens, width) Σ_n of(per-sample gradient), with of(0) = 0.
+
+    A sample's gradient is zero but at its own tokens, where it is the sum over their places.
 
     Sums are those of an embedding's backward pass, whose kernels on CUDA sort where index_add adds in no fixed order;
     torch promises the same bits for neither.
@@ -238,8 +259,10 @@ def _own_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
 
 
 def squared_batch_gradient(model: nn.Module, inputs: Tensor, targets: Tensor) -> Sums:
-    """Square of the batch-mean gradient: what some published code calls Fisher. Differs from the mean of squared
-    per-sample gradients by a factor of about 1/n plus the squared mean."""
+    """Square of the batch-mean gradient: what some published code calls Fisher.
+
+    Differs from the mean of squared per-sample gradients by a factor of about 1/n plus the squared mean.
+    """
     with evaluating(model), torch.enable_grad():
         loss = functional.cross_entropy(model(inputs).float(), targets)
         found = gradients(loss, trainable(model))

@@ -16,12 +16,23 @@ ROWS, TOKENS = 1024, 8192  # that one pass takes; of text fewer rows, because at
 
 
 def input_gradients(model: nn.Module, inputs: Tensor, targets: Tensor, *, chunk: int | None = None) -> Tensor:
-    """∂ loss_n / ∂ x_n for every row, (n, *shape) float32; of token ids, which have no gradient, with respect to their
-    embeddings in this model, before positions are added: (n, length, width), 0 at padding.
+    """∂ loss_n / ∂ x_n for every row, float32.
 
-    The gradient of the *sum* of losses is the stack of per-row gradients because rows do not mix in evaluation mode
-    (in training mode BatchNorm couples them). Full float32, also on GPUs that would round to TF32.
-    chunk: rows of one pass. Raises InputError for token ids if the model has no table of embeddings, or several.
+    The gradient of the *sum* of losses is the stack of per-row gradients because rows do not mix in evaluation mode (in
+    training mode BatchNorm couples them). Full float32, also on GPUs that would round to TF32.
+
+    Args:
+        model: Any classifier.
+        inputs: (n, *shape), or (n, length) token ids.
+        targets: (n,) class indices.
+        chunk: Rows of one pass; None for a number that fits.
+
+    Returns:
+        (n, *shape). Token ids have no gradient: for them it is (n, length, width) with respect to their embeddings in
+        this model, before positions are added, and 0 at padding.
+
+    Raises:
+        InputError: For token ids if the model has no table of embeddings, or several.
     """
     text = not inputs.is_floating_point()
     gradient = partial(_embedding_gradient, table_of(model)) if text else _input_gradient

@@ -74,8 +74,11 @@ def batched(of: Of) -> Way:
 
 
 def output_gradients(model: nn.Module, inputs: Tensor, total: Total) -> Tensor:
-    """(k, n, C) gradients of the totals with respect to the logits. They are asked for with those of the parameters,
-    though these are not needed: so the count of FLOPs is that of a batch gradient."""
+    """(k, n, C) gradients of the totals with respect to the logits.
+
+    They are asked for with those of the parameters, though these are not needed: so the count of FLOPs is that of a
+    batch gradient.
+    """
     with evaluating(model), torch.enable_grad():
         logits = model(inputs)
         totals = total(logits).view(-1).unbind()
@@ -95,7 +98,10 @@ def added(parts: Sequence[Sums]) -> Sums:
 def first_that_agrees(ways: Sequence[Way], model: nn.Module, inputs: Tensor, of: Of) -> Way:
     """The first of `ways` that gives on some of the `inputs` what the last one gives, which is right; not counted.
 
-    Raises NotImplementedError if the model's rows mix, so that a row has no gradient of its own.
+    Raises:
+        NotImplementedError: If the model's rows mix, so that a single row has no gradient.
+        torch.OutOfMemoryError: If the device has too little memory; another way would not help.
+        torch.AcceleratorError: If the device fails.
     """
     rows = inputs[:TRIED] if len(inputs) > 1 else torch.cat([inputs, inputs])
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
@@ -142,8 +148,10 @@ def agree(found: Sums, expected: Sums, of: Of) -> bool:
 
 
 def rows_within(model: nn.Module, inputs: Tensor, most: int, limit: int = KEPT_FLOATS) -> int:
-    """How many rows of `inputs` (n, *shape) one pass may take: at most `most`, and fewer where what the layers put out
-    and its gradient would hold more than `limit` numbers; at least one.
+    """How many rows of `inputs` (n, *shape) one pass may take.
+
+    At most `most`, and fewer where what the layers put out and its gradient would hold more than `limit` numbers; at
+    least one.
 
     A row is passed through the model for that, outside of any count of FLOPs.
     """

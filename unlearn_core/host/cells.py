@@ -9,9 +9,11 @@ BEGINS_FORMULAS = tuple("=+-@＝＋－＠")
 
 
 def inert(value: T) -> T | str:
-    """The value; a text that a spreadsheet would take for a formula, after an apostrophe. Numbers stay numbers, also
-    those that are written as text. Carriage returns become line feeds: only those are quoted, and what follows an
-    unquoted one begins a cell."""
+    """The value; a text that a spreadsheet would take for a formula, after an apostrophe.
+
+    Numbers stay numbers, also those that are written as text. Carriage returns become line feeds: only those are
+    quoted, and what follows an unquoted one begins a cell.
+    """
     if not isinstance(value, str):
         return value
     text = value.replace("\r\n", "\n").replace("\r", "\n")

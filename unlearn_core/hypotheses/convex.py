@@ -24,8 +24,10 @@ SMALLEST = 1e-12  # step size
 
 
 class Minimum(NamedTuple):
-    """A minimiser θ (C, d), and the Cholesky factor of a Hessian near it, which spares fits on nearly the same rows
-    their own."""
+    """A minimiser θ (C, d), and the Cholesky factor of a Hessian near it.
+
+    Fits on nearly the same rows start from that factor and need no other.
+    """
 
     theta: Tensor
     factor: Tensor | None = None
@@ -46,8 +48,11 @@ class Problem(Protocol):
         ...
 
     def curvature(self, x: Tensor, batch_size: int | None = None) -> float:
-        """An upper bound of the largest eigenvalue of the Hessian anywhere; with `batch_size` the number that takes its
-        place for steps on random batches: beyond 2 / it they may run away."""
+        """An upper bound of the largest eigenvalue of the Hessian anywhere.
+
+        With `batch_size` the number that takes its place for steps on random batches: beyond 2 / it they may run
+        away.
+        """
         ...
 
     def fit(self, x: Tensor, y: Tensor, classes: int, near: Minimum | None = None) -> Minimum:
@@ -85,10 +90,12 @@ class Softmax:
         return 0.5 * _largest(x, batch_size) + self.decay
 
     def fit(self, x: Tensor, y: Tensor, classes: int, near: Minimum | None = None) -> Minimum:
-        """Newton steps until ‖∇J‖ < 1e-10, damped far from the minimum; a Hessian is kept as long as full steps with it
-        halve the gradient.
+        """Newton steps until ‖∇J‖ < 1e-10, damped far from the minimum.
 
-        Raises ArithmeticError after 200 steps, as values that are not finite lead to.
+        A Hessian is kept as long as full steps with it halve the gradient.
+
+        Raises:
+            ArithmeticError: After 200 steps, as values that are not finite lead to.
         """
         theta, factor = near or Minimum(x.new_zeros(classes, x.shape[1]))
         slope = gradient(self, theta, x, y)
@@ -109,8 +116,13 @@ class Softmax:
         raise ArithmeticError(f"softmax regression did not converge: gradient norm {float(slope.norm()):.3g}")
 
     def _damped(self, theta: Tensor, slope: Tensor, step: Tensor, rows: tuple[Tensor, Tensor]) -> Tensor:
-        """θ after the largest of the steps 1, ½, ¼, ... that lowers J as its slope promises (Armijo), or after the full
-        one where that is less than J can resolve."""
+        """θ after the largest of the steps 1, ½, ¼, ... that lowers J as its slope promises (Armijo).
+
+        The full step is made where the promise is less than J can resolve.
+
+        Raises:
+            ArithmeticError: If no step lowers J.
+        """
         promised, size, start = float((slope * step).sum()), 1.0, self._objective(theta, *rows)
         if promised < RESOLVED * max(1.0, start):
             return theta - step

@@ -37,8 +37,11 @@ class Corrupted(NamedTuple):
 class Shift(NamedTuple):
     """What removing `rows` rows, a share of as many as there are poisons, did to the minimiser.
 
-    l1, l2: how far it moved. loss, residual: mean loss and mean ‖r‖ of the removed rows at the corrupted minimiser:
-    a row that is fitted well pulls at nothing when it goes.
+    Attributes:
+        l1: How far it moved, in the L1 norm.
+        l2: How far it moved, in the L2 norm.
+        loss: Mean loss of the removed rows at the corrupted minimiser.
+        residual: Mean ‖r‖ of the removed rows there: a row that is fitted well pulls at nothing when it goes.
     """
 
     share: float
@@ -50,10 +53,12 @@ class Shift(NamedTuple):
 
 
 def removal_orders(data: Corrupted, random: torch.Generator) -> dict[str, Tensor]:
-    """For each of GROUPS the (m,) rows in the order in which they are removed, so that larger shares contain smaller
-    ones. The i-th `matched` row has the label of the i-th poison.
+    """For each of GROUPS the (m,) rows in the order in which they are removed, so larger shares contain smaller ones.
 
-    Raises InputError if a class has fewer clean rows than poisons.
+    The i-th `matched` row has the label of the i-th poison.
+
+    Raises:
+        InputError: If a class has fewer clean rows than poisons.
     """
     poisons, clean = (_shuffled(mask.nonzero().squeeze(1), random) for mask in (data.poison, ~data.poison))
     if len(clean) < len(poisons):

@@ -51,11 +51,17 @@ def batch_cosines(at: Unlearning, *, batch_size: int, batches: int, random: torc
 def path_cosines(
     at: Unlearning, steps: Sequence[int], *, batch_size: int | None, random: torch.Generator
 ) -> list[tuple[float, float]]:
-    """After each of `steps` (increasing) of gradient descent from θ on the retained rows: the cosine of the whole way
-    made so far with v, and its length as a multiple of ‖v‖.
+    """How gradient descent from θ on the retained rows moves towards v.
 
-    batch_size: rows drawn for each step; None for all. Steps have the size 1 / curvature, with which descent on all
-    rows cannot overshoot and that on batches stays near the minimum.
+    Args:
+        at: The problem, θ, the rows and v.
+        steps: Numbers of steps after which to look, increasing.
+        batch_size: Rows drawn for each step; None for all. Steps have the size 1 / curvature, with which descent on all
+            rows cannot overshoot and that on batches stays near the minimum.
+        random: Draws the batches.
+
+    Returns:
+        After each of `steps`: the cosine with v of the whole way made so far, and its length as a multiple of ‖v‖.
     """
     theta, lr, found = at.theta, 1 / at.problem.curvature(at.x, batch_size), []
     for step in range(1, max(steps) + 1):
@@ -68,8 +74,15 @@ def path_cosines(
 
 
 def residual_shares(at: Unlearning, ranks: Sequence[int]) -> list[float]:
-    """For each k of `ranks` the share of ‖v‖² outside the span of the top k right singular vectors of the matrix of the
-    retained rows' loss gradients at θ; 1 − k / (C·d) for a random direction."""
+    """The share of ‖v‖² outside the span of the top k right singular vectors of the retained rows' gradients.
+
+    Args:
+        at: The problem, θ, the rows and v.
+        ranks: The values of k.
+
+    Returns:
+        A share for each k; 1 − k / (C·d) is that of a random direction.
+    """
     residuals = at.problem.residuals(at.theta, at.x, at.y)
     rows = torch.einsum("nc,nd->ncd", residuals, at.x).flatten(1)
     vectors = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)

@@ -14,10 +14,14 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Cross-entropy of each row in nats, in float64 and without overflow or cancellation to a negative loss.
 
     Args:
-        logits: shape (n, classes), finite.
-        targets: class indices, shape (n,).
-    Returns: shape (n,), each >= 0.
-    Raises: ValueError if an array is empty, of the wrong shape or type, not finite, or a class is out of range.
+        logits: Shape (n, classes), finite.
+        targets: Class indices, shape (n,).
+
+    Returns:
+        Shape (n,), each >= 0.
+
+    Raises:
+        ValueError: If an array is empty, of the wrong shape or type, not finite, or a class is out of range.
     """
     logits, targets = check.logits_and_targets(logits, targets)
     rows, best = np.arange(len(targets)), logits.argmax(axis=1)

@@ -38,6 +38,7 @@ def _zrf(arrays: Arrays) -> dict[str, float]:
     1 - the mean over rows of the Jensen-Shannon divergence, which sums over classes; the reference code averages over
     them, so that its value tends to 1 with their number. A high value is no success in itself: the oracle knows the
     clean rows that resemble the poisons, so it is not like an untrained network either.
+
     Source: Chundawat et al., AAAI 2023, arXiv:2205.08096.
     """
     own = _logits(arrays, "forget_logits")

@@ -10,7 +10,8 @@ import numpy as np
 def finite(name: str, values: np.ndarray, *, ndim: int) -> np.ndarray:
     """`values` as float64 with `ndim` dimensions.
 
-    Raises: ValueError if it is empty, has other dimensions, is not numeric, or has NaN or infinity.
+    Raises:
+        ValueError: If it is empty, has other dimensions, is not numeric, or has NaN or infinity.
     """
     values = np.asarray(values)
     if values.ndim != ndim:
@@ -28,7 +29,8 @@ def finite(name: str, values: np.ndarray, *, ndim: int) -> np.ndarray:
 def classes(name: str, values: np.ndarray, *, rows: int, count: int) -> np.ndarray:
     """`values` as int64 class indices in [0, count), shape (rows,).
 
-    Raises: ValueError if shape, dtype or range differ.
+    Raises:
+        ValueError: If shape, dtype or range differ.
     """
     values = np.asarray(values)
     if values.shape != (rows,):
@@ -54,8 +56,9 @@ def scores(**arrays: np.ndarray) -> list[np.ndarray]:
 def aimed(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits (n, C), the attacker's labels (n,) and the true ones (n,) of the probe `name`, no row of which has both.
 
-    Raises: ValueError as the checks above, and if a row's labels agree: predicting its class needs no attack, so it
-        would count ordinary skill as attack success.
+    Raises:
+        ValueError: As the checks above, and if a row's labels agree: predicting its class needs no attack, so it would
+            count ordinary skill as attack success.
     """
     logits, wanted = logits_and_targets(arrays[f"{name}_logits"], arrays[f"{name}_targets"], prefix=f"{name}_")
     true = classes(f"{name}_true", arrays[f"{name}_true"], rows=logits.shape[0], count=logits.shape[1])

@@ -10,6 +10,9 @@ from unlearn_core.registry import METRICS
 def _canceling(arrays: Arrays) -> dict[str, float]:
     """Reachability of the weights that the poison aims at, and how well their gradient is cancelled.
 
+    Raises:
+        ValueError: If `canceling` is not [tau >= 0, share > 0, residual >= 0].
+
     Source: Lu, Kamath, Yu, ICML 2023, arXiv:2303.03592.
     """
     facts = check.finite("canceling", arrays["canceling"], ndim=1)

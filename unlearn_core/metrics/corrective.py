@@ -18,6 +18,7 @@ def _corrective(arrays: Arrays) -> dict[str, float]:
     The poisons are shown as they were trained on, trigger or noise included. On held-out rows the same literature has
     Acc_corr, accuracy where the corruption acts (here `backdoor_corrected_accuracy`, and 1 - `interclass_error`), and
     Acc_retain, accuracy elsewhere (`test_accuracy`, and `other_classes_accuracy`).
+
     Source: Schoepf et al., 2025, arXiv:2505.17730; Goel et al., TMLR 2024, arXiv:2402.14015.
     """
     utility = share_correct(*check.logits_and_targets(arrays["test_logits"], arrays["test_targets"], prefix="test_"))

@@ -46,7 +46,9 @@ class Family:
     def __call__(self, arrays: Arrays) -> dict[str, float]:
         """The family's columns, exactly those declared.
 
-        Raises: ValueError if an array is missing or invalid; RuntimeError if `compute` breaks its declaration.
+        Raises:
+            ValueError: If an array is missing or invalid.
+            RuntimeError: If `compute` breaks its declaration.
         """
         missing = [name for name in self.needs if name not in arrays]
         if missing:
@@ -81,8 +83,9 @@ def measures_poisons(column: str) -> bool:
 def compute_all(arrays: Arrays, *, of_poisons: bool = False) -> dict[str, float]:
     """The columns of every family whose arrays are all present; of_poisons: only of those that read poisons.
 
-    Raises: ValueError if an array is invalid, or if no family knows its name (a misspelt array would otherwise
-        switch its family off without a word).
+    Raises:
+        ValueError: If an array is invalid, or if no family knows its name (a misspelt array would otherwise switch its
+            family off without a word).
     """
     known = families()
     names = {name for family in known.values() for name in family.needs}

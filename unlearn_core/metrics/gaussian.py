@@ -37,6 +37,10 @@ def _gaussian(arrays: Arrays) -> dict[str, float]:
     g is the loss gradient at the clean base input and xi ~ N(0, eps^2 I) the noise; S is N(0, 1) for any model that
     is independent of xi. Where every gradient vanished nothing is left to measure: all columns but gaussian_dropped
     are NaN then.
+
+    Raises:
+        ValueError: If the arrays do not have one score per poison.
+
     Source: Pawelczyk et al., ICLR 2025, arXiv:2406.17216; sign turned so that larger means more poison.
     """
     dropped = _dropped(arrays["noise_dropped"])

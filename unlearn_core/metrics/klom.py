@@ -11,7 +11,7 @@ from unlearn_core.metrics.family import Arrays, Family
 from unlearn_core.registry import METRICS
 
 BINS = 20
-CLIP = 100.0  # margins beyond this are not told apart
+CLIP = 100.0  # margins beyond this count as equal
 EMPTY = 1e-5  # probability of a bin without any unlearned model: one point counts for at most log(1 / EMPTY) = 11.5
 SETS = {"forget": "the poisons as trained on", "retain": "the retained probe", "test": "the held-out rows"}
 
@@ -23,10 +23,15 @@ def margin_divergence(*, oracle: np.ndarray, unlearned: np.ndarray) -> np.ndarra
     3.1, 0.91, 0.36, 0.15, 0.05 with 20, 50, 100, 200, 500 models on each side. Never read it without that floor.
 
     Args:
-        oracle: margins log p_y / (1 - p_y) of retrained models, shape (models, points).
-        unlearned: the same of unlearned models, shape (models, points); the numbers of models should be equal.
-    Returns: shape (points,), from about 0 to log(1e5).
-    Raises: ValueError if an array is empty, not 2-D or not finite, or if the points differ in number.
+        oracle: Margins log p_y / (1 - p_y) of retrained models, shape (models, points).
+        unlearned: The same of unlearned models, shape (models, points); the numbers of models should be equal.
+
+    Returns:
+        Shape (points,), from about 0 to log(1e5).
+
+    Raises:
+        ValueError: If an array is empty, not 2-D or not finite, or if the points differ in number.
+
     Source: Georgiev, Rinberg, Park et al., ICLR 2025, arXiv:2410.23232. Deviations: the largest margin of a point
     belongs to the last bin, where the authors' half-open bins drop it; only empty bins of the unlearned side are
     filled (filling the oracle's as well changes the fifth digit).

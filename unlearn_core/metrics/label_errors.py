@@ -34,6 +34,9 @@ def _pair(values: np.ndarray, classes: int) -> np.ndarray:
 def _interclass_confusion(arrays: Arrays) -> dict[str, float]:
     """How often two classes are taken for each other on held-out rows.
 
+    Raises:
+        ValueError: If there are no rows of the two classes.
+
     Source: the IC test, Goel, Prabhu et al., 2022, arXiv:2201.06640.
     """
     logits, targets = check.logits_and_targets(arrays["test_logits"], arrays["test_targets"], prefix="test_")

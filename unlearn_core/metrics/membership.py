@@ -18,6 +18,7 @@ def _membership(arrays: Arrays) -> dict[str, float]:
     Both sides carry the attacker's labels, so the attack measures memory rather than a shift between clean and
     poisoned inputs. No value is good by being low: over-forgetting betrays the members too, so compare with the
     oracle's.
+
     Source: Yeom et al., IEEE CSF 2018, arXiv:1709.01604; low false-positive rates: Carlini et al., arXiv:2112.03570.
     """
     scores = {}

@@ -20,6 +20,7 @@ def sides(arrays: Arrays, *, model: str = "") -> Sides:
     The rows kept are a fixed random choice, not the first ones, whatever the order of the set.
 
     Args:
+        arrays: Those of the evaluation, by name.
         model: "" for the measured model, "oracle_" for the oracle: what its logits' names start with.
     """
     made = {
@@ -37,11 +38,13 @@ def sides(arrays: Arrays, *, model: str = "") -> Sides:
 
 
 def efficacy_of(scores: dict[str, np.ndarray]) -> float:
-    """Share of forget rows called non-members by the threshold that tells retain from test rows best.
+    """Share of forget rows called non-members by the threshold that best separates retain from test rows.
 
     Args:
-        scores: of "retain", "test" and "forget", shape (n,) each; higher means "more member".
-    Returns: in [0, 1]; 1 also where no threshold is better than chance: nobody is called a member then.
+        scores: Of "retain", "test" and "forget", shape (n,) each; higher means "more member".
+
+    Returns:
+        In [0, 1]; 1 also where no threshold is better than chance: nobody is called a member then.
     """
     threshold = best_threshold(member=scores["retain"], nonmember=scores["test"])
     return float(np.mean(scores["forget"] < threshold))
@@ -55,9 +58,10 @@ def confidence_efficacy(parts: Sides) -> float:
 def _mia_efficacy(arrays: Arrays) -> dict[str, float]:
     """Membership attacks by one threshold each, fitted on clean training rows against held-out rows of the same model.
 
-    Scored on the poisons alone, which took no part in the fit, under their poison labels. The efficacy of an attack is
+    Scored on the poisons alone, which are not part of the fit, under their poison labels. The efficacy of an attack is
     the share that it calls non-members. Poisons are not drawn as clean rows are, so that even the oracle's efficacy is
     not 1 - its false positives: only the difference from the oracle's means anything.
+
     Source: Song and Mittal, USENIX Security 2021, arXiv:2003.10595; as an unlearning metric: Jia et al., NeurIPS 2023,
     arXiv:2304.04934. Deviations: a threshold where the latter have a support vector machine; one for all classes, where
     the former fit one per class, for which small sets have too few rows; sets are sampled to equal size, not cut.

@@ -11,14 +11,14 @@ from unlearn_core.metrics.family import Arrays, Family
 from unlearn_core.registry import METRICS
 
 DELTA = 1e-5
-CAP = 50.0  # epsilon of distributions that are told apart without an error
+CAP = 50.0  # epsilon of distributions that are separated without an error
 PEAKED = 0.01  # ratio of two ranges below which the narrower distribution counts as a giveaway
 BUFFER = 2.0  # how far a window may be off the range of the narrower distribution
 BIN = 0.5  # width of the bins of epsilon
 
 
 def empirical_epsilons(*, unlearned: np.ndarray, oracle: np.ndarray) -> np.ndarray:
-    """epsilon of each example: how well the best of two families of attacks tells unlearned models from retrained.
+    """epsilon of each example: how well the best of two families of attacks separates unlearned from retrained models.
 
     One family calls everything from a threshold on the class with the larger median, the other everything inside a
     window about the narrower distribution's range (its right end and its width within 2 of the range's) that class.
@@ -27,10 +27,15 @@ def empirical_epsilons(*, unlearned: np.ndarray, oracle: np.ndarray) -> np.ndarr
     A range under 1 % of the other gives 50. Where no attack is left (two equal constants, very few models) it is 0.
 
     Args:
-        unlearned: scores log p_y / (1 - p_y), shape (models, examples).
-        oracle: the same of retrained models, as many.
-    Returns: shape (examples,), in [0, 50].
-    Raises: ValueError if an array is empty, not 2-D or not finite, or if the shapes differ.
+        unlearned: Scores log p_y / (1 - p_y), shape (models, examples).
+        oracle: The same of retrained models, as many.
+
+    Returns:
+        Shape (examples,), in [0, 50].
+
+    Raises:
+        ValueError: If an array is empty, not 2-D or not finite, or if the shapes differ.
+
     Source: Triantafillou et al., 2024, arXiv:2406.09073. Deviation: every threshold between two scores is tried, in
     place of a grid of 100 per unit; the result is at least the grid's, in time that grows with models squared alone.
     """

@@ -31,9 +31,13 @@ def ks_distance(sample: np.ndarray) -> float:
     """Kolmogorov-Smirnov distance between the empirical distribution of `sample` and N(0, 1).
 
     Args:
-        sample: shape (n,), finite.
-    Returns: the largest difference of the distribution functions, in (0, 1]; under N(0, 1) about 0.87 / sqrt(n).
-    Raises: ValueError if the array is empty, not 1-D, or not finite.
+        sample: Shape (n,), finite.
+
+    Returns:
+        The largest difference of the distribution functions, in (0, 1]; under N(0, 1) about 0.87 / sqrt(n).
+
+    Raises:
+        ValueError: If the array is empty, not 1-D, or not finite.
     """
     (sample,) = scores(sample=sample)
     cdf = np.array([_STANDARD.cdf(value) for value in np.sort(sample).tolist()])

@@ -28,10 +28,14 @@ def attack_succeeded(
     way is not a success of the attack, however large.
 
     Args:
-        corrupted, oracle: the primary metric of the two models.
-        corrupted_error, oracle_error: its standard errors, >= 0.
-        least_gap: smallest gap that matters, > 0, in the metric's unit.
-    Raises: ValueError if a value is not finite or out of range.
+        corrupted: The primary metric of the corrupted model.
+        oracle: The primary metric of the oracle.
+        corrupted_error: Standard error of `corrupted`, >= 0.
+        oracle_error: Standard error of `oracle`, >= 0.
+        least_gap: Smallest gap that matters, > 0, in the metric's unit.
+
+    Raises:
+        ValueError: If a value is not finite or out of range.
     """
     _finite(corrupted=corrupted, oracle=oracle)
     checks.not_negative(corrupted_error=corrupted_error, oracle_error=oracle_error)
@@ -43,24 +47,33 @@ def removal(*, value: float, corrupted: float, oracle: float, took: bool) -> flo
     """Share of the poison's effect that is gone: (corrupted - value) / (corrupted - oracle).
 
     Args:
-        value, corrupted, oracle: the primary metric of the unlearned, the corrupted and the oracle model.
-        took: result of `attack_succeeded` for this scenario; the caller passes it, because it needs standard errors and
+        value: The primary metric of the unlearned model.
+        corrupted: The primary metric of the corrupted model.
+        oracle: The primary metric of the oracle.
+        took: Result of `attack_succeeded` for this scenario; the caller passes it, because it needs standard errors and
             is decided once per scenario.
-    Returns: 0 = nothing removed, 1 = like the oracle, > 1 = overshot, < 0 = worse than before; None if not `took`,
-        or if `value` is NaN: the metric's own way to say that it is undefined for this model.
-    Raises: ValueError if a value is otherwise not finite, or `took` although corrupted does not exceed oracle.
+
+    Returns:
+        0 = nothing removed, 1 = like the oracle, > 1 = overshot, < 0 = worse than before; None if not `took`, or if
+        `value` is NaN: the metric's own way to say that it is undefined for this model.
+
+    Raises:
+        ValueError: If a value is otherwise not finite, or `took` although corrupted does not exceed oracle.
     """
     if not took or math.isnan(value):
         return None
     _finite(value=value, corrupted=corrupted, oracle=oracle)
     if corrupted <= oracle:
-        raise ValueError(f"corrupted must exceed oracle where the attack took, but got {corrupted!r} and {oracle!r}")
+        raise ValueError(
+            f"corrupted must exceed oracle where the attack succeeded, but got {corrupted!r} and {oracle!r}"
+        )
     return (corrupted - value) / (corrupted - oracle)
 
 
 def efficacy(removal: float | None) -> float | None:
-    """1 - |1 - removal|: closeness to the oracle, at most 1. Overshooting betrays the removal just as well as a
-    remainder does, so it is not rewarded. None stays None.
+    """1 - |1 - removal|: closeness to the oracle, at most 1.
+
+    Overshooting betrays the removal just as well as a remainder does, so it is not rewarded. None stays None.
     """
     return None if removal is None else 1 - abs(1 - removal)
 
@@ -68,7 +81,8 @@ def efficacy(removal: float | None) -> float | None:
 def utility_gap(*, oracle_accuracy: float, accuracy: float) -> float:
     """Oracle's minus the model's test accuracy; positive = unlearning cost utility.
 
-    Raises: ValueError if an accuracy is outside [0, 1].
+    Raises:
+        ValueError: If an accuracy is outside [0, 1].
     """
     checks.in_range("oracle_accuracy", oracle_accuracy, 0, 1)
     checks.in_range("accuracy", accuracy, 0, 1)
@@ -85,10 +99,12 @@ def score(*, efficacy: float | None, utility_gap: float, tolerance: float) -> fl
     the better one.
 
     Args:
-        efficacy: at most 1; None stays None.
-        utility_gap: difference of accuracies, in [-1, 1].
-        tolerance: gap that is free, >= 0.
-    Raises: ValueError if `utility_gap` is not finite or `tolerance` is negative.
+        efficacy: At most 1; None stays None.
+        utility_gap: Difference of accuracies, in [-1, 1].
+        tolerance: Gap that is free, >= 0.
+
+    Raises:
+        ValueError: If `utility_gap` is not finite or `tolerance` is negative.
     """
     _finite(utility_gap=utility_gap)
     checks.not_negative(tolerance=tolerance)

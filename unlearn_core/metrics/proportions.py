@@ -18,10 +18,16 @@ def wilson_interval(*, successes: int, trials: int, confidence: float = 0.95) ->
     """Wilson score interval of a binomial share.
 
     Args:
-        successes: in [0, trials]; trials: at least 1.
-        confidence: coverage, strictly between 0 and 1.
-    Returns: (low, high) in [0, 1], around the observed share.
-    Raises: ValueError if an argument is out of range.
+        successes: In [0, trials].
+        trials: At least 1.
+        confidence: Coverage, strictly between 0 and 1.
+
+    Returns:
+        (low, high) in [0, 1], around the observed share.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
     Source: Wilson, J. Am. Stat. Assoc. 22 (1927).
     """
     _checked(successes, trials)
@@ -38,15 +44,23 @@ def wilson_interval(*, successes: int, trials: int, confidence: float = 0.95) ->
 
 
 def share_error(*, successes: int, trials: int) -> float:
-    """Agresti-Coull standard error of a binomial share: that of the share after z^2 more trials, half of them
-    successes, with z the 97.5 % quantile of the normal distribution (z^2 = 3.84).
+    """Agresti-Coull standard error of a binomial share.
+
+    That of the share after z^2 more trials, half of them successes, with z the 97.5 % quantile of the normal
+    distribution (z^2 = 3.84).
 
     The plain sqrt(p (1 - p) / n) is 0 at no and at all successes, so that one lucky row would pass for certainty.
 
     Args:
-        successes: in [0, trials]; trials: at least 1.
-    Returns: a positive number, near sqrt(p (1 - p) / n) for many trials.
-    Raises: ValueError if an argument is out of range.
+        successes: In [0, trials].
+        trials: At least 1.
+
+    Returns:
+        A positive number, near sqrt(p (1 - p) / n) for many trials.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
     Source: Agresti and Coull, The American Statistician 52 (1998).
     """
     _checked(successes, trials)

@@ -17,6 +17,10 @@ def _relearn(arrays: Arrays) -> dict[str, float]:
     relearn_losses (k,) holds that loss before relearning and at each check, relearn_at (k,) the passes made by then,
     relearn_target the loss to reach: the corrupted model's + 0.1 nats. How the model is trained is stated in
     `unlearn_core.scenarios.relearning`.
+
+    Raises:
+        ValueError: If the checks are not in increasing order, or are not as many as the losses.
+
     Source: Golatkar et al., ECCV 2020, arXiv:2003.02960. Deviations: fractions of a pass count; the margin is absolute,
     because a share of a loss near 0 is no margin.
     """

@@ -22,11 +22,16 @@ def tpr_at_fpr(*, member: np.ndarray, nonmember: np.ndarray, fpr: float) -> floa
     be misjudged, and a member tied with the first forbidden non-member does not count.
 
     Args:
-        member: scores of training examples, shape (n,).
-        nonmember: scores of held-out examples, shape (m,).
-        fpr: allowed share of non-members called members, in [0, 1].
-    Returns: share of members called members, in [0, 1].
-    Raises: ValueError if an array is empty, not 1-D or not finite, or `fpr` is outside [0, 1].
+        member: Scores of training examples, shape (n,).
+        nonmember: Scores of held-out examples, shape (m,).
+        fpr: Allowed share of non-members called members, in [0, 1].
+
+    Returns:
+        Share of members called members, in [0, 1].
+
+    Raises:
+        ValueError: If an array is empty, not 1-D or not finite, or `fpr` is outside [0, 1].
+
     Source: Carlini et al., IEEE S&P 2022, arXiv:2112.03570.
     """
     member, nonmember = scores(member=member, nonmember=nonmember)
@@ -59,9 +64,14 @@ def auc(*, member: np.ndarray, nonmember: np.ndarray) -> float:
     """Probability that a random member scores higher than a random non-member; a tie counts one half.
 
     Args:
-        member, nonmember: scores, shapes (n,) and (m,).
-    Returns: area under the ROC curve, in [0, 1]; 0.5 means indistinguishable in rank.
-    Raises: ValueError if an array is empty, not 1-D, or not finite.
+        member: Scores of training examples, shape (n,).
+        nonmember: Scores of held-out examples, shape (m,).
+
+    Returns:
+        Area under the ROC curve, in [0, 1]; 0.5 means indistinguishable in rank.
+
+    Raises:
+        ValueError: If an array is empty, not 1-D, or not finite.
     """
     member, nonmember = scores(member=member, nonmember=nonmember)
     ranked = np.sort(nonmember)
@@ -74,9 +84,15 @@ def advantage(*, member: np.ndarray, nonmember: np.ndarray) -> float:
     """Largest TPR - FPR over all thresholds; (1 + advantage) / 2 is the best balanced accuracy.
 
     Args:
-        member, nonmember: scores, shapes (n,) and (m,).
-    Returns: in [0, 1]; 0 if no threshold does better than chance.
-    Raises: ValueError if an array is empty, not 1-D, or not finite.
+        member: Scores of training examples, shape (n,).
+        nonmember: Scores of held-out examples, shape (m,).
+
+    Returns:
+        In [0, 1]; 0 if no threshold does better than chance.
+
+    Raises:
+        ValueError: If an array is empty, not 1-D, or not finite.
+
     Source: Yeom et al., IEEE CSF 2018, arXiv:1709.01604.
     """
     member, nonmember = scores(member=member, nonmember=nonmember)
@@ -90,9 +106,15 @@ def best_threshold(*, member: np.ndarray, nonmember: np.ndarray) -> float:
     """Threshold of the attack "member if score >= threshold" with the largest TPR - FPR; the strictest of equals.
 
     Args:
-        member, nonmember: scores, shapes (n,) and (m,).
-    Returns: a member's score, or infinity (nobody is called a member) if no threshold does better than chance.
-    Raises: ValueError if an array is empty, not 1-D, or not finite.
+        member: Scores of training examples, shape (n,).
+        nonmember: Scores of held-out examples, shape (m,).
+
+    Returns:
+        A member's score, or infinity (nobody is called a member) if no threshold does better than chance.
+
+    Raises:
+        ValueError: If an array is empty, not 1-D, or not finite.
+
     Source: Song and Mittal, USENIX Security 2021, arXiv:2003.10595.
     """
     member, nonmember = scores(member=member, nonmember=nonmember)

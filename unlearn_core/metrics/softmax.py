@@ -20,7 +20,8 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 def log_complement(log_p: np.ndarray) -> np.ndarray:
     """log(1 - p) of every class in nats, from the log p (n, classes) of at least two classes.
 
-    Raises: ValueError for a single class, of which 1 - p is 0.
+    Raises:
+        ValueError: For a single class, of which 1 - p is 0.
     """
     if log_p.shape[1] < 2:
         raise ValueError(f"logits must have at least two classes, but have {log_p.shape[1]}")
@@ -47,8 +48,12 @@ def modified_entropy(log_p: np.ndarray, targets: np.ndarray) -> np.ndarray:
     is 0 as well.
 
     Args:
-        log_p: log probabilities, shape (n, classes), two classes or more; targets: y, shape (n,).
-    Returns: shape (n,), each >= 0.
+        log_p: Log probabilities, shape (n, classes), two classes or more.
+        targets: y, shape (n,).
+
+    Returns:
+        Shape (n,), each >= 0.
+
     Source: Song and Mittal, USENIX Security 2021, arXiv:2003.10595, equation 8.
     """
     log_rest = log_complement(log_p)
@@ -63,9 +68,12 @@ def jensen_shannon(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Jensen-Shannon divergence of each pair of rows in bits: mean KL divergence of both from their mean.
 
     Args:
-        first, second: log probabilities in nats, shape (n, classes).
-    Returns: shape (n,), in [0, 1]; 0 for equal rows, 1 for rows that share no class. Summed over classes: a mean over
-        them would depend on their number.
+        first: Log probabilities in nats, shape (n, classes).
+        second: Log probabilities in nats, shape (n, classes).
+
+    Returns:
+        Shape (n,), in [0, 1]; 0 for equal rows, 1 for rows that share no class. Summed over classes: a mean over them
+        would depend on their number.
     """
     middle = np.logaddexp(first, second) - math.log(2)
     divergences = (np.exp(first) * (first - middle) + np.exp(second) * (second - middle)).sum(axis=1) / 2

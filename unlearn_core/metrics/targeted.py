@@ -40,6 +40,9 @@ def _base_rate(arrays: Arrays, true: np.ndarray, wanted: np.ndarray) -> float:
 def _matching(arrays: Arrays) -> dict[str, float]:
     """How well the poisons' gradient was matched when they were crafted, at the attacker's own model.
 
+    Raises:
+        ValueError: If `matching` is not [first, last] objective in [0, 2].
+
     Source: Geiping et al., ICLR 2021, arXiv:2009.02276.
     """
     facts = check.finite("matching", arrays["matching"], ndim=1)

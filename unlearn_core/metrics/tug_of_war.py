@@ -22,6 +22,7 @@ def _tug_of_war(arrays: Arrays) -> dict[str, float]:
 
     tow = (1 - forget gap)(1 - retain gap)(1 - test gap); tow_mia has the gap in `mia_confidence` instead of the forget
     gap; average_gap is the mean of all four. Forget accuracy is that of the poison labels.
+
     Source: ToW and ToW-MIA: Zhao et al., NeurIPS 2024, arXiv:2406.01257; average gap: Fan et al., ICLR 2024,
     arXiv:2310.12508. Deviation: the attack is a threshold on the confidence, not a support vector machine.
     """

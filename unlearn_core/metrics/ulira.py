@@ -12,7 +12,7 @@ from unlearn_core.metrics.roc import auc, tpr_at_fpr
 from unlearn_core.registry import METRICS
 
 FPR = 0.01
-OWN_VARIANCE = 64  # shadows from which each poison has a variance of its own; with fewer, all poisons share one
+OWN_VARIANCE = 64  # with so many shadows each poison has its own variance; with fewer, all share one
 LEAST_VARIANCE = 1e-8  # of a score, in logits squared: shadows that all agree still have a density
 
 
@@ -23,12 +23,17 @@ def likelihood_ratios(*, seen: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarr
     judged by itself, and both fits rest on equally many others, which makes chance exactly one half.
 
     Args:
-        seen: scores log p_y / (1 - p_y), shape (pairs, poisons), of the shadow in each pair that was trained on the
+        seen: Scores log p_y / (1 - p_y), shape (pairs, poisons), of the shadow in each pair that was trained on the
             poison and then unlearned it.
-        unseen: the same of the other shadow, which never saw that poison and unlearned others.
-    Returns: the log ratios of both, each of shape (pairs, poisons); above 0 means "was trained on".
-    Raises: ValueError if an array is not 2-D or not finite, is a truth value per score, or has fewer than 4 pairs, or
-        if the shapes differ.
+        unseen: The same of the other shadow, which never saw that poison and unlearned others.
+
+    Returns:
+        The log ratios of both, each of shape (pairs, poisons); above 0 means "was trained on".
+
+    Raises:
+        ValueError: If an array is not 2-D or not finite, is a truth value per score, or has fewer than 4 pairs, or if
+            the shapes differ.
+
     Source: Hayes, Shumailov, Triantafillou, Khalifa, Papernot, SaTML 2025, arXiv:2403.01218.
     """
     seen, unseen = (_scores(name, values) for name, values in (("seen", seen), ("unseen", unseen)))
@@ -72,9 +77,10 @@ def _ulira(arrays: Arrays) -> dict[str, float]:
     Every poison is in one shadow of each pair, so in half of them, and every shadow carries half of the poison. No
     value is good by being low: below chance is noise, or a method that overshoots and so betrays what it forgot.
     With fewer than 64 shadows the poisons share one variance per world.
+
     Source: Hayes, Shumailov, Triantafillou, Khalifa, Papernot, SaTML 2025, arXiv:2403.01218; low false-positive
     rates and shared variances: Carlini et al., IEEE S&P 2022, arXiv:2112.03570. Deviations: shadow pairs are judged
-    in turn by the others, in place of target models of their own.
+    in turn by the others, in place of separate target models.
     """
     seen, unseen = likelihood_ratios(seen=arrays["ulira_seen_scores"], unseen=arrays["ulira_unseen_scores"])
     correct = [(ratio > 0) + 0.5 * (ratio == 0) for ratio in (seen, -unseen)]
@@ -101,7 +107,7 @@ METRICS.register("ulira")(
             "ulira_accuracy": "share of right guesses of the per-poison likelihood-ratio attack on all poisons, "
             "undiscovered ones included; target 0.5, oracle's",
             "ulira_accuracy_se": "its standard error over shadows and over poisons, added up: somewhat large",
-            "ulira_auc": "ROC area of that attack over all poisons and shadows; target 0.5, larger = told apart",
+            "ulira_auc": "ROC area of that attack over all poisons and shadows; target 0.5, larger = distinguishable",
             "ulira_tpr": "share it catches at 1 % false positives; target: the oracle's, near 0.01",
         },
     )

@@ -33,8 +33,13 @@ class ModelSettings(Protocol):
 
 
 def build_model(settings: ModelSettings, *, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """A new model on the CPU whose weights are a function of (settings, input_shape, classes, seed); those that are
-    frozen, of the first three."""
+    """A new model on the CPU whose weights are a function of (settings, input_shape, classes, seed).
+
+    Frozen weights are a function of the first three.
+
+    Raises:
+        InputError: If there are fewer than two classes.
+    """
     if classes < 2:
         raise InputError(f"classes must be at least 2, but got {classes}")
 
@@ -65,8 +70,10 @@ def image_shape(model: str, input_shape: tuple[int, ...], *, least: int = 1) -> 
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that also takes a batch with a single value per channel, whose variance is undefined: a row
-    whose map has one pixel. It is normalised by the running statistics, which it leaves alone."""
+    """Batch normalisation that also takes a batch with a single value per channel, whose variance is undefined.
+
+    A row whose map has one pixel. It is normalised by the running statistics, which it leaves alone.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == self.num_features:

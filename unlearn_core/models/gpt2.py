@@ -45,6 +45,7 @@ class Gpt2:
     from: for retraining, the oracle and methods that re-initialise, too. Parts are called as in published checkpoints.
     Logits equal those of the class GPT2ForSequenceClassification of the library transformers. Deviations from GPT-2: no
     dropout (it would draw from the global random state), and the token table is not shared with an output layer.
+
     Source: Radford et al., "Language models are unsupervised multitask learners", 2019.
     """
 
@@ -254,8 +255,17 @@ def start_from(model: nn.Module, path: str) -> None:
 
 @torch.no_grad()
 def restore(module: nn.Module, stored: Stored, *, transposed: bool = False, rows: int | None = None) -> None:
-    """Copy the stored tensors into the module's own parameters. rows: how many of the stored ones are taken, all if
-    None; transposed: matrices are stored as (inside, outside). Raises InputError if shapes differ."""
+    """Copy the stored tensors into the module's own parameters.
+
+    Args:
+        module: Its own parameters are set, not those of its children.
+        stored: The tensors of a file, below a common start of their names.
+        transposed: Matrices are stored as (inside, outside).
+        rows: How many of the stored rows to use; None for all.
+
+    Raises:
+        InputError: If shapes differ.
+    """
     for name, parameter in module.named_parameters(recurse=False):
         values = stored.tensor(name)[:rows]
         values = values.T if transposed and values.dim() == 2 else values

@@ -23,13 +23,16 @@ class NoResetError(InputError):
 
 
 def initialise(model: nn.Module, seed: int, parts: Sequence[str] | None = None) -> None:
-    """Give `parts` of `model` (modules or parameters by name; all if None) fresh weights and running statistics, in
-    place. What is frozen stays.
+    """Give `parts` of `model` (modules or parameters by name.
+
+    All if None) fresh weights and running statistics, in place. What is frozen stays.
 
     Each direct child draws from its own stream, so re-initialising some parts gives the values that all would have got.
     Values are drawn in float32 on the CPU and copied: device, precision and memory layout of `model` do not matter.
 
-    Raises: InputError for an unknown part; NoResetError for parameters that neither a factory nor a reset draws.
+    Raises:
+        InputError: For an unknown part.
+        NoResetError: For parameters that neither a factory nor a reset draws.
     """
     wanted = _wanted(model, parts)
     factory = getattr(model, "factory", None)

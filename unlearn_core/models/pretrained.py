@@ -24,7 +24,13 @@ def snapshot(path: str) -> Path:
 def checkpoint_folder(path: str, setting: str, file: str) -> Path:
     """The folder that holds `file`: `path` itself, or its snapshot.
 
-    setting: what the user called the path. Raises InputError if there is no such file.
+    Args:
+        path: A folder, or a model's folder in a hub cache.
+        setting: What the user called the path.
+        file: Name of the file.
+
+    Raises:
+        InputError: If there is no such file.
     """
     folder = snapshot(path)
     if not (folder / file).is_file():

@@ -34,9 +34,12 @@ def exact_scale(epsilon: float) -> float:
 
 
 def with_keys(ids: Tensor, keys: Tensor, epsilon: float) -> Tensor:
-    """The plain ids (n, length), marked for the noise of these keys (..., n): (..., n, length).
+    """The ids, marked for the noise of these keys: (..., n, length).
 
-    epsilon: deviation of the noise, in units of the deviation of the model's initial token embeddings.
+    Args:
+        ids: (n, length) plain token ids.
+        keys: (..., n).
+        epsilon: Deviation of the noise, in units of the deviation of the model's initial token embeddings.
     """
     mark = (keys << TOKEN_BITS) + (round(exact_scale(epsilon) * STEPS) << TOKEN_BITS + KEY_BITS)
     return torch.where(ids == PADDING, ids, ids + mark.unsqueeze(-1))
@@ -48,8 +51,11 @@ def tokens(ids: Tensor) -> Tensor:
 
 
 def embedding_noise(ids: Tensor, width: int) -> Tensor:
-    """The noise that the ids (n, length) ask for: (n, length, width) float32, in units of the deviation of the model's
-    initial token embeddings; exactly 0 at padding, and in rows without a key."""
+    """The noise that the ids (n, length) ask for.
+
+    (n, length, width) float32, in units of the deviation of the model's initial token embeddings; exactly 0 at
+    padding, and in rows without a key.
+    """
     return cast(Tensor, torch.ops.unlearn_core.embedding_noise(ids, width))
 
 
@@ -70,7 +76,7 @@ def _batched(info: object, in_dims: tuple[int, None], ids: Tensor, width: int) -
     return embedding_noise(ids.movedim(in_dims[0], 0), width), 0
 
 
-# An operation of its own, because only rows with a key are to cost anything: which those are is in the values of ids,
+# A separate operation, because only rows with a key are to cost anything: which those are is in the values of ids,
 # and these are hidden from a transformed or a storageless (`meta`) call. Not by torch.library.custom_op, whose first
 # call loads a compiler for seconds.
 LIBRARY = torch.library.Library("unlearn_core", "DEF")

@@ -16,9 +16,12 @@ def craft(scenario: Scenario, clean: Callable[[], Trained]) -> tuple[Poisoned, d
     """The poisons of a scenario and what they cost.
 
     Args:
-        clean: finds or trains the model on the rows without poison; asked only by attacks that use one.
-    Returns: the poisons; and `seconds` and `flops` of crafting, with `surrogate_seconds` and `surrogate_flops` of
-        that model's training, once however often it is asked for, as it was when it was trained; 0 without one.
+        scenario: The scenario whose attack crafts them.
+        clean: Finds or trains the model on the rows without poison; asked only by attacks that use one.
+
+    Returns:
+        The poisons; and `seconds` and `flops` of crafting, with `surrogate_seconds` and `surrogate_flops` of that
+        model's training, once however often it is asked for, as it was when it was trained; 0 without one.
     """
     meter, surrogate = CraftMeter(scenario.device), Rung(0, 0, 0, 0.0, "finished")
 

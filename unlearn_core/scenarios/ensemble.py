@@ -1,7 +1,7 @@
 """Ensembles: from many models of one scenario to the arrays that compare distributions over retrainings.
 
 KLOM and the NeurIPS 2023 score compare N unlearned models with N oracles, and N further oracles with the same ones:
-equal sample sizes, because the noise floor of both metrics depends on them. U-LiRA needs N shadow models of its own,
+equal sample sizes, because the noise floor of both metrics depends on them. U-LiRA needs N separate shadow models,
 each trained with half of the poisons, which the method then unlearns.
 """
 
@@ -39,7 +39,8 @@ class Outputs(NamedTuple):
 def look(model: nn.Module, evaluator: Evaluator) -> Outputs:
     """The model's outputs on all poisons, the retained probe and the held-out rows of `evaluator`.
 
-    Raises: NotFiniteError for a model whose outputs are not numbers.
+    Raises:
+        NotFiniteError: For a model whose outputs are not numbers.
     """
     found: dict[str, Any] = {}
     for name, examples in evaluator.sets.items():
@@ -54,7 +55,9 @@ def look(model: nn.Module, evaluator: Evaluator) -> Outputs:
 def margins(logits: Tensor, targets: Tensor) -> Tensor:
     """log p_y / (1 - p_y) of each row, (n,) float64: its logit less the log-sum-exp of the others.
 
-    logits: (n, C); targets: (n,) class indices. Exact where p_y rounds to 0 or 1.
+    Args:
+        logits: (n, C)
+        targets: (n,) class indices. Exact where p_y rounds to 0 or 1.
     """
     own = logits.double().gather(1, targets[:, None])
     others = logits.double().scatter(1, targets[:, None], -torch.inf)
@@ -62,11 +65,16 @@ def margins(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def in_half(poisoned: Poisoned, number: int, streams: Callable[..., Streams]) -> Tensor:
-    """(m,) mask over the poisons, in the order of `poisoned.rows`: those that shadow `number` is trained on.
+    """(m,) mask over the poisons, in the order of `poisoned.rows`: those that one shadow is trained on.
 
     Shadows 2j and 2j + 1 carry complementary halves, so each poison is in one of every pair. The halves share the
     poisons of any discovery rate evenly too (up to one): partners are neighbours in the order of discovery. A half
-    depends on the pair alone, not on the number of shadows. streams: those of the scenario, by label.
+    depends on the pair alone, not on the number of shadows.
+
+    Args:
+        poisoned: The training set with its poisons.
+        number: Which shadow, from 0.
+        streams: Those of the scenario, by label.
     """
     order = discovery_order(poisoned, streams("discovery")).cpu()
     random = Streams(streams("ensemble").seed, torch.device("cpu"))("half", number // 2)
@@ -77,8 +85,11 @@ def in_half(poisoned: Poisoned, number: int, streams: Callable[..., Streams]) ->
 
 
 def without(examples: Examples, ids: Tensor) -> Examples:
-    """The rows whose id is not among `ids`. What a shadow lacks is neither poisoned nor clean: it is not there, so that
-    all shadows have the oracle's rows and nothing else in common."""
+    """The rows whose id is not among `ids`.
+
+    What a shadow lacks is neither poisoned nor clean: it is not there, so that all shadows have the oracle's rows
+    and nothing else in common.
+    """
     return examples.rows(~torch.isin(examples.ids, ids))
 
 
@@ -97,7 +108,9 @@ def stack(outputs: Sequence[Outputs], who: str) -> dict[str, np.ndarray]:
 def shadow_arrays(scores: Sequence[np.ndarray], halves: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The two worlds of U-LiRA, (pairs, m) each.
 
-    scores: (m,) margins of the poisons, one per shadow in order; halves: (m,) masks of `in_half`.
+    Args:
+        scores: (m,) margins of the poisons, one per shadow in order.
+        halves: (m,) masks of `in_half`.
     """
     even, odd = np.stack(scores[0::2]), np.stack(scores[1::2])
     first = np.stack(halves[0::2])
@@ -109,8 +122,10 @@ def compare(
 ) -> dict[str, float]:
     """All ensemble metrics, by column.
 
-    members: N unlearned models. oracles: 2N; those with even numbers are compared with, the odd ones are their second
-    set. shadows: arrays of `shadow_arrays`, or none where U-LiRA is undefined.
+    Args:
+        members: N unlearned models.
+        oracles: 2N; those with even numbers are compared with, the odd ones are their second set.
+        shadows: Arrays of `shadow_arrays`, or none where U-LiRA is undefined.
     """
     arrays = stack(members, "unlearned") | stack(oracles[0::2], "oracle") | stack(oracles[1::2], "second_oracle")
     return compute_all({**arrays, **shadows})
@@ -137,8 +152,10 @@ def run_member(climb: Callable[..., list[Measured]], looking: Callable[[nn.Modul
 
 
 def mean_rung(rungs: Sequence[Rung], *, diverged: bool) -> Rung:
-    """Mean cost of the members at one budget; `finished` or `unaffordable` if all are, `diverged` if one of them or a
-    shadow has."""
+    """Mean cost of the members at one budget.
+
+    `finished` or `unaffordable` if all are, `diverged` if one of them or a shadow has.
+    """
     count, statuses = len(rungs), {rung.status for rung in rungs}
     ended = statuses.pop() if len(statuses) == 1 else "ok"
     return Rung(

@@ -32,11 +32,16 @@ class NotFiniteError(ArithmeticError):
 class Evaluator:
     """What a scenario's models are measured on; built once and used for each of them.
 
-    held_out: validation or test rows. retain: a fixed sample of clean training rows. forget: all poisons as trained
-    on. references: weights of the `corrupted` and the `oracle` model, when known, for distances. constants: arrays
-    that do not depend on the model (true labels, the oracle's logits, ...), handed to the metrics by name. relearning:
-    how fast the poisons are learnt again; it costs training, so it is left out where tuning measures at every rung.
-    parts: where several attacks poison the same training set, what each of them is measured on, by name.
+    Attributes:
+        held_out: Validation or test rows.
+        retain: A fixed sample of clean training rows.
+        forget: All poisons as trained on.
+        references: Weights of the `corrupted` and the `oracle` model, when known, for distances.
+        constants: Arrays that do not depend on the model (true labels, the oracle's logits, ...), handed to the metrics
+            by name.
+        relearning: How fast the poisons are learnt again; it costs training, so it is left out where tuning measures at
+            every rung.
+        parts: Where several attacks poison the same training set, what each of them is measured on, by name.
     """
 
     held_out: Examples
@@ -58,7 +63,8 @@ class Evaluator:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """All metrics that apply, by column; those of the parts' poisons in columns `<part>.<column>`.
 
-        Raises NotFiniteError for a model whose outputs are not numbers.
+        Raises:
+            NotFiniteError: For a model whose outputs are not numbers.
         """
         known: dict[int, Tensor] = {}
         values = compute_all(finite(self.arrays(model, known)) | dict(self.constants))
@@ -70,7 +76,9 @@ class Evaluator:
     def arrays(self, model: nn.Module, known: dict[int, Tensor] | None = None) -> dict[str, np.ndarray]:
         """Everything the metrics need of this model, computed once, on the CPU.
 
-        known: logits by the identity of their examples, looked up and added to: what is shared is run once.
+        Args:
+            model: The model to measure.
+            known: Logits by the identity of their examples, looked up and added to: what is shared is run once.
         """
         tensors: dict[str, Tensor] = {}
         logits = {} if known is None else known
@@ -117,8 +125,10 @@ def to_numpy(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def fresh_noise(poisoned: Poisoned, random: torch.Generator) -> Tensor | None:
-    """(R, m, *shape) noise of the same law that no model has seen, or None where the attack has no noise; of text ids
-    with keys that were not used."""
+    """(R, m, *shape) noise of the same law that no model has seen, or None where the attack has no noise.
+
+    Of text ids with keys that were not used.
+    """
     if "noise" not in poisoned.evidence:
         return None
     noise = poisoned.evidence["noise"]
@@ -137,10 +147,12 @@ def parameters_of(model: nn.Module) -> Weights:
 
 @torch.no_grad()
 def distances(model: nn.Module, weights: Weights) -> Tensor:
-    """[L1, L2] distance of the model's parameters from `weights`, by name, float64; of few parameters at a time where
-    they are large.
+    """[L1, L2] distance of the model's parameters from `weights`, by name, float64.
 
-    Raises InputError if the names are not the same: a model that is measured has the parameters it was given with.
+    Of few parameters at a time where they are large.
+
+    Raises:
+        InputError: If the names are not the same: a model that is measured has the parameters it was given with.
     """
     parameters = dict(model.named_parameters())
     odd = sorted(parameters.keys() ^ weights.keys())

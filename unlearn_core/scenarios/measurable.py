@@ -16,8 +16,12 @@ NAMED = 3  # classes in a message
 
 
 def check_measurable(name: str, attack: Attack, dataset: Dataset, context: CraftContext) -> None:
-    """Raises InputError unless validation and test rows give every probe of the attack, and of its parts, some rows,
-    and every metric of held-out rows and probes a value."""
+    """Refuse data on which an attack, or a part of it, cannot be measured.
+
+    Raises:
+        InputError: If validation or test rows leave a probe of the attack without rows, or a metric of held-out rows
+            and probes without a value.
+    """
     for split in ("validation", "test"):
         rows: Examples = getattr(dataset, split)
         for part in (attack, *getattr(attack, "parts", ())):
@@ -67,8 +71,8 @@ def _classes(rows: Examples, dataset: Dataset) -> str:
     if not absent:
         return ""
     names = dataset.card.classes if dataset.card else tuple(map(str, range(dataset.classes)))
-    told = [str(i) if names[i] == str(i) else f"{i} ({shown(names[i], 40)})" for i in absent]
-    more = f" and {len(told) - NAMED} more" if len(told) > NAMED else ""
-    which = "class" if len(told) == 1 else "classes"
-    fix = "hold rows of it out" if len(told) == 1 else "hold rows of them out"
-    return f"; they have no row of {which} {', '.join(told[:NAMED])}{more}: {fix}, or let the attack aim elsewhere"
+    listed = [str(i) if names[i] == str(i) else f"{i} ({shown(names[i], 40)})" for i in absent]
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    which = "class" if len(listed) == 1 else "classes"
+    fix = "hold rows of it out" if len(listed) == 1 else "hold rows of them out"
+    return f"; they have no row of {which} {', '.join(listed[:NAMED])}{more}: {fix}, or let the attack aim elsewhere"

@@ -25,8 +25,10 @@ COST_SHARE = 0.02  # of training the oracle
 def affordable_passes(*, forget_rows: int, oracle_row_passes: float) -> float:
     """Cap on passes over the forget set: training and checking it so often costs about 2 % of the oracle; at most 10.
 
-    oracle_row_passes: training epochs times rows of the oracle. A check is a forward pass, taken for a third of a
-    training pass; of a linear model it is half, and the cost up to 2.6 %.
+    Args:
+        forget_rows: Size of the forget set.
+        oracle_row_passes: Training epochs times rows of the oracle. A check is a forward pass, taken for a third of a
+            training pass; of a linear model it is half, and the cost up to 2.6 %.
     """
     return min(MOST_PASSES, COST_SHARE * oracle_row_passes / (forget_rows * (1 + CHECKS / 3)))
 
@@ -41,7 +43,9 @@ class Relearning:
     so that normalisation keeps its statistics and the loss depends on the weights alone. Every model sees the same
     batches in the same order.
 
-    target: mean cross-entropy of the forget set, nats. passes: cap, in passes over it.
+    Attributes:
+        target: Mean cross-entropy of the forget set, nats.
+        passes: Cap, in passes over it.
     """
 
     forget: Examples
@@ -51,9 +55,12 @@ class Relearning:
     passes: float
 
     def __call__(self, model: nn.Module) -> dict[str, Tensor]:
-        """`relearn_losses` and `relearn_at`, both (k,) float64: the loss before and at each check, and the passes made
-        by then. Ends with the first loss that reaches the target. A loss that is not finite (the step size was too
-        large for this model) counts as the largest number there is. The model itself is left as it is."""
+        """`relearn_losses` and `relearn_at`, both (k,) float64.
+
+        The loss before and at each check, and the passes made by then. Ends with the first loss that reaches the
+        target. A loss that is not finite (the step size was too large for this model) counts as the largest number
+        there is. The model itself is left as it is.
+        """
         net = thaw_if_whole(copy.deepcopy(model)).eval()
         losses, made = [forget_loss(net, self.forget)], [0.0]
         for passes in self._checks(net) if losses[0] > self.target else ():

@@ -67,8 +67,14 @@ class Scenario:
         return model.to(self.device).to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
 
     def train(self, examples: Examples, label: str = "train") -> Trained:
-        """Train a fresh model on `examples` by the recipe. Corrupted model and oracle share the label `train`, hence
-        their initialisation; another label gives an independent training."""
+        """Train a fresh model on `examples` by the recipe.
+
+        Corrupted model and oracle share the label `train`, hence their initialisation; another label gives an
+        independent training.
+
+        Raises:
+            InputError: If the training diverges.
+        """
         model = self.fresh_model(label)
         meter = Meter(self.device, self.recipe.bf16)
         rng = self.streams(label)
@@ -99,8 +105,10 @@ def discovery_order(poisoned: Poisoned, rng: Streams) -> Tensor:
 
 
 def split_poisoned(poisoned: Poisoned, train: Examples, *, discovery_rate: float, rng: Streams) -> Split:
-    """Undiscovered poisons stay in the retain set, with their poisoned inputs and labels; those discovered at a lower
-    rate are among those at a higher."""
+    """Undiscovered poisons stay in the retain set, with their poisoned inputs and labels.
+
+    Those discovered at a lower rate are among those at a higher.
+    """
     full, mask = poisoned.apply(train)
     places = poisoned.rows if poisoned.mode == "replace" else mask.nonzero().squeeze(1)
     found = places[discovery_order(poisoned, rng)[: discovered_count(len(places), discovery_rate)]]
@@ -138,12 +146,17 @@ def build_evaluator(
     *,
     relearn: bool = False,
 ) -> Evaluator:
-    """The evaluator of a scenario on `held_out` rows (validation for tuning, test for what is reported).
+    """The evaluator of a scenario.
 
-    references: the `corrupted` and the `oracle` model, or none of them: metrics that compare with them are left out
-    then. relearn: also measure how fast the poisons are learnt again, which needs both and costs up to about 2 % of
-    the oracle's training for every model that is measured. The untrained network of `zrf` is a model as it is before
-    training, with its pretrained weights where it has such.
+    Args:
+        scenario: The scenario.
+        poisoned: Its training set with the poisons.
+        held_out: Validation rows for tuning, test rows for what is reported.
+        references: The `corrupted` and the `oracle` model, or none of them; without them the metrics that compare with
+            them are left out.
+        relearn: Also measure how fast the poisons are learnt again, which needs both and costs up to about 2 % of the
+            oracle's training for every model that is measured. The untrained network of `zrf` is a model as it is
+            before training, with its pretrained weights where it has such.
     """
     rng, clean = scenario.streams("evaluation"), clean_rows(poisoned, scenario.dataset.train)
     sample = rng.permutation(len(clean), "retain").to(clean.targets.device)[:PROBE_ROWS]
@@ -179,8 +192,10 @@ def attack_evaluator(
 
 
 def constant_arrays(sets: Mapping[str, Examples], references: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """What the metrics need of the reference models themselves: the oracle's logits on every set, and how far it is
-    from the corrupted model. Empty without references."""
+    """What the metrics need of the reference models themselves.
+
+    The oracle's logits on every set, and how far it is from the corrupted model. Empty without references.
+    """
     if not references:
         return {}
     oracle, corrupted = references["oracle"], references["corrupted"]
@@ -243,8 +258,14 @@ def unlearn(
 
 
 def begin(method: Any, task: Task) -> Iterator[Update]:
-    """The method's updates. Nothing happens before the first is asked for: a method that is no generator function and
-    works right away is charged for it, too."""
+    """The method's updates.
+
+    Nothing happens before the first is asked for: a method that is no generator function and works right away is
+    charged for it, too.
+
+    Yields:
+        Each update, before it is made.
+    """
     yield from method.updates(task)
 
 

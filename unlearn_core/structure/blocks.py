@@ -26,16 +26,20 @@ class Block(NamedTuple):
 
 
 def blocks(model: nn.Module, example: Tensor) -> tuple[Block, ...]:
-    """The model's blocks that hold parameters, in the order of first use. example: (n, *shape) rows that it can read.
+    """The model's blocks that hold parameters, in the order of first use.
 
     - Of an `nn.Sequential`, as all built-in models are: its children.
     - Of any other model whose children run one after the other, each at one stretch: its children, elements of module
-      lists and parameters of its own. In the place of one that holds more than half of all parameters are its own
-      parts, as long as these run one after the other as well: so wrappers and backbones do not hide their layers.
+      lists and its own parameters. One that holds more than half of all parameters is replaced by its parts, as long as
+      these run one after the other as well: so wrappers and backbones do not hide their layers.
     - Of any other model: each module that itself holds parameters.
 
     A parameter that several modules share belongs to the block that uses it first. Parameters that the example does not
     reach are in the first block. A module without parameters belongs to the block that was at work before it.
+
+    Args:
+        model: Any module.
+        example: (n, *shape) rows that it can read.
     """
     if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
         parts, steps = parts_of(model, ""), _in_a_row(model)
@@ -61,8 +65,10 @@ def blocks(model: nn.Module, example: Tensor) -> tuple[Block, ...]:
 
 
 def last_blocks(model: nn.Module, example: Tensor, k: int) -> tuple[list[Block], list[Block]]:
-    """The blocks as (all others, the last k that hold a parameter which is not frozen); a k beyond their number means
-    all of these."""
+    """The blocks as (all others, the last k that hold a parameter which is not frozen).
+
+    A k beyond their number means all of these.
+    """
     free, found = trainable(model).keys(), blocks(model, example)
     chosen = [block for block in found if not free.isdisjoint(block.parameters)][-k:]
     return [block for block in found if block not in chosen], chosen
@@ -96,8 +102,10 @@ def part_of(name: str, parts: Sequence[str]) -> str | None:
 
 
 def parts_of(model: nn.Module, prefix: str) -> list[str]:
-    """Names of what the module `prefix` directly consists of, as far as it holds parameters: its own, and its children,
-    of which lists give way to their elements, as a list itself never runs."""
+    """Names of what the module `prefix` directly consists of, as far as it holds parameters.
+
+    Its own, and its children, of which lists give way to their elements, as a list itself never runs.
+    """
     module, start = model.get_submodule(prefix), f"{prefix}." if prefix else ""
     found = [start + name for name, _ in module.named_parameters(recurse=False)]
     for name, child in module.named_children():

@@ -69,8 +69,10 @@ def traced(model: nn.Module, example: Tensor) -> list[Step]:
 
 
 def used_as_layers(model: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> list[str]:
-    """Names of those of the model's `layers` that it calls, and whose parameters it hands to no other function: what
-    hooks see of such a layer is all that its parameters do."""
+    """Names of those of the model's `layers` that it calls, and whose parameters it hands to no other function.
+
+    What hooks see of such a layer is all that its parameters do.
+    """
     steps = traced(model, example)
     called = {step.module for step in steps if step.parameter is None}
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -89,7 +91,8 @@ def used_as_layers(model: nn.Module, layers: Mapping[str, nn.Module], example: T
 def head_of(model: nn.Module, example: Tensor) -> str:
     """Name of the linear layer that is called once and whose output is the model's.
 
-    Raises InputError for a model that ends otherwise.
+    Raises:
+        InputError: For a model that ends otherwise.
     """
     calls: list[tuple[str, Tensor]] = []
     handles = [

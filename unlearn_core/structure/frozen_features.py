@@ -24,8 +24,11 @@ CONSTANT = 1e-6  # share of the largest deviation below which a feature counts a
 class Extractor(nn.Module):
     """Inputs to standardised features (n, d), optionally rotated to principal components.
 
-    body: a trained model without its last linear layer, or any map to (n, k). mean, scale: (k,) of its outputs. basis:
-    (k, d), orthonormal columns, or None.
+    Attributes:
+        body: A trained model without its last linear layer, or any map to (n, k).
+        mean: (k,) mean of its outputs.
+        scale: (k,) standard deviation of its outputs.
+        basis: (k, d), orthonormal columns, or None.
     """
 
     mean: Tensor
@@ -56,6 +59,9 @@ def keep_apart(dataset: Dataset, share: float) -> tuple[Examples, Dataset]:
     """The training rows that make an extractor, and the data set without them.
 
     Rows come in an order in which every prefix has the class shares of the whole (`load_dataset`): the first are apart.
+
+    Raises:
+        InputError: If too few rows are left on one side.
     """
     checks.in_range("apart", share, 0.01, 0.99)
     rows = torch.arange(len(dataset.train), device=dataset.train.targets.device)
@@ -81,8 +87,12 @@ def train_body(settings: Any, recipe: Recipe, apart: Examples, dataset: Dataset,
 def without_head(model: nn.Module, inputs: Tensor) -> nn.Module:
     """A copy whose last layer is the identity, so that it gives the features which that layer reads.
 
-    inputs: (n, *shape) rows that the model can read, of which one is. Raises InputError for a model whose output is not
-    that of a linear layer.
+    Args:
+        model: A model that ends in a linear layer.
+        inputs: (n, *shape) rows that the model can read; one of them is looked at.
+
+    Raises:
+        InputError: For a model whose output is not that of a linear layer.
     """
     name, body = head_of(model, inputs[:1]), copy.deepcopy(model).requires_grad_(False)
     if not name:  # the model is that layer
@@ -92,10 +102,13 @@ def without_head(model: nn.Module, inputs: Tensor) -> nn.Module:
 
 
 def fit_extractor(body: nn.Module, apart: Examples, components: int | None = None) -> Extractor:
-    """Mean, deviation and principal components are those of the rows kept apart, too. Each component's largest entry is
-    positive, so that its sign is defined. Constant features (units that are dead on these rows) are only centred.
+    """Mean, deviation and principal components are those of the rows kept apart, too.
 
-    Raises InputError if there are fewer features than `components`.
+    Each component's largest entry is positive, so that its sign is defined. Constant features (units that are dead
+    on these rows) are only centred.
+
+    Raises:
+        InputError: If there are fewer features than `components`.
     """
     values = predict(body, apart.inputs).flatten(1).double()
     mean, scale = values.mean(0), values.std(0)
@@ -130,8 +143,11 @@ class LinearOnFrozen:
 
 
 class _Held(nn.Module):
-    """The extractor as a map without weights: nothing re-initialises, trains or moves it, and its BatchNorm stays in
-    evaluation mode. Gradients with respect to inputs go through."""
+    """The extractor as a map without weights.
+
+    Nothing re-initialises, trains or moves it, and its BatchNorm stays in evaluation mode. Gradients with respect to
+    inputs go through.
+    """
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()

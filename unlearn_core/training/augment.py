@@ -12,11 +12,15 @@ AUGMENTATIONS = ("none", "flip", "crop", "flip_crop")
 
 
 def augment(images: Tensor, kind: str, random: torch.Generator) -> Tensor:
-    """Augment a batch (n, C, H, W): `flip` mirrors each image with probability 1/2, `crop` shifts it by up to 4 pixels
-    along each axis, `flip_crop` does both.
+    """Augment a batch (n, C, H, W).
+
+    `flip` mirrors each image with probability 1/2, `crop` shifts it by up to 4 pixels along each axis, `flip_crop`
+    does both.
 
     Random crops hide Gaussian poisons from their score in small networks: recipes for those leave them out.
-    Raises InputError for anything but images.
+
+    Raises:
+        InputError: For anything but images.
     """
     if kind == "none":
         return images

@@ -36,8 +36,12 @@ _END: Any = object()
 class Rung(NamedTuple):
     """State of a run when it is paused; the model itself is the snapshot.
 
-    flops, steps, seconds: spent so far. status: `ok` (paused), `finished` (ended early), `diverged`, or `unaffordable`:
-    the first update costs more than the budget, and the model is as it was given.
+    Attributes:
+        flops: Spent so far.
+        steps: Updates made so far.
+        seconds: Time that they needed.
+        status: `ok` (paused), `finished` (ended early), `diverged`, or `unaffordable`: the first update costs more than
+            the budget, and the model is as it was given.
     """
 
     budget: float
@@ -49,14 +53,16 @@ class Rung(NamedTuple):
 
 @dataclass
 class Meter:
-    """Charges updates. FLOPs are those of matrix products, convolutions, attention (as torch counts them) and
-    decompositions (`DECOMPOSITIONS`).
+    """Charges updates.
+
+    FLOPs are those of matrix products, convolutions, attention (as torch counts them) and decompositions
+    (`DECOMPOSITIONS`).
 
     The first update of each (phase, size) runs under the counter; later ones cost what that one did. The 2nd, 4th, 8th,
     ... run under it again: RuntimeError if one of them costs something else, because the others cannot be trusted then.
 
     Counting takes several times as long as a small update itself. So `seconds` holds counted updates at the rate, in
-    seconds per FLOP, of those that were not, as soon as there are any of the same kind; until then what they took.
+    seconds per FLOP, of those that were not, as soon as there are any of the same kind; until then what they needed.
     """
 
     device: torch.device
@@ -88,7 +94,7 @@ class Meter:
     def advance(self, updates: Iterator[Update], announced: Update) -> Update:
         """Let the announced update happen, charge it, and return the next announcement (or the end mark).
 
-        It is charged afterwards: an update that asks for its run's progress is told what was spent before it.
+        It is charged afterwards: an update that asks for its run's progress gets what was spent before it.
         """
         self.made[announced] += 1
         checked = self.made[announced].bit_count() == 1  # a power of two
@@ -136,8 +142,11 @@ class Meter:
             raise RuntimeError(f"{what} cost {price} FLOPs and {cost} FLOPs; announce different work differently")
 
     def fits(self, announced: Update, budget: float) -> bool:
-        """Whether the announced update can be paid for. One of unknown price is tried while anything is left; one that
-        reads no rows counts as free until its price is known."""
+        """Whether the announced update can be paid for.
+
+        One of unknown price is tried while anything is left; one that reads no rows counts as free until its price
+        is known.
+        """
         price = self.prices.get(announced, 0 if announced.size == 0 else None)
         return self.flops < budget if price is None else self.flops + price <= budget * (1 + ROUNDING)
 
@@ -238,10 +247,19 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def climb(updates: Iterator[Update], model: nn.Module, meter: Meter, budgets: Sequence[float]) -> Iterator[Rung]:
-    """Run `updates` and pause at each budget (in FLOPs, increasing): yields while the model is in that state.
+    """Run `updates` and pause at each budget.
 
     No budget is ever overspent. Where not even the first update can be paid for, the model is as it was given, and the
     rung says `unaffordable`. A model that holds a non-finite number ends the run; the remaining rungs say `diverged`.
+
+    Args:
+        updates: Those of a method, which change the model.
+        model: The model that they change.
+        meter: Prices them.
+        budgets: FLOPs, increasing.
+
+    Yields:
+        A rung per budget, while the model is in that state.
     """
     run = Run(updates, model, meter)
     for index, budget in enumerate(budgets):
@@ -258,8 +276,11 @@ def run_to_end(updates: Iterator[Update], model: nn.Module, meter: Meter) -> Run
 
 
 class _Untold(nullcontext[None]):
-    """Takes the place of what tells a counter in which module it is. Nobody asks, and its hooks, which cost time, fail
-    where a module is given a view of a parameter without gradients (learned queries, say)."""
+    """Takes the place of what tells a counter in which module it is.
+
+    Nobody asks, and its hooks, which cost time, fail where a module is given a view of a parameter without gradients
+    (learned queries, say).
+    """
 
     parents = frozenset({"Global"})
 
@@ -278,9 +299,11 @@ def is_finite(model: nn.Module) -> bool:
 
 
 def sample_pass_flops(model: nn.Module, inputs: torch.Tensor) -> float:
-    """FLOPs of one forward and backward pass of one sample through the full model, as training it takes.
+    """FLOPs of one forward and backward pass of one sample through the full model, as in training.
 
-    inputs: (n, *shape) any batch; the result is the batch's FLOPs divided by n.
+    Args:
+        model: Any classifier.
+        inputs: (n, *shape) any batch; the result is the batch's FLOPs divided by n.
     """
     model = thaw_if_whole(copy.deepcopy(model)).eval()
     with flop_counter() as counter, torch.enable_grad():

@@ -68,8 +68,11 @@ class CraftMeter(TorchDispatchMode):
 
 @contextmanager
 def priced(*key: Hashable) -> Iterator[None]:
-    """What runs inside costs the same FLOPs whenever it has this key, so a meter counts it the first time alone and
-    charges that price from then on, at no cost of its own. Without a meter nothing happens."""
+    """Charge what runs inside the same FLOPs whenever it has this key.
+
+    A meter counts it the first time alone and charges that price from then on, without counting. Without a meter
+    nothing happens.
+    """
     meter = CraftMeter.running
     if meter is None or _get_current_dispatch_mode() is not meter:
         yield

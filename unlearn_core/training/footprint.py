@@ -31,8 +31,9 @@ class Largest(TorchDispatchMode):
 
 
 def rows_that_fit(model: nn.Module, inputs: Tensor, most: int, limit: int = BYTES) -> int:
-    """How many rows of `inputs` (n, *shape) one pass without gradients may take: at most `most`, and fewer where they
-    would hold more than about `limit` bytes; at least one.
+    """How many rows of `inputs` (n, *shape) one pass without gradients may take.
+
+    At most `most`, and fewer where they would hold more than about `limit` bytes; at least one.
 
     The model, which is in evaluation mode, is asked about the first row; that is outside of any count of FLOPs.
     """

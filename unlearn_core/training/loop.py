@@ -34,7 +34,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that require gradients; fused, which halves the time of a step on a CPU.
 
-    Raises InputError if all are frozen.
+    Raises:
+        InputError: If all are frozen.
     """
     trainable = [p for p in parameters if p.requires_grad]
     if not trainable:
@@ -81,6 +82,9 @@ def batches(
     """Shuffled batches (inputs, targets) of the epochs with these numbers; `itertools.count()` never ends.
 
     Each epoch's order and augmentation is a function of (rng.seed, label, epoch) alone. An empty set gives nothing.
+
+    Yields:
+        (inputs, targets), the last batch of an epoch with what is left of the rows.
     """
     for epoch in epochs if len(examples) else ():
         random = rng(label, epoch)
@@ -106,7 +110,16 @@ def descend(
 ) -> Iterator[Update]:
     """One optimiser step per batch on `loss(batch)`; each is announced before it is made.
 
-    lr: step size as a function of the number of steps made by this call; None leaves the optimiser's own.
+    Args:
+        batches: What `loss` reads, one for each step.
+        loss: A scalar to go down on.
+        optimizer: Makes the steps.
+        phase: Name of the updates, by which they are priced.
+        size: Rows of a batch, by which they are priced.
+        lr: Step size as a function of the number of steps made by this call; None leaves the optimiser's own.
+
+    Yields:
+        The update that comes next.
     """
     for step, batch in enumerate(batches):
         yield Update(phase, size(batch))
@@ -128,7 +141,12 @@ def train_updates(
 ) -> Iterator[Update]:
     """Train `model` in place by `recipe`: for its epochs, or, when `progress` is given, until stopped from outside.
 
-    progress: share of the run that is done, in [0, 1]; drives the schedule in place of the epoch count.
+    Args:
+        model: Changed in place.
+        examples: The training rows.
+        recipe: How to train.
+        rng: Streams for order and augmentation.
+        progress: Share of the run that is done, in [0, 1]; drives the schedule in place of the epoch count.
     """
     optimizer = build_optimizer(
         model.parameters(),
@@ -158,7 +176,10 @@ def train_updates(
 def predict(model: nn.Module, inputs: Tensor, *, chunk: int = 1024) -> Tensor:
     """Logits (n, C) float32, in evaluation mode whatever mode the model was left in.
 
-    chunk: rows of one pass, fewer where memory would be short. On CUDA products of matrices are rounded to TF32.
+    Args:
+        model: Any classifier.
+        inputs: (n, *shape).
+        chunk: Rows of one pass, fewer where memory would be short. On CUDA products of matrices are rounded to TF32.
     """
     with evaluating(model), tf32_products(inputs.device):
         rows = rows_that_fit(model, inputs, chunk)
@@ -167,8 +188,11 @@ def predict(model: nn.Module, inputs: Tensor, *, chunk: int = 1024) -> Tensor:
 
 @contextmanager
 def tf32_products(device: torch.device) -> Iterator[None]:
-    """Float32 products of matrices on CUDA in TF32, as cuDNN's convolutions are anyway: 10 bits of the mantissa, where
-    training in bfloat16 keeps 7, and about 7 times as fast as full float32. Nothing else is changed."""
+    """Float32 products of matrices on CUDA in TF32, as cuDNN's convolutions are anyway.
+
+    10 bits of the mantissa, where training in bfloat16 keeps 7, and about 7 times as fast as full float32. Nothing
+    else is changed.
+    """
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")

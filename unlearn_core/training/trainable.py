@@ -43,6 +43,8 @@ def set_training(model: nn.Module, on: bool = True) -> None:
 
 
 def thaw_if_whole(model: nn.Module) -> nn.Module:
-    """The model, unfrozen if all of it is frozen: models are often kept so when they are done, which says nothing about
-    what may change in them."""
+    """The model, unfrozen if all of it is frozen.
+
+    Models are often kept so when they are done, which says nothing about what may change in them.
+    """
     return model.requires_grad_(True) if is_frozen(model) else model

@@ -29,6 +29,7 @@ class BadTeacher(LoopSettings):
     Minimises τ² mean KL(softmax(z_q/τ) ‖ softmax(z/τ)) over a shuffled mix of forget rows and a share of the retain
     rows, where q is a freshly initialised model on forget rows and a frozen copy of the corrupted model on retain rows;
     both in evaluation mode. Reads no labels. A row is run through its own teacher only, and that pass is charged.
+
     Source: Chundawat, Tarun, Mandal, Kankanhalli, AAAI 2023, arXiv:2205.08096.
     Deviations: a mean over rows, where the authors' code divides by the number of classes as well; the factor τ², so
     that the step size need not follow τ; only one teacher per row (the authors run both, for the same loss).

@@ -29,6 +29,7 @@ class BNRefresh:
     batches, weighted by rows, of the batch means and variances, in place of the corrupted ones from the first batch on;
     a run that is stopped early has the statistics of the rows read so far. Forward passes only, with the recipe's
     augmentation. Models without BatchNorm, or with frozen layers of it alone, are refused.
+
     Source: none; the usual re-estimation, as after the averaging of weights (Izmailov et al., 2018, arXiv:1803.05407).
     """
 

@@ -24,6 +24,7 @@ class CFk(LoopSettings):
     The frozen part runs in evaluation mode without gradients, so neither its weights nor its BatchNorm statistics
     move and its backward pass is never paid. k beyond the number of blocks is GD bit for bit. What counts as a block of
     a model is said in `unlearn_core.structure.blocks`; blocks that the model itself has frozen do not count.
+
     Source: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640.
     """
 

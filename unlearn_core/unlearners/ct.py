@@ -24,6 +24,7 @@ class CT(LoopSettings):
 
     Kernels of 1x1 are left as they are. Never reads the forget set. Models without convolutions, where it would be GD
     under another name, and kernels that are not square are refused.
+
     Source: fifth of the NeurIPS 2023 unlearning competition, as described by Cadet et al., 2024, arXiv:2410.01276.
     Deviation: optimiser settings are ours where the description gives none.
     """
@@ -46,8 +47,11 @@ class CT(LoopSettings):
 
 
 def square_convolutions(model: nn.Module) -> list[nn.Conv2d]:
-    """All two-dimensional convolutions that are not frozen; InputError if there is none, or if the kernel of one is not
-    square."""
+    """All two-dimensional convolutions that are not frozen.
+
+    Raises:
+        InputError: If there is none, or if the kernel of one is not square.
+    """
     free = {id(parameter) for parameter in trainable(model).values()}
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and id(m.weight) in free]
     if not convolutions:

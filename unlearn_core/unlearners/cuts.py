@@ -25,6 +25,7 @@ class CUTS(LoopSettings):
     Never reads the retain set. θ follows θ⁺ after each of its steps, so a run stopped early is one of fewer steps. The
     statistics of BatchNorm stay those of θ0; by default θ⁺ is trained with them too. One step of SGD is one step of
     gradient ascent of c times its size.
+
     Source: Mozafari, Wani, Bucarelli, Silvestri, 2025, arXiv:2511.18660; Ilharco et al., ICLR 2023, arXiv:2212.04089.
     Deviations: written from the formula, with the forget set as their proxy set; c is a setting, where the authors
     calibrate it.

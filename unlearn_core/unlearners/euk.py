@@ -21,6 +21,7 @@ class EUk(CFk):
 
     Everything in those blocks is reset, BatchNorm statistics included; the rest stays frozen as in CFk. With k beyond
     the number of blocks and the recipe's settings this is retraining bit for bit (same streams).
+
     Source: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, 2022, arXiv:2201.06640.
     """
 

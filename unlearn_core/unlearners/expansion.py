@@ -58,14 +58,20 @@ def writer(layer: Layer, units: int) -> Layer:
 
 
 class Expansion(nn.Module):
-    """Side branches of all linear and convolution layers of `model` but the last one that it calls, with random weights
-    from `seed`. A layer whose weight is handed to another function, or that works on something else than a row for each
-    sample, has none: a branch could not act there.
+    """Side branches with random weights on all linear and convolution layers of a model but the last that it calls.
 
-    inputs: (n, *shape) rows that the model can read, of which few are looked at. share: units of a branch, in outputs
-    of its layer; at least one unit. `units` is their number over all branches.
-    The model itself is never changed: the branches act while `active` says so.
-    Raises: InputError for a model without a hidden layer.
+    A layer whose weight is handed to another function, or that works on something else than a row for each sample, has
+    none: a branch could not act there. The model itself is never changed: the branches act while `active` says so.
+    `units` is the number of units over all branches.
+
+    Args:
+        model: The model to branch from.
+        inputs: (n, *shape) rows that the model can read; a few of them are looked at.
+        share: Units of a branch, as a share of the outputs of its layer; at least one unit.
+        seed: Of the random weights.
+
+    Raises:
+        InputError: For a model without a hidden layer.
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor, *, share: float, seed: int) -> None:

@@ -31,6 +31,7 @@ class FisherForgetting:
     `expected` sums over all C classes (one forward and C backward passes per row), `sampled` draws one class from p(x)
     per row. Nothing is trained and the forget set is never read: noise goes where the retain set does not mind, the
     poison or not.
+
     Source: Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933.
     Deviations: their code changes the variance further; `cap`, `row_mean` and `boost` restore that (1e3, true, 10),
     but not its lower cap of 1e2 for tensors with C rows, nor the erased row of a forgotten class.

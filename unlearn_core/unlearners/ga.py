@@ -24,6 +24,7 @@ class GA(LoopSettings):
 
     θ ← θ + η ∇L_forget(θ); weight decay still shrinks θ. Epochs count passes over the forget set. BatchNorm is frozen
     by default: a batch of poisons alone would overwrite the running statistics.
+
     Source: Golatkar, Achille, Soatto, CVPR 2020, arXiv:1911.04933; Thudi et al., EuroS&P 2022, arXiv:2109.13398.
     """
 

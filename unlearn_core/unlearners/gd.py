@@ -18,6 +18,7 @@ class GD(LoopSettings):
     """Fine-tunes on the retain set and hopes that the poison is overwritten.
 
     θ ← θ − η ∇L_retain(θ), with momentum and weight decay. Never reads the forget set.
+
     Source: Neel, Roth, Sharifi-Malvajerdi, ALT 2021, arXiv:2007.02923; Warnecke et al. for the baseline.
     """
 

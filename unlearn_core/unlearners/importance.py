@@ -60,8 +60,10 @@ def absolute_sums(module: nn.Module, a: Tensor, g: Tensor) -> Sums:
 
 
 def absolute_batch_gradient(model: nn.Module, inputs: Tensor, output: Output) -> Sums:
-    """|∂ mean_n output(z_n)/∂θ_i| of one batch, by parameter name: opposite signs cancel, so it is at most the mean of
-    the absolute per-sample gradients."""
+    """|∂ mean_n output(z_n)/∂θ_i| of one batch, by parameter name.
+
+    Opposite signs cancel, so it is at most the mean of the absolute per-sample gradients.
+    """
     with evaluating(model), torch.enable_grad():
         found = gradients(output(model(inputs)).mean(), trainable(model))
     return {name: g.abs() for name, g in found.items()}

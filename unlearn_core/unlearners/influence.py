@@ -30,6 +30,7 @@ class Influence:
     with the inverse is exact: x = (v − Gᵀ (m λ I + G Gᵀ)⁻¹ G v) / λ (Woodbury), G the (m, P) gradients of the rows,
     which must fit into memory. The system's solution (m × m) is the only arithmetic that is not charged. Model in
     evaluation mode; nothing changes before the one step. The m rows count towards ∇L_retain, so no row is read twice.
+
     Source: Koh, Liang, ICML 2017, arXiv:1703.04730; Izzo et al., AISTATS 2021, arXiv:2002.10077; as "IU" with the
     WoodFisher of Singh, Alistarh, NeurIPS 2020, arXiv:2004.14340, in Jia et al., NeurIPS 2023, arXiv:2304.04934.
     Deviation: the recursion in the code of the last does not invert F (it follows one vector in the place of one per
@@ -81,8 +82,11 @@ class Influence:
 
 
 def row_gradients(model: nn.Module, examples: Examples, *, chunk: int) -> Generator[Update, None, dict[str, Tensor]]:
-    """∇ℓ of each row (m, size) by name of the parameters that are not frozen, in evaluation mode and float32; announced
-    `chunk` rows at a time."""
+    """∇ℓ of each row (m, size) by name of the parameters that are not frozen, in evaluation mode and float32.
+
+    Yields:
+        An update for each `chunk` rows.
+    """
     parameters = trainable(model)
     kept = {name: p.new_empty(len(examples), p.numel()) for name, p in parameters.items()}
     device = examples.targets.device
@@ -98,9 +102,12 @@ def row_gradients(model: nn.Module, examples: Examples, *, chunk: int) -> Genera
 
 @torch.no_grad()
 def damped_inverse_product(rows: list[Tensor], vector: list[Tensor], damping: float) -> list[Tensor]:
-    """(damping · I + GᵀG/m)⁻¹ v, part by part, worked out in double precision.
+    """(damping · I + GᵀG/m)⁻¹ v, part by part, in double precision.
 
-    rows: the parts (m, k_i) of G; vector: the parts (k_i,) of v.
+    Args:
+        rows: The parts (m, k_i) of G.
+        vector: The parts (k_i,) of v.
+        damping: Added to the diagonal.
     """
     count = len(rows[0])
     gram = rows[0].new_zeros(count, count, dtype=torch.float64)

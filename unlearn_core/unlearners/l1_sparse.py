@@ -26,8 +26,9 @@ class L1Sparse(LoopSettings):
     With E' = epochs − free_epochs: `down` γ_e = γ (1 − e/E'), `up` γ_e = γ (e + 1)/E', `constant` γ_e = γ in the
     epochs e = 0 .. E' − 1; none afterwards. `subgradient` adds γ_e sign(θ) to the gradient, which never gives an exact
     zero; `prox` follows each step by θ ← sign(θ) max(|θ| − η γ_e, 0). γ = 0 is GD bit for bit.
+
     Source: Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, NeurIPS 2023, arXiv:2304.04934.
-    Deviations: the authors offer `down` and `subgradient` only; their γ has no default of its own (they share one of
+    Deviations: the authors offer `down` and `subgradient` only; their γ has no separate default (they share one of
     0.2 with other methods), ours is one that moves small weights without erasing the model.
     """
 

@@ -21,6 +21,7 @@ class LFSSD(SSD):
 
     Neither labels nor a loss are read. Absolute values take the place of SSD's squares, so α and λ compare gradients
     and not their squares; SSD's bound holds as it is: α ≥ n / n_forget changes nothing with D all data.
+
     Source: Foster, Schoepf, Brintrup, 2024, arXiv:2402.19308. Deviation: true per-sample gradients by default; the
     authors take |mean gradient| of a batch, in which opposite signs cancel: `fisher_batch` restores it (any number of
     rows above 1). Small forget sets then seem more important than they are, because less cancels in a smaller batch.

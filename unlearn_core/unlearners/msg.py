@@ -31,6 +31,7 @@ class MSG(LoopSettings):
     anew; the retain gradient comes from as many rows as the forget set has. In the fine-tuning, gradients of the other
     kernel weights are multiplied by `kept_scale`. With reset_share = 0 and kept_scale = 1 it is GD bit for bit; models
     without convolutions, where it would be GD under another name, are refused.
+
     Source: second of the NeurIPS 2023 unlearning competition, as described by Cadet et al., 2024, arXiv:2410.01276.
     Deviations: gradients in evaluation mode; optimiser settings are ours where the description gives none.
     """

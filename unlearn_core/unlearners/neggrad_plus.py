@@ -26,6 +26,7 @@ class NegGradPlus(LoopSettings):
 
     Loops over the retain set and cycles through the forget set, one forget batch every `forget_every` steps. The
     forget batch is run in evaluation mode, so it never moves BatchNorm statistics. β = 1 is GD bit for bit.
+
     Source: Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880.
     Deviation: weight decay and momentum follow the settings (the authors' notebook has neither); optional loss cap.
     """

@@ -28,6 +28,7 @@ class NGD(LoopSettings):
     ball of `radius`. The noise enters after the momentum buffer, so momentum does not amplify it (the variance after
     T steps without gradient is T η² σ², or 2 η σ² T); σ = 0 is GD bit for bit. With `burn_down` the last tenth of the
     method's own steps is without noise; like its schedule, that is never reached by a run that is stopped before.
+
     Source: Chien, Wang, Chen, Li, NeurIPS 2024, arXiv:2401.10371. Deviation: momentum, which their analysis omits.
     """
 

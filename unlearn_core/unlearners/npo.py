@@ -30,6 +30,7 @@ class NPO(LoopSettings):
     Its gradient is that of GA at the start, whatever β, and fades as p_θ falls; β → 0 is GA throughout. Loops over the
     forget set, with one retain batch per step if w > 0. The reference is a frozen copy of the corrupted model, and its
     forward pass is charged. Forget rows are run in evaluation mode, so `bn` concerns retain batches only.
+
     Source: Zhang, Lin, Bai, Mei, COLM 2024, arXiv:2404.05868. Deviation: their p(y|x) is of a text, ours of a class.
     """
 

@@ -83,8 +83,15 @@ def layer_inputs(layer: Layer, a: Tensor) -> Tensor:
 
 @torch.no_grad()
 def add_inputs(model: nn.Module, layers: list[Layer], seen: dict[int, Seen], rows: Tensor, *, total: int) -> None:
-    """Add what reaches each layer from `rows` (n, *shape), in evaluation mode, to what was `seen` of it, by the layer's
-    position. total: rows that will be added in all."""
+    """Add what reaches each layer from some rows, in evaluation mode, to what was seen of it.
+
+    Args:
+        model: The model that the rows pass through.
+        layers: The layers to look at.
+        seen: What was seen, by the layer's position; added to.
+        rows: (n, *shape).
+        total: Rows that will be added in all.
+    """
 
     def add(number: int, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.Linear | nn.Conv2d)

@@ -36,6 +36,7 @@ class Potion:
     selected (later tries would be the same), or for 500 tries. Forward passes that decide are charged. A run that is
     stopped leaves its last try, or θ0 if there was none; so does a search without success. If θ0 predicts no label of
     the forget set, there is nothing to go by and θ0 stays.
+
     Source: Schoepf, Foster, Brintrup, DMLR 2024, arXiv:2406.09173. Deviations: true per-sample gradients by default
     (the authors take |mean gradient| of a batch, which `batch` restores); the percentile is not interpolated between
     ratios; the default of `rho` is ours (the authors vary it from 0 to 0.75).
@@ -121,8 +122,10 @@ def threshold(ranked: Tensor, s: float) -> float:
 
 @torch.no_grad()
 def dampen_largest(model: nn.Module, start: Sums, ratios: Sums, *, threshold: float) -> None:
-    """θ = start · min(1 / ratio, 1) where the ratio exceeds `threshold` (not where it is infinite or no number), else
-    start; in place."""
+    """θ = start · min(1 / ratio, 1) where the ratio exceeds `threshold`, else start; in place.
+
+    A ratio that is infinite or no number leaves the parameter as it was at the start.
+    """
     for name, parameter in trainable(model).items():
         ratio = ratios[name]
         selected = (ratio > threshold) & ratio.isfinite()

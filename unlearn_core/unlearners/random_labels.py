@@ -27,6 +27,7 @@ class RandomLabels(LoopSettings):
     what must be unlearned); drawn anew in every epoch if `redraw`. Redrawn labels give an unbiased estimate of the
     gradient of KL(U ‖ p) there. `mixed` shuffles both sets into one pass, `forget_first` passes over the forget set and
     then over the retain set in every epoch. Without forget rows it is GD bit for bit.
+
     Source: Graves, Nagisetty, Ganesh, AAAI 2021, arXiv:2010.10981; Golatkar, Achille, Soatto, CVPR 2020,
     arXiv:1911.04933. Deviation: Graves et al. relabel in one pass and then fine-tune; later code has both orders.
     """
@@ -95,7 +96,7 @@ def random_labels(targets: Tensor, classes: int, random: torch.Generator, *, exc
 
 
 def count_classes(model: nn.Module, inputs: Tensor) -> int:
-    """Number of logits, told by one row, outside of any count of FLOPs."""
+    """Number of logits, found with one row and outside of any count of FLOPs."""
     with _disable_current_modes():
         return predict(model, inputs[:1]).shape[1]
 

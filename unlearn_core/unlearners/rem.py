@@ -43,6 +43,7 @@ class REM(LoopSettings):
     reference is the corrupted model. BatchNorm: `bn` = frozen runs everything in evaluation mode; train normalises the
     batches of CE by themselves, and takes the running statistics from further forward passes of their retain rows
     through θ1 alone (charged), since those of θ1 ∪ θ2 differ. NPO and accuracy are always in evaluation mode.
+
     Source: Schoepf, Mozer, Mitchell, Brintrup, Kaissis, Kairouz, Triantafillou, ICLR 2026, arXiv:2505.17730. The loss
     of step 3 is derived from the method's purpose: the paper's formula could not be checked. Deviations: θ2 is a side
     branch of each linear or convolution layer but the last (a layer of the same kind to `widen` times as many units,

@@ -33,6 +33,7 @@ class SalUn(RandomLabels):
     k = ⌊(1 − share) (1 − t/T) P⌋: so at least k weights are θ0 exactly, and ever fewer. T is the method's own number of
     steps, so a run stopped early keeps more of θ0. No pass over the forget set precedes it.
     BatchNorm statistics are no parameters and follow `bn`. share = 1 is random labels bit for bit, with either mask.
+
     Source: Fan, Liu, Zhang, Wong, Wei, Liu, ICLR 2024, arXiv:2310.12508. Deviations: `hard` sums over rows, where the
     authors add batch means (the same for equal batches). `soft` anneals with every step and keeps θ0 as its anchor,
     where their code anneals by epochs and starts each from the weights that the last one left; labels are redrawn and
@@ -77,8 +78,11 @@ class SalUn(RandomLabels):
 def gradient_sums(
     model: nn.Module, examples: Examples, *, chunk: int, phase: str
 ) -> Generator[Update, None, dict[str, Tensor]]:
-    """Σ ∇ℓ over the rows by name of the parameters that are not frozen, in evaluation mode and float32; announced
-    `chunk` rows at a time."""
+    """Σ ∇ℓ over the rows by name of the parameters that are not frozen, in evaluation mode and float32.
+
+    Yields:
+        An update for each `chunk` rows.
+    """
     parameters = trainable(model)
     totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
     device = examples.targets.device
@@ -118,8 +122,10 @@ def keep_masked(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
 
 
 def keep_nearest(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], counts: Iterator[int]) -> None:
-    """Follow each step of `optimizer` by the proximal step that leaves the next of `counts` coordinates as they are
-    now; a count of 0 leaves the step as it was."""
+    """Follow each step of `optimizer` by the proximal step that leaves some coordinates as they are now.
+
+    `counts` gives the number of coordinates for each step; a count of 0 leaves the step as it was.
+    """
     start = [p.detach().clone() for p in parameters]
 
     @torch.no_grad()

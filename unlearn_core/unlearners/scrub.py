@@ -32,6 +32,7 @@ class SCRUB(StepSettings):
     α d + γ CE. The teacher is a frozen copy of the corrupted model, in evaluation mode; its forward pass is charged.
     At the start student = teacher, where d and its gradient are zero: without BatchNorm or dropout the first max pass
     does nothing but decay weights. order="min_first" (not the authors' order) breaks that symmetry.
+
     Source: Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880.
     Deviation: without rewinding (that is `scrub_r`).
     """
@@ -113,6 +114,7 @@ class SCRUB(StepSettings):
 
 
 def constant(lr: float) -> Callable[[int], float]:
+    """A schedule that never changes."""
     return lambda step: lr
 
 

@@ -32,6 +32,7 @@ class SCRUBR(SCRUB):
     budget has its method's answer; what was spent on an unfinished epoch is lost, and before the end of the first epoch
     nothing has changed. For that the reference is measured after every epoch; both errors are announced and charged.
     Keeps a copy of the model for each epoch. A run whose last model gives no finite logits has diverged.
+
     Source: Kurmanji, Triantafillou, Hayes, Triantafillou, NeurIPS 2023, arXiv:2302.09880. Deviations: they hold out
     rows of the distribution of the forget set, which for poisons nobody has: ours are presumed clean and share the
     labels only. They measure the reference once, at the end.
@@ -63,7 +64,8 @@ class SCRUBR(SCRUB):
 def split_held_out(task: Task, share: float) -> tuple[Examples, Tensor]:
     """The held-out rows, and the (k,) positions of all other retain rows in their order.
 
-    Raises InputError if no retain row has a label of the forget set, or if none is left to train on.
+    Raises:
+        InputError: If no retain row has a label of the forget set, or if none is left to train on.
     """
     targets = task.retain.targets
     order = torch.randperm(len(targets), generator=task.rng("held out"), device=targets.device)
@@ -88,8 +90,13 @@ def label_weights(held_out: Tensor, forget: Tensor) -> Tensor:
 
 
 def mistakes(model: nn.Module, examples: Examples, *, chunk: int) -> Generator[Update, None, Tensor]:
-    """(n,) 1.0 where the model is wrong, 0.0 where it is right, NaN where its logits are not finite; in evaluation
-    mode, announced `chunk` rows at a time."""
+    """(n,) 1.0 where the model is wrong, 0.0 where it is right, NaN where its logits are not finite.
+
+    The model is in evaluation mode.
+
+    Yields:
+        An update for each `chunk` rows.
+    """
     parts = []
     for rows in split_rows(torch.arange(len(examples), device=examples.targets.device), chunk):
         yield Update("error", len(rows))
@@ -100,8 +107,10 @@ def mistakes(model: nn.Module, examples: Examples, *, chunk: int) -> Generator[U
 
 
 def nearest(errors: list[float], reference: float) -> int:
-    """Position of the error nearest to `reference`, the last of equal ones; the last if that one or `reference` is
-    NaN."""
+    """Position of the error nearest to `reference`, the last of equal ones.
+
+    The last if that one or `reference` is NaN.
+    """
     last = len(errors) - 1
     if math.isnan(reference) or math.isnan(errors[last]):
         return last

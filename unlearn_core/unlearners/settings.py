@@ -30,8 +30,9 @@ BN_POLICIES = ("train", "frozen")
 class StepSettings:
     """How a gradient method makes its steps.
 
-    bn: `train` lets BatchNorm update its running statistics, `frozen` keeps the whole model in evaluation mode. Modules
-    whose parameters the model itself has frozen are in evaluation mode with either.
+    Attributes:
+        bn: `train` lets BatchNorm update its running statistics, `frozen` keeps the whole model in evaluation mode.
+            Modules whose parameters the model itself has frozen are in evaluation mode with either.
     """
 
     anytime: ClassVar[bool] = True
@@ -73,7 +74,8 @@ class StepSettings:
 class LoopSettings(StepSettings):
     """Steps on one loss over epochs of one set.
 
-    schedule: the step size over the method's own `epochs` (not over the budget, so that a run can stop anywhere).
+    Attributes:
+        schedule: The step size over the method's own `epochs` (not over the budget, so that a run can stop anywhere).
     """
 
     schedule: str = "constant"  # or cosine, linear: falling to zero at the end of `epochs`

@@ -29,6 +29,7 @@ class SSD:
     keeps its value, so it is the method with threshold λ and ratio 1. With D all data and per-sample gradients,
     F_forget ≤ (n / n_forget) F_D, so α ≥ n / n_forget changes nothing: that bound is the method's.
     F_D is put together from the retain and forget sums, so no row is read twice (the authors read forget rows twice).
+
     Source: Foster, Schoepf, Brintrup, AAAI 2024, arXiv:2308.07707. Deviations: true per-sample gradients by default;
     the authors square the mean gradient of a batch, which `fisher_batch` restores (their 128, say). They set λ itself;
     their default λ = 1 at α = 10 is the ratio 0.1.

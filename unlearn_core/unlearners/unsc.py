@@ -41,6 +41,7 @@ class UNSC:
     Designed to forget classes; a poison that shares its class with retain rows leaves less room. The basis is this
     run's own and nothing is kept between runs. The activation pass, its products and the labels are announced and
     charged, and so are the eigendecompositions, of the smaller of A Aᵀ and Aᵀ A, and orthogonalisations.
+
     Source: Chen, Zhu, Yu, Zhou, IJCAI 2024, arXiv:2404.13588. Deviations: one gamma for all classes (theirs grows by
     0.003 with each) and one number of rows for all layers (theirs: 24 to 256); eigenvectors of A Aᵀ, streamed, or of
     Aᵀ A, both in double precision, in the place of a decomposition of A: the same directions in less memory.
@@ -122,10 +123,15 @@ class UNSC:
 
 
 def projected_layers(model: nn.Module, example: Tensor) -> list[Layer]:
-    """The layers whose weights are trained. example: (n, *shape) rows that the model can read.
+    """The layers whose weights are trained.
 
-    Raises InputError if there are none; NotImplementedError for a convolution with groups, or padded in another way
-    than with a number of zeros.
+    Args:
+        model: Any classifier.
+        example: (n, *shape) rows that the model can read.
+
+    Raises:
+        InputError: If there are none.
+        NotImplementedError: For a convolution with groups, or padded in another way than with a number of zeros.
     """
     free = {id(parameter) for parameter in trainable(model).values()}
     found: dict[str, Layer] = {

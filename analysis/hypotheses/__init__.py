@@ -1,0 +1,1 @@
+"""The report of a test of the paper's two hypotheses."""

@@ -1,0 +1,1 @@
+"""What the tables say: comparisons with retraining, verdicts, agreement of metrics, the plane."""

@@ -1,0 +1,1 @@
+"""The report of a scan: one setting against what it changes."""

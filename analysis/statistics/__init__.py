@@ -1,0 +1,1 @@
+"""Intervals, tests, rank correlations and fronts: pure functions of arrays."""
