@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, metavar="N", help="proposals per study (default: as measured)")
     parser.add_argument("--slots", type=int, nargs="+", default=SLOTS, help="GPUs, with one task on each")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="as if all took X times as long")
-    parser.add_argument("--driver", type=float, default=DRIVER, metavar="S", help="seconds to start a cell")
+    parser.add_argument("--driver", type=float, default=DRIVER, metavar="S", help="seconds to start a task")
     parser.add_argument("--figure", type=Path, metavar="STEM", help="draw STEM.png and STEM.pdf")
     options = parser.parse_args()
     measured = Measured(read_trials(options.sweep), options.scale)

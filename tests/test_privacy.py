@@ -75,7 +75,7 @@ def test_the_umask_of_the_process_is_put_back(monkeypatch: pytest.MonkeyPatch) -
 
 def test_workers_keep_to_it_on_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweeps.trials.scenario_cache import RunEnvironment
-    from tests.sweeps.test_executors import prepare
+    from tests.sweeps.tiny import prepare
 
     monkeypatch.delenv("UNLEARN_UMASK", raising=False)
     sweep = tiny()

@@ -23,7 +23,7 @@ from sweeps.commands.listing import print_list
 from sweeps.config.overrides import apply
 from sweeps.config.spec import Sweep, check_name, read_preset
 from sweeps.launch import module_command
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from sweeps.storage.folders import on_this_machine
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of

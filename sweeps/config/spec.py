@@ -17,7 +17,7 @@ from sweeps.config.hints import list_hint, place_hint, share_hint
 from sweeps.config.plugins import Plugin, digests, load_plugins
 from sweeps.config.settings import as_dict, build, check_keys, choose, key_text, plain
 from sweeps.config.strict_yaml import read_mapping
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from unlearn_core import SCIENCE_VERSION, checks
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
@@ -129,7 +129,7 @@ class Ensemble:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one cell gets while it runs, and its trials. Does not change any result."""
+    """What one task gets while it runs. Does not change any result."""
 
     cpus: float = 1
     gpus: float = 0  # 1: as large a share of one as the memory needs, measured at the start

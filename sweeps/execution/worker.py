@@ -1,4 +1,4 @@
-"""What a worker process does with one cell. Knows nothing of Ray: the same function runs in-process."""
+"""What a worker process does with one task. Knows nothing of Ray: the same function runs in-process."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sweeps.planning.manifest import NAME, DataFacts, read_manifest
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from sweeps.storage.base import PART
 from sweeps.storage.folders import at
 from sweeps.storage.record_log import first_without

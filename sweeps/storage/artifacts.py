@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sweeps.schema.digest import digest
 from sweeps.storage.base import Folder
 from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at, child
@@ -37,12 +38,6 @@ class Artifact(NamedTuple):
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
-
-
-def digest(content: Any) -> str:
-    """16 hex digits that identify a JSON value; equal values give equal digests on every machine."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 class ArtifactStore:

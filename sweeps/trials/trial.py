@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from sweeps.config.settings import as_dict
+from sweeps.schema.digest import digest
 from sweeps.schema.records import SCHEMA_VERSION, Rung, Trial
 from sweeps.schema.stages import Stage
-from sweeps.storage.artifacts import digest
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.machine import code_version, describe_machine
 from sweeps.trials.scenario_cache import Bench, ScenarioCache, unlearning_streams

@@ -38,8 +38,7 @@ from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import trial_id
-from tests.sweeps.test_trial import request_of
-from tests.sweeps.tiny import lines, science, tiny, write_config
+from tests.sweeps.tiny import lines, request_of, science, tiny, write_config
 from unlearn_core import types
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from sweeps.config.spec import Sweep
 from sweeps.execution.executors import Executor, InlineExecutor
 from sweeps.execution.ray_executor import RayExecutor, check_address
 from sweeps.execution.worker import work_task, workbench
@@ -25,7 +24,7 @@ from sweeps.planning.tasks import CraftPoison, MeasureReferences
 from sweeps.storage.record_log import count_trials, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.conftest import Done
-from tests.sweeps.tiny import lines, run_fresh, science, tiny
+from tests.sweeps.tiny import lines, prepare, run_fresh, science, tiny
 from unlearn_core.checks import InputError
 
 pytestmark = pytest.mark.timeout(300)  # workers import for seconds, and for much longer on a busy machine
@@ -37,14 +36,6 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     made: Executor = InlineExecutor() if request.param == "inline" else RayExecutor("local", cpus=1, gpus=0)
     yield made
     made.close()
-
-
-def prepare(sweep: Sweep, out: Path) -> Path:
-    """The sweep's folder, as a driver leaves it to the workers."""
-    folder = out / sweep.name
-    folder.mkdir()
-    (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
-    return folder
 
 
 def test_the_records_are_those_of_an_undisturbed_run_and_a_failing_cell_stops_no_other(

@@ -24,9 +24,8 @@ from sweeps.planning.schedule import Schedule
 from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from tests.sweeps.test_executors import prepare
-from tests.sweeps.test_plugins import forget_plugins
-from tests.sweeps.tiny import lines, tiny
+from tests.sweeps.plugin_state import forget_plugins
+from tests.sweeps.tiny import lines, prepare, tiny
 from unlearn_core.unlearners.gd import GD
 
 PLUGIN = Path(__file__).with_name("greedy_method.py")

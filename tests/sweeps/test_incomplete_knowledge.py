@@ -21,7 +21,7 @@ from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
 from sweeps.trials.references import reference_methods
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, unlearning_streams
 from tests.sweeps.conftest import Done
-from tests.sweeps.test_resume import check_every_stop
+from tests.sweeps.stopping import check_every_stop
 from tests.sweeps.tiny import compacted, run_all, run_fresh, science, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.scenarios.scenario import Scenario, Split, unlearn

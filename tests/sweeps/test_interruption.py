@@ -24,8 +24,7 @@ from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.planning.tasks import Outcome
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
-from tests.sweeps.test_executors import prepare
-from tests.sweeps.tiny import start, tiny, write_config
+from tests.sweeps.tiny import prepare, start, tiny, write_config
 
 PLUGIN = Path(__file__).with_name("slow_method.py")
 EXECUTORS = pytest.mark.parametrize(

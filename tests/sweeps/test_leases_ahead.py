@@ -25,8 +25,8 @@ from sweeps.storage.record_log import read_trials
 from sweeps.storage.s3 import S3Path, S3Storage
 from tests.faults.feeding import Feed, feed
 from tests.sweeps.conftest import Done
+from tests.sweeps.left_lease import leave
 from tests.sweeps.object_store import bucket, endpoint
-from tests.sweeps.test_leases import leave
 from tests.sweeps.tiny import science, write_config
 
 __all__ = ["bucket", "endpoint", "feed"]  # fixtures

@@ -19,9 +19,10 @@ import torch
 import sweeps.storage.leases
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
+from sweeps.schema.digest import digest
 from sweeps.schema.records import Trial
 from sweeps.storage import s3 as s3_module
-from sweeps.storage.artifacts import Artifact, ArtifactStore, digest, read
+from sweeps.storage.artifacts import Artifact, ArtifactStore, read
 from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at, folder_or_url
 from sweeps.storage.leases import Lease

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -13,7 +12,6 @@ import pytest
 
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
-from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.study import load_study
 from sweeps.planning.tasks import MeasureReferences, RunStudy
@@ -21,41 +19,9 @@ from sweeps.storage import record_log
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.faults.feeding import Feed
-from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
+from tests.sweeps.stopping import check_every_stop, run_some
 from tests.sweeps.tiny import lines, run_all, run_fresh, science, start, tasks, tiny, write_config
-
-
-class StoppedError(BaseException):
-    pass
-
-
-def run_some(work: ScenarioCache, sweep_dir: Path, records: int) -> None:
-    """Walk the tasks until there are so many new records."""
-    left = [records]
-
-    def append(self: CellWriter, trial: Trial) -> None:
-        write(self, trial)
-        left[0] -= 1
-        if left[0] <= 0:
-            raise StoppedError
-
-    write = CellWriter.append
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoppedError):
-        patch.setattr(CellWriter, "append", append)
-        for task in tasks(work.sweep):
-            run_task(task, Worker(work, sweep_dir))
-
-
-def check_every_stop(sweep: Sweep, tmp_path: Path, *, step: int = 1) -> None:
-    undisturbed = science(run_fresh(sweep, tmp_path))
-    for records in range(1, len(undisturbed) + 1, step):
-        sweep_dir = tmp_path / f"stopped-{records}"
-        run_some(ScenarioCache(sweep, RunEnvironment(tmp_path)), sweep_dir, records)
-        assert len(lines(sweep_dir)) == records
-        assert run_all(ScenarioCache(sweep, RunEnvironment(tmp_path)), sweep_dir) == len(undisturbed) - records
-        assert science(read_trials(sweep_dir)) == undisturbed
-        assert len(lines(sweep_dir)) == len(undisturbed)
 
 
 def test_stopped_after_any_record(tmp_path: Path) -> None:
@@ -90,7 +56,7 @@ def test_trials_handed_out_one_by_one_in_any_order(tmp_path: Path, seed: int) ->
     *references, study = tasks(sweep)
     for task in references:
         run_task(task, Worker(work, folder))
-    while trials := load_study(sweep, folder, study).open(8):
+    while trials := load_study(sweep, folder, study).open():
         assert run_task(draw.choice(trials), Worker(work, folder)) == 1
     assert science(read_trials(folder)) == science(undisturbed)
     assert len(lines(folder)) == len(undisturbed)

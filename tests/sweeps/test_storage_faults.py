@@ -6,9 +6,7 @@ import itertools
 import logging
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,66 +22,12 @@ from sweeps.storage.folders import at
 from sweeps.storage.leases import EXPIRY, holder_of
 from sweeps.storage.local import ROOM
 from sweeps.storage.record_log import CellWriter, read_cell, read_trials
+from tests.disks import fill, lock
 from tests.faults.feeding import Feed
-from tests.faults.feeding import feed as feed  # a fixture
+from tests.sweeps.artifact_maker import RECIPE, Maker, same
 from tests.sweeps.conftest import Done
-from tests.sweeps.test_artifacts import RECIPE, Maker, same
-from tests.sweeps.test_leases import leave
+from tests.sweeps.left_lease import leave
 from tests.sweeps.tiny import bare_trial, compacted, lines, record, science, write_config
-
-MIB = 2**20
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small tmpfs")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-@pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder to be filled; `lock` makes it read-only."""
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    yield folder
-    if os.geteuid() == 0:
-        subprocess.run(["umount", "-l", folder], check=False, capture_output=True)
-    else:
-        set_modes(folder, 0o755)
-
-
-def lock(folder: Path) -> None:
-    """Nobody can write below `folder` any more; for root, whom no mode stops, by a mount."""
-    if os.geteuid() != 0:
-        set_modes(folder, 0o555)
-        return
-    for options in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder]):
-        if subprocess.run(["mount", *options], capture_output=True).returncode:
-            pytest.skip("nothing can be mounted read-only here")
-
-
-def set_modes(folder: Path, mode: int) -> None:
-    for path in (folder, *folder.rglob("*")):
-        if path.is_dir():
-            path.chmod(mode)
-
-
-def fill(folder: Path, *, leave: int = 0) -> Path:
-    """Write a file until only `leave` bytes are free."""
-    ballast = folder / "ballast"
-    with open(ballast, "wb", buffering=0) as file:
-        size = shutil.disk_usage(folder).free - leave
-        while size > 0:
-            size -= file.write(b"\0" * min(size, MIB))
-    return ballast
 
 
 def trial(number: int, **changes: Any) -> Trial:

@@ -18,9 +18,9 @@ from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from sweeps.trials.trial import Request, run_trial, trial_id
+from sweeps.trials.trial import run_trial, trial_id
 from tests.sweeps.conftest import Done
-from tests.sweeps.tiny import TIMES, run_all, run_fresh, science, tiny
+from tests.sweeps.tiny import TIMES, request_of, run_all, run_fresh, science, tiny
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.types import Task, Update
 
@@ -70,14 +70,6 @@ def test_the_same_sweep_elsewhere_gives_the_same_numbers(done: Done, tmp_path: P
 
 def test_everything_is_compared_but_times() -> None:
     assert {"removal", "score", "trial_id", "settings", "primary_value", "steps", "flops"}.isdisjoint(TIMES)
-
-
-def request_of(**changes: Any) -> Request:
-    base = Request(
-        attack="badnets", seed=1, discovery_rate=1.0, stage="tuning", method="gd", settings=UNLEARNERS.get("gd")(),
-        budgets=(0.1,), study="s",
-    )  # fmt: skip
-    return replace(base, **changes)
 
 
 def test_a_name_or_resources_change_no_trial(done: Done) -> None:
@@ -161,7 +153,7 @@ def test_a_method_that_raises_is_a_record_and_the_study_goes_on(tmp_path: Path) 
         assert (diverged.error, fine.error) == (None, None)
     for task in study_tasks(sweep):
         study = load_study(sweep, tmp_path / "tiny", task)
-        assert study.finished(sweep.search.trials)
+        assert study.finished()
         assert (study.scores(0) == [WORST, WORST]) is (task.method != "gd")
 
 

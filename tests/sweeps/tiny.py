@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from sweeps.schema.records import SCHEMA_VERSION, Trial
 from sweeps.storage.record_log import CellWriter, read_trials
 from sweeps.storage.table import compact
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
+from sweeps.trials.trial import Request
+from unlearn_core.registry import UNLEARNERS
 
 ROOT = Path(__file__).parents[2]
 RAW: dict[str, Any] = {
@@ -124,3 +128,19 @@ def start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
     )
+
+
+def prepare(sweep: Sweep, out: Path) -> Path:
+    """The sweep's folder, as a driver leaves it to the workers."""
+    folder = out / sweep.name
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
+    return folder
+
+
+def request_of(**changes: Any) -> Request:
+    base = Request(
+        attack="badnets", seed=1, discovery_rate=1.0, stage="tuning", method="gd", settings=UNLEARNERS.get("gd")(),
+        budgets=(0.1,), study="s",
+    )  # fmt: skip
+    return replace(base, **changes)

@@ -20,7 +20,7 @@ from sweeps.planning.task_list import reference_tasks
 from sweeps.planning.tasks import RunStudy, Task
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from tests.sweeps.test_plugins import forget_plugins
+from tests.sweeps.plugin_state import forget_plugins
 from tests.sweeps.tiny import science, tiny
 
 Rest = dict[tuple[object, ...], object]
