@@ -28,13 +28,13 @@ from benchmarks.schedule_costs import COPY, Measured, Simulated
 from sweeps.config.spec import Sweep
 from sweeps.execution.ray_executor import LEAST_AHEAD, MOST_CELLS, ROUNDS
 from sweeps.planning import schedule
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.missing import Missing
 from sweeps.planning.proposals import known_to
 from sweeps.planning.schedule import Schedule
 from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.planning.tasks import Outcome, Task, Threat
 from sweeps.schema.stages import Stage
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from unlearn_core.checks import InputError
 

@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from sweeps.config.spec import Sweep, read_preset
+from sweeps.config.presets import read_preset
+from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.schema.records import Trial

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, read_preset
+from sweeps.config.presets import read_preset
+from sweeps.config.spec import Sweep
 from sweeps.planning.missing import missing
 from sweeps.planning.task_list import reference_tasks
 from sweeps.planning.tasks import Outcome, Task

@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import unlearn_core.attacks
@@ -15,16 +14,15 @@ import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.config.hints import list_hint, place_hint, share_hint
 from sweeps.config.plugins import Plugin, digests, load_plugins
+from sweeps.config.presets import read_preset
 from sweeps.config.settings import as_dict, build, check_keys, choose, key_text, plain
-from sweeps.config.strict_yaml import read_mapping
 from sweeps.schema.digest import digest
 from unlearn_core import SCIENCE_VERSION, checks
-from unlearn_core.checks import InputError, close_names, shown
+from unlearn_core.checks import InputError, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
 from unlearn_core.training import Recipe
 from unlearn_core.types import Composite
 
-PRESETS = Path(__file__).parents[1] / "presets"
 REFERENCE_METHODS = ("retrain", "retrain_at_budget", "retrain_discovered")
 SINGLE = 0.0  # discovery rate: the least there is, one poison of however many the attack makes
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}")
@@ -227,6 +225,21 @@ class Sweep:
             )
         return made
 
+    @classmethod
+    def preset(cls, name: str, changes: Mapping[str, Any] | None = None) -> Sweep:
+        """A ready sweep, changed as with `--set`; changes that matter give it a name with a hash.
+
+        Args:
+            name: of the preset, such as "quick".
+            changes: new values by dotted path, such as {"search.trials": 2, "attacks.gaussian.epsilon": 0.5}.
+
+        Raises:
+            InputError: for anything unknown or out of range.
+        """
+        from sweeps.config.naming import changed_sweep  # which builds on this class
+
+        return changed_sweep(read_preset(name), list((changes or {}).items()))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every setting filled in; `from_dict` reads it back."""
         whole = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -404,14 +417,3 @@ def _methods(raw: list[Any]) -> dict[str, Method]:
             raise InputError(f"methods name {method.name!r} twice; list each method once")
         methods[method.name] = method
     return methods
-
-
-def preset_names(folder: Path = PRESETS) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def read_preset(name: str, folder: Path = PRESETS) -> dict[str, Any]:
-    """The settings of a preset; an unknown name raises InputError with the nearest ones."""
-    if name not in preset_names(folder):
-        raise InputError(f"preset {name!r} is unknown; {close_names(name, preset_names(folder))}")
-    return {"name": name} | read_mapping(folder / f"{name}.yaml")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.config.spec import Sweep, preset_names, read_preset
+from sweeps.config.presets import preset_names, read_preset
+from sweeps.config.spec import Sweep
 from sweeps.planning.task_list import ensemble_tasks, reference_tasks, study_tasks
 from sweeps.planning.tasks import Task
 from sweeps.schema.stages import Stage
