@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweeps.config.spec import Sweep, read_preset
+from sweeps.config.presets import read_preset
+from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import run_cell
 from sweeps.planning.tasks import reference_cells, study_cells
 from sweeps.storage.record_log import read_cell

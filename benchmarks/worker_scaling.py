@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, read_preset
+from sweeps.config.presets import read_preset
+from sweeps.config.spec import Sweep
 from sweeps.planning.plan import missing
 from sweeps.planning.tasks import Cell, Result, reference_cells
 from sweeps.storage.record_log import read_trials

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sweeps.config.plugins import installed, load_plugins
-from sweeps.config.spec import PRESETS, preset_names
+from sweeps.config.presets import PRESETS, preset_names
 from unlearn_core.metrics import columns
 from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
 

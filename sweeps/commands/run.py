@@ -13,7 +13,8 @@ from typing import Any
 from sweeps.commands.errors import answered
 from sweeps.commands.listing import print_list
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, check_name, read_preset
+from sweeps.config.presets import check_name, read_preset
+from sweeps.config.spec import Sweep
 from sweeps.config.strict_yaml import read_mapping
 from sweeps.storage.files import place
 from sweeps.tracking.uri import shown_command

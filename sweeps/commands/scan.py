@@ -21,7 +21,8 @@ from sweeps.commands import run as run_verb
 from sweeps.commands.errors import answered
 from sweeps.commands.listing import print_list
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, check_name, read_preset
+from sweeps.config.presets import check_name, read_preset
+from sweeps.config.spec import Sweep
 from sweeps.launch import module_command
 from sweeps.storage.artifacts import digest
 from sweeps.tracking.uri import shown_command

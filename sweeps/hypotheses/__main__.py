@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.commands.errors import answered
 from sweeps.commands.run import read_raw
 from sweeps.config.overrides import apply
-from sweeps.config.spec import check_name
+from sweeps.config.presets import check_name
 from sweeps.execution.interruption import run_told
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.launch import module_command

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sweeps.config.spec import SINGLE, Method, Sweep
+from sweeps.config.choices import Method
+from sweeps.config.shares import SINGLE
+from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.storage.files import Folder, StorageError
 from sweeps.storage.record_log import Trial, read_own

@@ -21,7 +21,7 @@ import yaml
 from sweeps.commands.driver import Driver
 from sweeps.commands.errors import answered
 from sweeps.commands.run import main
-from sweeps.config.spec import preset_names
+from sweeps.config.presets import preset_names
 from sweeps.planning.manifest import read_manifest
 from sweeps.storage import record_log
 from sweeps.storage.files import StorageError

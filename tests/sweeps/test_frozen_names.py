@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.config.spec import Sweep, preset_names, read_preset
+from sweeps.config.presets import preset_names, read_preset
+from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.planning.tasks import Cell, ensemble_cells, members, methods_of, reference_cells, study_cells, trainings
 

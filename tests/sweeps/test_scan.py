@@ -11,7 +11,8 @@ import pytest
 
 from sweeps.commands.scan import STUDIES, main, parser, read_scan
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, read_preset
+from sweeps.config.presets import read_preset
+from sweeps.config.spec import Sweep
 from sweeps.storage.record_log import read_trials
 from tests.sweeps.tiny import cells, lines, raw, run_fresh, science, tiny, write_config
 

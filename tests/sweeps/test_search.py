@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from sweeps.config.spec import REFERENCES, Method, Search
+from sweeps.config.choices import REFERENCES, Method
+from sweeps.config.sections import Search
 from sweeps.planning.optuna_search import propose
 from sweeps.planning.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count
 from unlearn_core.checks import InputError
