@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# Without stored bytecode every Python, and so every worker of Ray, compiles torch and all the others again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: sweep test lint setup
 .DEFAULT_GOAL := sweep

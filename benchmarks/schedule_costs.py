@@ -1,4 +1,4 @@
-"""What the cells of a sweep take and find, by a finished sweep: what `benchmarks.schedule` simulates with."""
+"""What the tasks of a sweep take and find, by a finished sweep: what `benchmarks.schedule` simulates with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from sweeps.commands.status import searched
 from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.planning.study import Study
-from sweeps.planning.tasks import Case, Cell
+from sweeps.planning.tasks import (
+    CraftPoison,
+    MeasureEnsemble,
+    MeasureReferences,
+    RunStudy,
+    RunTrial,
+    Task,
+    Threat,
+    TrainModel,
+)
+from sweeps.schema.stages import Stage
 from sweeps.storage.record_log import Trial
 
 COPY = "~"  # in the label of a copied attack; what comes before it is the attack that was measured
@@ -42,84 +52,94 @@ class Measured:
                 rung_seconds[trial["attack"]].append(trial["evaluation_seconds"] / len(trial["rungs"]))
         self._measuring = {attack: sum(found) / len(found) for attack, found in rung_seconds.items()}
 
-    def trial(self, cell: Cell) -> Trial:
-        """The trial `cell` of a study: the very one if it was made, else one like it."""
-        found = self._find(cell, cell.method, cell.stage)
-        return found | {"proposal": cell.proposal, "seed": cell.seed}
+    def trial(self, task: RunTrial) -> Trial:
+        """The trial of a study: the very one if it was made, else one like it."""
+        found = self._find(task, task.method, task.stage, task.proposal)
+        return found | {"proposal": task.proposal, "seed": task.seed}
 
-    def seconds_of(self, cell: Cell) -> float:
-        """Of a trial of a study."""
-        return float(self.trial(cell)["trial_seconds"]) * self.scale
+    def seconds(self, task: Task) -> float:
+        """Of any task but a study. What it takes to measure references is estimated from the trials of studies."""
+        return self._seconds(task) * self.scale
 
-    def seconds(self, cell: Cell) -> float:
-        """Of a cell that is no study. What it takes to measure references is reckoned from the trials of studies."""
-        return self._seconds(cell) * self.scale
+    def _seconds(self, task: Task) -> float:
+        match task:
+            case RunTrial():
+                return float(self.trial(task)["trial_seconds"])
+            case CraftPoison():
+                oracle = self._reference(task, "oracle")
+                return float((oracle.get("craft_seconds") or 0.0) + (oracle.get("surrogate_seconds") or 0.0))
+            case TrainModel():
+                oracle = self._reference(task, "oracle")
+                victim = oracle.get("victim_seconds") if task.role == "corrupted" else None
+                return float(victim or oracle["oracle_seconds"])
+            case MeasureReferences():
+                rungs = self._reference(task, "retrain_at_budget")["rungs"]
+                models = len(rungs) + 3  # corrupted, oracle, and mostly a second oracle
+                return float(sum(rung["seconds"] for rung in rungs) + models * self._measuring[measured_attack(task)])
+        raise TypeError(f"the seconds of {task.name} are recorded nowhere")
 
-    def _seconds(self, cell: Cell) -> float:
-        if cell.kind == "reference":
-            rungs = self._find(cell, "retrain_at_budget", "reference")["rungs"]
-            models = len(rungs) + 3  # corrupted, oracle, and mostly a second oracle
-            return float(sum(rung["seconds"] for rung in rungs) + models * self._measuring[measured_attack(cell)])
-        oracle = self._find(cell, "oracle", "reference")
-        if cell.role == "poison":
-            return float((oracle.get("craft_seconds") or 0.0) + (oracle.get("surrogate_seconds") or 0.0))
-        victim = oracle.get("victim_seconds") if cell.role == "corrupted" else None
-        return float(victim or oracle["oracle_seconds"])
+    def _reference(self, task: CraftPoison | TrainModel | MeasureReferences, method: str) -> Trial:
+        return self._find(task, method, Stage.REFERENCE)
 
     def took(self, attack: str) -> bool:
         trials = [trial for kind, found in self._alike.items() if kind.attack == attack for trial in found]
         return any(trial["attack_took"] for trial in trials)
 
-    def _find(self, cell: Cell, what: str, stage: str) -> Trial:
-        kind = Kind(measured_attack(cell), what, stage)
-        number = cell.proposal if cell.proposal >= 0 else None
-        same = self._same.get((kind, cell.discovery_rate, number, cell.seed)) if COPY not in cell.attack else None
+    def _find(
+        self,
+        task: CraftPoison | TrainModel | MeasureReferences | RunTrial,
+        what: str,
+        stage: Stage,
+        proposal: int | None = None,
+    ) -> Trial:
+        kind = Kind(measured_attack(task), what, stage)
+        rate = 1.0 if isinstance(task, CraftPoison) else task.discovery_rate
+        same = self._same.get((kind, rate, proposal, task.seed)) if COPY not in task.attack else None
         alike = self._alike[kind]
-        return same or alike[zlib.crc32(f"{cell.name} {what}".encode()) % len(alike)]
+        return same or alike[zlib.crc32(f"{task.name} {what}".encode()) % len(alike)]
 
 
-def measured_attack(cell: Cell) -> str:
-    return cell.attack.partition(COPY)[0]
+def measured_attack(task: Task) -> str:
+    return task.attack.partition(COPY)[0]
 
 
 class Simulated:
-    """The records of a simulated sweep, as a schedule asks for them."""
+    """The work that a simulated sweep has done, as a schedule asks for it."""
 
     def __init__(self, sweep: Sweep, measured: Measured) -> None:
         self.sweep, self.measured = sweep, measured
-        self._studies: dict[Cell, Study] = {}
+        self._studies: dict[RunStudy, Study] = {}
 
-    def ensembles(self, case: Case) -> list[Cell]:
+    def ensembles(self, threat: Threat) -> list[MeasureEnsemble]:
         return []
 
-    def open(self, study: Cell) -> list[Cell]:
+    def open(self, study: RunStudy) -> list[RunTrial]:
         state = self._study(study)
         return state.open(proposal_count(self.sweep.search, state.methods))
 
-    def count(self, cell: Cell) -> int:
+    def count(self, task: Task) -> int:
         raise NotImplementedError("simulated workers are never lost")
 
-    def begin(self, cell: Cell) -> float:
-        """Seconds that the cell will take."""
-        if cell.kind != "study":
-            return self.measured.seconds(cell)
-        return sum(map(self.measured.seconds_of, [cell] if cell.proposal >= 0 else self.walk(cell)))
+    def begin(self, task: Task) -> float:
+        """Seconds that the task will take."""
+        parts = self.walk(task) if isinstance(task, RunStudy) else [task]
+        return sum(map(self.measured.seconds, parts))
 
-    def end(self, cell: Cell) -> None:
-        if cell.proposal >= 0:
-            self._study(cell.whole).add(self.measured.trial(cell))
+    def end(self, task: Task) -> None:
+        if isinstance(task, RunTrial):
+            self._study(task.study).add(self.measured.trial(task))
 
-    def walk(self, study: Cell) -> list[Cell]:
+    def walk(self, study: RunStudy) -> list[RunTrial]:
         """What is left of a study, as one worker does it."""
-        done: list[Cell] = []
+        done: list[RunTrial] = []
         while left := self.open(study):
             for trial in left:
                 self._study(study).add(self.measured.trial(trial))
             done += left
         return done
 
-    def _study(self, cell: Cell) -> Study:
-        if cell not in self._studies:
-            took = self.measured.took(measured_attack(cell))
-            self._studies[cell] = Study(self.sweep, cell, [], dict.fromkeys(self.sweep.scenario_seeds, took))
-        return self._studies[cell]
+    def _study(self, task: RunStudy) -> Study:
+        if task not in self._studies:
+            took = self.measured.took(measured_attack(task))
+            self._studies[task] = Study(self.sweep, task, [], dict.fromkeys(self.sweep.scenario_seeds, took))
+        return self._studies[task]

@@ -14,8 +14,8 @@ from typing import Any
 
 from sweeps.config.presets import read_preset
 from sweeps.config.spec import Sweep
-from sweeps.execution.run_task import run_cell
-from sweeps.planning.tasks import reference_cells, study_cells
+from sweeps.execution.run_task import Worker, run_task
+from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.storage.record_log import read_cell
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 
@@ -34,17 +34,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         work, sweep_dir = ScenarioCache(sweep, RunEnvironment(out)), out / sweep.name
-        for cell in reference_cells(sweep):
-            if cell.attack == options.attack:
-                run_cell(work, sweep_dir, cell)
+        for task in reference_tasks(sweep):
+            if task.attack == options.attack:
+                run_task(task, Worker(work, sweep_dir))
         print(f"{'study':<28} trials  overhead per trial  share of the whole")
         whole, useful, count = 0.0, 0.0, 0
-        for cell in (cell for cell in study_cells(sweep) if cell.attack == options.attack):
+        for task in (task for task in study_tasks(sweep) if task.attack == options.attack):
             start = time.perf_counter()
-            trials = run_cell(work, sweep_dir, cell)
+            trials = run_task(task, Worker(work, sweep_dir))
             spent = time.perf_counter() - start
-            needed = sum(map(useful_seconds, read_cell(sweep_dir, cell.name)))
-            print(line(cell.name, trials, spent, needed))
+            needed = sum(map(useful_seconds, read_cell(sweep_dir, task.name)))
+            print(line(task.name, trials, spent, needed))
             whole, useful, count = whole + spent, useful + needed, count + trials
         print(line("all", count, whole, useful))
 

@@ -2,7 +2,7 @@
 
 The same sweep on Ray with one CPU and with two, in turn, each time in a process of its own and from nothing. Start-up
 is what the same takes where nothing is to be done: starting Ray, and a fit whose workers import everything and find
-their cells done. Efficiency is t1 / (2 t2), of the work (without start-up) and of the whole. Raises RuntimeError if two
+their tasks done. Efficiency is t1 / (2 t2), of the work (without start-up) and of the whole. Raises RuntimeError if two
 runs do not give the same records.
 """
 
@@ -24,23 +24,24 @@ from typing import NamedTuple
 from sweeps.config.overrides import apply
 from sweeps.config.presets import read_preset
 from sweeps.config.spec import Sweep
-from sweeps.planning.plan import missing
-from sweeps.planning.tasks import Cell, Result, reference_cells
+from sweeps.planning.missing import missing
+from sweeps.planning.task_list import reference_tasks
+from sweeps.planning.tasks import Outcome, Task
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
 
 WORKERS = (1, 2)
-MORE = 40  # cells with nothing to do, to see what a cell costs
+MORE = 40  # tasks with nothing to do, to see what a task costs
 
 
 class Times(NamedTuple):
-    """Seconds. ray: until Ray is there. idle: of a fit with nothing to do. fit: of the one that does the sweep. cell:
-    of a further cell with nothing to do."""
+    """Seconds. ray: until Ray is there. idle: of a fit with nothing to do. fit: of the one that does the sweep. task:
+    of a further task with nothing to do."""
 
     ray: float
     idle: float
     fit: float
-    cell: float
+    task: float
 
     @property
     def work(self) -> float:
@@ -52,41 +53,42 @@ class Times(NamedTuple):
 
 
 class Done:
-    """A queue of cells of which nothing is left to do."""
+    """A queue of tasks of which nothing is left to do."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self.left, self.running = list(cells), 0
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.left, self.running = list(tasks), 0
 
     @property
     def finished(self) -> bool:
         return not self.left and not self.running
 
-    def next(self, slots: int) -> Cell | None:
+    def next(self, slots: int) -> Task | None:
         if not self.left:
             return None
         self.running += 1
         return self.left.pop()
 
-    def done(self, cell: Cell, result: Result) -> None:
-        if result.error:
-            raise RuntimeError(result.error)
+    def done(self, task: Task, outcome: Outcome) -> None:
+        if outcome.error:
+            raise RuntimeError(outcome.error)
         self.running -= 1
 
-    def lost(self, cell: Cell, error: str) -> None:
+    def lost(self, task: Task, error: str) -> None:
         raise RuntimeError(error)
 
 
 def run_sweep(sweep: Sweep, out: Path, workers: int) -> Times:
-    """Run the whole sweep on a Ray of this machine with so many CPUs, one per cell."""
+    """Run the whole sweep on a Ray of this machine with so many CPUs, one per task."""
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": workers})
     from sweeps.execution.ray_executor import RayExecutor
-    from sweeps.planning.schedule import Recorded, Schedule
+    from sweeps.planning.done_work import RecordedWork
+    from sweeps.planning.schedule import Schedule
 
     folder = out / sweep.name
     folder.mkdir(parents=True)
     (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
-    schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
-    done = reference_cells(sweep)[:1]
+    schedule = Schedule(sweep, missing(sweep, folder), RecordedWork(sweep, folder))
+    done = reference_tasks(sweep)[:1]
     clock = [time.perf_counter()]
     executor = RayExecutor("local", cpus=1, gpus=0)
     clock.append(time.perf_counter())
@@ -95,7 +97,7 @@ def run_sweep(sweep: Sweep, out: Path, workers: int) -> Times:
         clock.append(time.perf_counter())
     executor.close()
     if schedule.failed:
-        raise RuntimeError(f"{schedule.failed[0].cell.name}: {schedule.failed[0].error}")
+        raise RuntimeError(f"{schedule.failed[0].task.name}: {schedule.failed[0].error}")
     ray, fit, idle, longer = (later - before for before, later in itertools.pairwise(clock))
     return Times(ray, idle, fit, (longer - idle) / MORE)
 

@@ -11,7 +11,7 @@ from sweeps.commands.errors import answered
 from sweeps.commands.export import export
 from sweeps.commands.failures import failure_lines
 from sweeps.commands.status import status_lines
-from sweeps.storage.files import place, resolved
+from sweeps.storage.folders import at, folder_or_url
 from sweeps.storage.local_copy import LocalCopy
 from unlearn_core.host.output import run as run_command
 from unlearn_core.host.private import private_files
@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
     }
     for name, summary in summaries.items():
         command = commands.add_parser(name, help=summary, description=summary)
-        command.add_argument("sweep", type=place, metavar="DIR", help="the sweep, such as results/quick or s3://...")
+        command.add_argument(
+            "sweep", type=folder_or_url, metavar="DIR", help="the sweep, such as results/quick or s3://..."
+        )
         if name == "export":
             command.add_argument("--to", type=Path, metavar="FILE", help="archive (default: DIR.tar.gz)")
     return p
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @private_files()
 def _show(options: argparse.Namespace) -> int:
-    replica = LocalCopy(resolved(options.sweep, "DIR"))
+    replica = LocalCopy(at(options.sweep).resolved("DIR"))
     replica.pull()
     for line in _lines(options, replica):
         print(line)

@@ -1,4 +1,5 @@
-"""Shared by all tests: one thread, the embedded digits, and one token for every Ray of this process."""
+"""Shared by all tests: one thread, the embedded digits, small and read-only disks, and one token for every Ray of this
+process."""
 
 import os
 import secrets
@@ -7,7 +8,10 @@ import signal
 import pytest
 import torch
 
+from tests.disks import read_only, small_disk
 from unlearn_core.datasets import Digits, load_dataset
+
+__all__ = ["digits", "one_thread", "read_only", "small_disk"]
 
 # Ray reads these once, when it is imported, which some tests do long before others start one.
 os.environ.setdefault("RAY_AUTH_MODE", "token")

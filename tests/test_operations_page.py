@@ -16,7 +16,7 @@ import yaml
 from ray.scripts.scripts import cli
 
 from sweeps.commands.run import main
-from sweeps.storage.files import Remote
+from sweeps.storage.s3 import S3Path
 from tests.sweeps.job_head import PATIENCE, Head, copy_sources, head, link_project  # noqa: F401 - a fixture
 from tests.sweeps.object_store import bucket, endpoint  # noqa: F401 - fixtures
 from tests.sweeps.tiny import ROOT, write_config
@@ -135,7 +135,7 @@ def test_the_commands_for_jobs(head: Head, tmp_path: Path) -> None:  # noqa: F81
 
 
 def test_the_commands_for_a_bucket(
-    bucket: Remote,  # noqa: F811
+    bucket: S3Path,  # noqa: F811
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.execution.ray_executor import RayExecutor
-from sweeps.execution.worker import work_cell
-from tests.sweeps.tiny import ROOT, cells, command, tiny, write_config
+from sweeps.execution.worker import work_task
+from tests.sweeps.tiny import ROOT, command, tasks, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.host.private import private_files
 
@@ -75,14 +75,14 @@ def test_the_umask_of_the_process_is_put_back(monkeypatch: pytest.MonkeyPatch) -
 
 def test_workers_keep_to_it_on_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweeps.trials.scenario_cache import RunEnvironment
-    from tests.sweeps.test_executors import prepare
+    from tests.sweeps.tiny import prepare
 
     monkeypatch.delenv("UNLEARN_UMASK", raising=False)
     sweep = tiny()
     folder = prepare(sweep, tmp_path)
     before = os.umask(0o022)
     try:
-        assert work_cell(folder, RunEnvironment(tmp_path), cells(sweep)[0]).error is None
+        assert work_task(folder, RunEnvironment(tmp_path), tasks(sweep)[0]).error is None
     finally:
         os.umask(before)
     assert modes(folder / "records") == modes(tmp_path / "store") == {"000"}

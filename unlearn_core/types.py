@@ -156,7 +156,7 @@ class CraftContext:
 class Primary(NamedTuple):
     """The metric that says how much of an attack is left; larger means more poison.
 
-    The attack took when corrupted and oracle differ by at least `least_gap` and by three standard errors.
+    The attack succeeded when corrupted and oracle differ by at least `least_gap` and by three standard errors.
     """
 
     metric: str
@@ -263,7 +263,7 @@ class Unlearner(Protocol):
 
     needs: what it reads besides the corrupted model, in the words of NEEDS.
     anytime: True if a run can be stopped at any budget; False if its schedule needs the budget as its horizon, so
-        that each budget takes a run of its own.
+        that each budget needs a separate run.
     """
 
     needs: ClassVar[tuple[str, ...]]

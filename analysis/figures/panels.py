@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("front", "tradeoff", "values", "ladder", "roc", "tuning_gap", "plane")
+GRIDS: dict[str, Any] = {"front": front, "tradeoff": tradeoff, "tuning_gap": tuning_gap}
+"""Kinds of figures with one panel per attack; the others exist once per attack or once per sweep."""
 PER_PAGE = 6
 """Attacks on one figure; more make further figures."""
 LADDER_COLUMNS = 5
@@ -35,14 +37,12 @@ def write_figures(results: Results, folder: Path) -> dict[str, list[Path]]:
     style.use()
     folder.mkdir(parents=True, exist_ok=True)
     looks = style.looks(results.methods, results.highlighted)
-    usable = [a for a in results.shown if results.points.loc[results.points["attack"] == a, "efficacy"].notna().any()]
+    usable = with_results(results)
     written: dict[str, list[Path]] = {kind: [] for kind in KINDS}
-    kinds: list[tuple[str, Any]] = [("front", front), ("tradeoff", tradeoff), ("tuning_gap", tuning_gap)]
-    for kind, module in kinds:
-        shown = [module.curve(results, attack) for attack in usable]
-        shown = [c for c in shown if kind != "tuning_gap" or len(c.pairs)]
+    for kind in GRIDS:
+        shown = curves(results, kind, usable)
         for page, start in enumerate(range(0, len(shown), PER_PAGE), start=1):
-            figure = _grid_figure(shown[start : start + PER_PAGE], module.draw, looks, kind)
+            figure = draw_grid(shown[start : start + PER_PAGE], kind, looks)
             name = kind if len(shown) <= PER_PAGE else f"{kind}_{page}"
             written[kind].append(save(figure, folder / name))
     for number, attack in enumerate(usable, start=1):
@@ -51,6 +51,17 @@ def write_figures(results: Results, folder: Path) -> dict[str, list[Path]]:
     planes = plane.curves(results.plane, results.methods) if results.plane else {}
     written["plane"] = [save(_plane_figure(panels), folder / f"plane_{name}") for name, panels in planes.items()]
     return written
+
+
+def with_results(results: Results) -> list[str]:
+    """The attacks that are shown and have anything to draw."""
+    return [a for a in results.shown if results.points.loc[results.points["attack"] == a, "efficacy"].notna().any()]
+
+
+def curves(results: Results, kind: str, attacks: Sequence[str]) -> list[Any]:
+    """The numbers of each attack's panel; no panel for an attack without tuned pairs where those are shown."""
+    shown = [GRIDS[kind].curve(results, attack) for attack in attacks]
+    return [c for c in shown if kind != "tuning_gap" or len(c.pairs)]
 
 
 def _figures_of(results: Results, attack: str, looks: dict[str, style.Look]) -> Iterator[tuple[str, Figure]]:
@@ -69,7 +80,9 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "attack"
 
 
-def _grid_figure(shown: Sequence[Any], draw: Any, looks: dict[str, style.Look], kind: str) -> Figure:
+def draw_grid(shown: Sequence[Any], kind: str, looks: dict[str, style.Look]) -> Figure:
+    """One panel per attack, at most three side by side, and a legend below."""
+    draw = GRIDS[kind].draw
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.9 * columns, 3.3 * rows + 0.5), squeeze=False)
@@ -77,7 +90,7 @@ def _grid_figure(shown: Sequence[Any], draw: Any, looks: dict[str, style.Look], 
         draw(ax, curve, looks)
     for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
-    figure.legend(handles=_legend(looks, kind), loc="outside lower center", ncols=min(5, 2 * columns), frameon=False)
+    figure.legend(handles=legend(looks, kind), loc="outside lower center", ncols=min(5, 2 * columns), frameon=False)
     return figure
 
 
@@ -91,7 +104,7 @@ def _ladder_figure(attack: str, curves: Sequence[ladder.LadderCurve], looks: dic
         ax.set_visible(False)
     _label(list(axes.flat)[: len(curves)], columns, _budgets(curves))
     figure.suptitle(attack, fontsize=11)
-    handles = _legend({RETRAIN_AT_BUDGET: looks[RETRAIN_AT_BUDGET]}, "ladder")
+    handles = legend({RETRAIN_AT_BUDGET: looks[RETRAIN_AT_BUDGET]}, "ladder")
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -140,7 +153,7 @@ def _label(axes: Sequence[Axes], columns: int, ladder_percent: Sequence[float]) 
         ax.set_xlabel("budget, %")
 
 
-def _legend(looks: dict[str, style.Look], kind: str) -> list[Line2D | Patch]:
+def legend(looks: dict[str, style.Look], kind: str) -> list[Line2D | Patch]:
     """Methods, then what lines, fills and shades mean in this kind of figure."""
     named = [m for m in looks if not looks[m].faint and (m != RETRAIN_AT_BUDGET or kind != "tuning_gap")]
     handles: list[Line2D | Patch] = [

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.figures import style
-from analysis.results.plane import MEASURES, REFERENCES, Plane, measure_of, order_of
+from analysis.results.plane import MEASURES, PLANE_REFERENCES, Plane, measure_of, order_of
 from analysis.results.verdict import display
 
 if TYPE_CHECKING:
@@ -51,8 +51,10 @@ def curves(shown: Plane, methods: list[str]) -> dict[str, list[PlaneCurve]]:
             continue
         panels = [_curve(shown, method, measure, attacks) for method in order_of(shown, methods)]
         panels = [p for p in panels if np.isfinite(p.values).any()]
-        first = [p for p in panels if p.method in REFERENCES]
-        rest = sorted((p for p in panels if p.method not in REFERENCES), key=lambda p: -np.nan_to_num(p.mean, nan=-9.0))
+        first = [p for p in panels if p.method in PLANE_REFERENCES]
+        rest = sorted(
+            (p for p in panels if p.method not in PLANE_REFERENCES), key=lambda p: -np.nan_to_num(p.mean, nan=-9.0)
+        )
         top = _top(panels) if measure == "product" else 1.0
         found[measure] = [panel._replace(top=top) for panel in (*first, *rest)]
     return found

@@ -31,7 +31,7 @@ LOWEST = 5e-4
 """Foot of the vertical axis; a rate of 0 has no logarithm and stands below it."""
 TICKS = (0.001, 0.01, 0.1, 1.0)
 SCORES = {"gaussian": ("Gaussian score", "#0072B2"), "membership": ("loss attack", "#D55E00")}
-REFERENCES = ("none", "oracle", RETRAIN_AT_BUDGET)
+ROC_MODELS = ("none", "oracle", RETRAIN_AT_BUDGET)
 
 
 class RocCurve(NamedTuple):
@@ -55,14 +55,14 @@ def curves(results: Results, attack: str) -> list[RocCurve]:
     rows = _models(results, attack, [*columns, "poisons"])
     if rows["gaussian_score"].isna().all():
         return []
-    order = [m for m in (*REFERENCES, *results.methods) if m in set(rows["method"])]
+    order = [m for m in (*ROC_MODELS, *results.methods) if m in set(rows["method"])]
     return [_curve(method, rows[rows["method"] == method]) for method in order]
 
 
 def _models(results: Results, attack: str, columns: Sequence[str]) -> pd.DataFrame:
     """Measured models of the confirmation whose attack took, each method at one budget."""
     known = results.references
-    known = known[known["method"].isin(REFERENCES) & (known["role"] == "confirmation")]
+    known = known[known["method"].isin(ROC_MODELS) & (known["role"] == "confirmation")]
     known, rows = (table[table["attack"] == attack] for table in (known, results.sweep.rows))
     rows = pd.concat([chosen_rungs(rows, columns), known], ignore_index=True)
     rows = rows[rows["took"].astype(bool) & rows["status"].isin(GOOD)]

@@ -44,43 +44,52 @@ KINDS = {
 
 def render(results: Results, *, tables: dict[str, pd.DataFrame], figures: dict[str, list[Path]]) -> str:
     """The whole page as one string that needs no other file and no network."""
-    environment = Environment(
+    sweep = results.sweep
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            results=results,
+            sweep=sweep,
+            folder=shlex.quote(str(sweep.folder)),
+            kinds=KINDS,
+            axes={name: axis.label for name, axis in AXES.items()},
+            axis=next(name for name, axis in AXES.items() if axis == results.axis),
+            facts=_facts(results),
+            data=data_section(sweep.info.get("card")),
+            grids={attack: grid_text(results, attack) for attack in results.shown},
+            tables={name: _shown(table) for name, table in tables.items()},
+            rows_shown=ROWS_SHOWN,
+            remarks_shown=REMARKS_SHOWN,
+            attacks_open=ATTACKS_OPEN,
+            agreements={attack: sentence(results.agreement, attack) for attack in results.shown},
+            clear=CLEAR,
+            largest_budget=percent(LARGEST_BUDGET),
+            images={kind: [_image(path) for path in paths] for kind, paths in figures.items()},
+            drawn=[has_points(results, attack) for attack in results.shown],
+            command=_command(sweep.info.get("command")),
+            methods=_described(sweep.info.get("methods")),
+            columns=_columns(results),
+            versions=_described(sweep.info.get("versions")),
+            machine=_described(sweep.info.get("machine")),
+            spec=json.dumps(sweep.spec, indent=2, ensure_ascii=False, default=str) if sweep.spec else "",
+            plotly=Markup(_plotly()),
+            specs=Markup(_script_json(_specs(results))),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Templates of this room; whatever stands in the records is escaped."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = number
-    sweep = results.sweep
-    return environment.get_template("report.html").render(
-        results=results,
-        sweep=sweep,
-        folder=shlex.quote(str(sweep.folder)),
-        kinds=KINDS,
-        axes={name: axis.label for name, axis in AXES.items()},
-        axis=next(name for name, axis in AXES.items() if axis == results.axis),
-        facts=_facts(results),
-        data=data_section(sweep.info.get("card")),
-        grids={attack: grid_text(results, attack) for attack in results.shown},
-        tables={name: _shown(table) for name, table in tables.items()},
-        rows_shown=ROWS_SHOWN,
-        remarks_shown=REMARKS_SHOWN,
-        attacks_open=ATTACKS_OPEN,
-        agreements={attack: sentence(results.agreement, attack) for attack in results.shown},
-        clear=CLEAR,
-        largest_budget=percent(LARGEST_BUDGET),
-        images={kind: [_image(path) for path in paths] for kind, paths in figures.items()},
-        drawn=[has_points(results, attack) for attack in results.shown],
-        command=_command(sweep.info.get("command")),
-        methods=_described(sweep.info.get("methods")),
-        columns=_columns(results),
-        versions=_described(sweep.info.get("versions")),
-        machine=_described(sweep.info.get("machine")),
-        spec=json.dumps(sweep.spec, indent=2, ensure_ascii=False, default=str) if sweep.spec else "",
-        plotly=Markup(_plotly()),
-        specs=Markup(_script_json(_specs(results))),
-    )
+    made.filters["cell"] = number
+    return made
 
 
 def _plotly() -> str:

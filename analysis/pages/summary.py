@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.results.agreement import sentence
 from analysis.results.analyse import Results
-from analysis.results.plane import LARGEST_BUDGET, OURS, REFERENCES, average_table
+from analysis.results.plane import LARGEST_BUDGET, OURS, PLANE_REFERENCES, average_table
 from analysis.results.verdict import Verdict, display, percent
 from analysis.tables.report_tables import grid_text
 
@@ -56,7 +56,7 @@ def _plane_lines(results: Results) -> list[str]:
     if not (table["over"] == "healed").any():
         columns = ["efficacy"]
     table = table[table["over"] == ("efficacy" if columns == ["efficacy"] else "healed")]
-    reference, published = table["method"].isin(REFERENCES), table["source"] != OURS
+    reference, published = table["method"].isin(PLANE_REFERENCES), table["source"] != OURS
     unlearners = table[~reference & ~published].dropna(subset=columns[0])
     best = unlearners.sort_values(columns[0], ascending=False, kind="stable").head(MOST_ON_PLANE)
     body = [

@@ -48,12 +48,16 @@ class Results:
     references: pd.DataFrame
     comparisons: pd.DataFrame
     hypervolumes: pd.DataFrame
-    agreement: pd.DataFrame
     plane: Plane | None  # only with several discovery rates, or healed attacks of different regularity
     bands: dict[str, Interval]
     verdicts: tuple[Verdict, ...]
     shown: tuple[str, ...]  # the attacks that figures, page and terminal show
     notes: tuple[str, ...]
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """Computed when it is asked for: its intervals take most of the time of a whole report."""
+        return agreement(self.sweep, self.references)
 
     @property
     def attacks(self) -> list[str]:
@@ -119,7 +123,6 @@ def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None
         references=reference_rows,
         comparisons=paired,
         hypervolumes=hypervolumes(seeds, axis=AXES[axis], tolerance=allowed),
-        agreement=agreement(sweep, reference_rows),
         plane=plane(sweep, reference_rows),
         bands=noise_bands(reference_rows),
         verdicts=tuple(verdict(a, seeds=seeds, points=means, comparisons=paired) for a in attacks),

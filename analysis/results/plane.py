@@ -19,7 +19,7 @@ from analysis.statistics.intervals import mean_interval
 
 LARGEST_BUDGET = 0.10
 """Results are taken at the largest budget of a method up to this one."""
-REFERENCES = ("none", "oracle", "retrain_discovered", RETRAIN_AT_BUDGET)
+PLANE_REFERENCES = ("none", "oracle", "retrain_discovered", RETRAIN_AT_BUDGET)
 """References of the plane, in the order in which they are shown."""
 REGULARITY = {"low": 0, "medium": 1, "high": 2}
 MEASURES = {"healed": "healed", "utility": "utility", "product": "utility x healed", "efficacy": "efficacy"}
@@ -105,7 +105,7 @@ def _methods(sweep: Sweep, largest: float) -> pd.DataFrame:
 
 
 def _references(sweep: Sweep, reference_rows: pd.DataFrame, largest: float) -> pd.DataFrame:
-    own = reference_rows[reference_rows["method"].isin(REFERENCES) & (reference_rows["role"] == "confirmation")]
+    own = reference_rows[reference_rows["method"].isin(PLANE_REFERENCES) & (reference_rows["role"] == "confirmation")]
     own = own[own["took"]]
     of_budget = own["method"] == RETRAIN_AT_BUDGET
     own = own[~of_budget | (own["budget"] <= largest + 1e-9)]
@@ -139,7 +139,7 @@ def measure_of(shown: Plane, attack: str) -> str:
 def order_of(shown: Plane, methods: list[str]) -> list[str]:
     """References first, then `methods`; those without any result are left out."""
     present = set(shown.seeds["method"])
-    return [m for m in (*REFERENCES, *(m for m in methods if m not in REFERENCES)) if m in present]
+    return [m for m in (*PLANE_REFERENCES, *(m for m in methods if m not in PLANE_REFERENCES)) if m in present]
 
 
 def cell_table(shown: Plane) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from analysis.figures import style
 from analysis.figures.save import save
 from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.results.verdict import display
-from analysis.scan.scan import REFERENCES, Scan
+from analysis.scan.scan import SCAN_REFERENCES, Scan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,8 +50,8 @@ def write_figure(scan: Scan, stem: Path) -> Path:
 
 def draw(ax: Axes, scan: Scan, attack: str, measure: str) -> None:
     """One panel: means over seeds with their 95 % intervals; dotted: what a model without poison has."""
-    wanted = [m for m in scan.models(attack) if (m in REFERENCES) != (measure == "efficacy")]
-    methods = [m for m in scan.models(attack) if m not in (*REFERENCES, RETRAIN_AT_BUDGET)]
+    wanted = [m for m in scan.models(attack) if (m in SCAN_REFERENCES) != (measure == "efficacy")]
+    methods = [m for m in scan.models(attack) if m not in (*SCAN_REFERENCES, RETRAIN_AT_BUDGET)]
     looks = style.looks([*REFERENCE_LOOKS, *methods]) | REFERENCE_LOOKS
     places = positions(ax, scan.values)
     for i, model in enumerate(wanted):

@@ -15,7 +15,7 @@ from analysis.statistics.intervals import Interval, mean_interval
 from sweeps.schema.records import GOOD
 from unlearn_core.checks import InputError
 
-REFERENCES = ("none", "oracle", "retrain")
+SCAN_REFERENCES = ("none", "oracle", "retrain")
 """Corrupted model and oracles: one measurement per scenario."""
 MEASURES = {
     "primary_value": "",  # called by the attack's own metric
@@ -45,7 +45,7 @@ class Scan:
     def models(self, attack: str) -> list[str]:
         """Corrupted model, oracles, then the methods in the order of the records."""
         there = set(self.points.loc[self.points["attack"] == attack, "model"])
-        return [m for m in dict.fromkeys((*REFERENCES, *self.points["model"])) if m in there]
+        return [m for m in dict.fromkeys((*SCAN_REFERENCES, *self.points["model"])) if m in there]
 
     def interval(self, attack: str, model: str, measure: str, order: int) -> Interval:
         """Mean and 95 % interval over seeds at value number `order`."""
@@ -76,7 +76,7 @@ def _part(root: Path, number: int, point: dict[str, Any]) -> pd.DataFrame:
     """The rows of one value: references of confirmation scenarios, and each method at its largest budget."""
     rows = load_sweep(root / point["sweep"]).rows
     rows = rows[(rows["held_out"] == "test") & rows["status"].isin(GOOD)]
-    reference = rows[(rows["stage"] == "reference") & rows["method"].isin(REFERENCES)]
+    reference = rows[(rows["stage"] == "reference") & rows["method"].isin(SCAN_REFERENCES)]
     at_budget = rows[(rows["stage"] == "confirmation") | (rows["method"] == "retrain_at_budget")]
     largest = at_budget[at_budget["budget"] == at_budget["budget"].max()]
     largest = largest.sort_values("proposal").drop_duplicates(["attack", "method", "seed"])

@@ -17,12 +17,14 @@ from sweeps.execution.interruption import run_told, two_stages
 from sweeps.execution.worker import STOP
 from sweeps.launch import module_command
 from sweeps.planning.data_card import DataFacts, check_finished, facts_of, show_card
+from sweeps.planning.done_work import RecordedWork
 from sweeps.planning.manifest import check_manifest, write_manifest
-from sweeps.planning.plan import Missing, check_data, check_scenarios, estimate, missing
-from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.planning.tasks import trials_in
+from sweeps.planning.missing import Missing, missing
+from sweeps.planning.plan import check_data, check_scenarios, estimate
+from sweeps.planning.schedule import Schedule
 from sweeps.storage import record_log
-from sweeps.storage.files import Remote, StorageError, put, remove, resolved, unwritable, writing
+from sweeps.storage.errors import StorageError, writing
+from sweeps.storage.folders import at
 from sweeps.storage.leases import EXPIRY, Lease
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.table import compact
@@ -32,7 +34,7 @@ from sweeps.trials.machine import slots, usable_cpus
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, pick_device
 from unlearn_core.checks import InputError
 
-CELLS_SHOWN = 200  # of a plan
+TASKS_SHOWN = 200  # of a plan
 AGAIN = "run the same command again to try them"
 STOPPING = "stopping once the trials that run are finished and recorded; press Ctrl-C again to stop at once"
 QUIET = 5.0  # seconds of waiting without a word
@@ -44,8 +46,8 @@ class Driver:
 
     def __init__(self, sweep: Sweep, options: argparse.Namespace, command: str) -> None:
         self.sweep, self.options, self.command = sweep, options, command
-        self.out = resolved(options.out, "--out")
-        self.store = resolved(options.store, "--store") if options.store else self.out / "store"
+        self.out = at(options.out).resolved("--out")
+        self.store = at(options.store).resolved("--store") if options.store else self.out / "store"
         self.home = self.out / sweep.name  # what workers write to; `dir` is where everything else is read and made
         self.replica = LocalCopy(self.home)
         self.dir = self.replica.dir
@@ -90,12 +92,11 @@ class Driver:
         return 1 if undone or reported else 0
 
     def _print_left(self) -> int:
-        """Says so if something is missing although nothing failed; returns how many cells that are."""
+        """Says so if something is missing although nothing failed; returns how many tasks that are."""
         left = missing(self.sweep, self.dir)
-        cells = [cell.name for cell in (*left.references, *left.studies)]
-        if cells:
-            print(f"{len(cells)} cells are not complete, such as {cells[0]}; {AGAIN}", file=sys.stderr)
-        return len(cells)
+        if left.tasks:
+            print(f"{len(left.tasks)} tasks are not complete, such as {left.tasks[0].name}; {AGAIN}", file=sys.stderr)
+        return len(left.tasks)
 
     def _check_work(self) -> DataFacts:
         """Whether all of it can be done. Its data is let go of again, as workers have their own."""
@@ -123,11 +124,10 @@ class Driver:
         for method in too_dear(work, cost.training):
             print(f"warning: {method}", file=sys.stderr)
         at_once = 1 if self.options.inline else slots(self.sweep.resources.cpus, self.options.workers)
-        cells = [(cell.name, trials_in(self.sweep, cell)) for cell in (*left.references, *left.studies)]
-        for name, trials in cells[:CELLS_SHOWN]:
-            print(f"  {name:<40} up to {trials} trials")
-        if len(cells) > CELLS_SHOWN:
-            print(f"  and {len(cells) - CELLS_SHOWN} more cells")
+        for task in left.tasks[:TASKS_SHOWN]:
+            print(f"  {task.name:<40} up to {task.most_trials(self.sweep)} trials")
+        if len(left.tasks) > TASKS_SHOWN:
+            print(f"  and {len(left.tasks) - TASKS_SHOWN} more tasks")
         print(f"scenarios   {cost.scenarios}")
         print(f"trainings   {cost.trainings} from scratch, still to do")
         print(f"trials      up to {cost.trials}, each measured at up to {len(self.sweep.budgets)} budgets")
@@ -157,15 +157,15 @@ class Driver:
 
     def _prepare_folder(self) -> None:
         """Create the sweep's folder, and see that it can be written, and the artifact store at least read."""
-        problem = unwritable(self.home)
+        problem = at(self.home).unwritable()
         if problem:
             raise InputError(f"--out {self.out} cannot be written: {problem}; choose another folder")
-        problem = unwritable(self.store)
+        problem = at(self.store).unwritable()
         if problem and not self.store.exists():
             raise InputError(f"--store {self.store} cannot be written: {problem}; choose another folder")
         if problem:
             print(f"warning: {self.store} can only be read: what it lacks is made again in every run", file=sys.stderr)
-        if isinstance(self.home, Remote):
+        if self.replica.is_apart:
             print(f"{self.home}: report, MLflow and a copy of the records are in {self.dir}", file=sys.stderr)
 
     @contextlib.contextmanager
@@ -196,13 +196,13 @@ class Driver:
 
     def _work(self, left: Missing) -> Schedule:
         """Run what is left; returns the schedule at its end."""
-        schedule = Schedule(self.sweep, left, Recorded(self.sweep, self.dir, self.replica.pull_cell))
+        schedule = Schedule(self.sweep, left, RecordedWork(self.sweep, self.dir, self.replica.pull_cell))
         if schedule.finished:
             print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
             return schedule
-        remove(self.home / STOP)
+        at(self.home / STOP).remove()
         executor = self._executor()
-        total = sum(trials_in(self.sweep, cell) for cell in (*left.references, *left.studies))
+        total = sum(task.most_trials(self.sweep) for task in left.tasks)
         try:
             with two_stages(lambda: self._stop(schedule), STOPPING), ProgressDisplay("trials", total, self._counter()):
                 executor.run(self.home, self.place, schedule)
@@ -217,7 +217,7 @@ class Driver:
     def _stop(self, schedule: Schedule) -> None:
         """Begin nothing more, here and in the workers."""
         schedule.stopped = True
-        put(self.home / STOP, b"")
+        at(self.home / STOP).write(b"")
 
     def _counter(self) -> Callable[[], tuple[int, int]]:
         """Counts the recorded trials, and the failed ones among them; each call reads only what is new."""
@@ -318,9 +318,9 @@ def _await_mirror(process: subprocess.Popen[bytes], log: str) -> None:
 
 
 def _print_failures(schedule: Schedule) -> int:
-    """One line per failed cell; returns how many there are."""
-    for cell, error in schedule.failed:
-        print(f"failed: {cell.name}: {error.strip().splitlines()[-1]}", file=sys.stderr)
+    """One line per failed task; returns how many there are."""
+    for task, error in schedule.failed:
+        print(f"failed: {task.name}: {error.strip().splitlines()[-1]}", file=sys.stderr)
     if schedule.failed and schedule.left_out:
-        print(f"{schedule.left_out} more cells need these and were left out; {AGAIN}", file=sys.stderr)
+        print(f"{schedule.left_out} more tasks need these and were left out; {AGAIN}", file=sys.stderr)
     return len(schedule.failed)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from sweeps.execution.executors import KEPT, ExecutorLostError
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 from unlearn_core.checks import InputError
 
 

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from sweeps.planning.manifest import read_manifest
-from sweeps.storage.files import unwritable, writing
+from sweeps.storage.errors import writing
+from sweeps.storage.folders import at
 from sweeps.storage.table import compact
 from unlearn_core.checks import InputError
 
@@ -30,7 +31,7 @@ def export(sweep_dir: Path, target: Path | None = None) -> Path:
         raise InputError(f"--to {path} is in a folder that does not exist; make it, or name another file")
     if path.exists():
         raise InputError(f"--to {path} exists already; name another file")
-    if problem := unwritable(path.parent):
+    if problem := at(path.parent).unwritable():
         raise InputError(f"{path} cannot be written: {problem}; name a file in another folder with --to")
     with writing(path.parent), tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         table = Path(folder) / TABLE

@@ -12,27 +12,27 @@ from sweeps.planning.manifest import read_manifest
 from sweeps.storage.record_log import Trial, iter_trials
 
 EXAMPLES = 3  # trials named per group
-CELLS = 20  # cells named per group
+TASKS = 20  # tasks named per group
 
 
 @dataclass
 class Failure:
     """Trials that failed at the same place with the same kind of error.
 
-    example: traceback of the first of them. cells: how many there are in each cell. named: the first few.
+    example: traceback of the first of them. tasks: how many there are of each task. named: the first few.
     """
 
     title: str
     example: str
-    cells: Counter[str] = field(default_factory=Counter)
+    tasks: Counter[str] = field(default_factory=Counter)
     named: list[Trial] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        return self.cells.total()
+        return self.tasks.total()
 
     def add(self, trial: Trial) -> None:
-        self.cells[trial["study"]] += 1
+        self.tasks[trial["study"]] += 1
         if len(self.named) < EXAMPLES:
             self.named.append(trial)
 
@@ -68,8 +68,8 @@ def failure_lines(sweep_dir: Path) -> list[str]:
 
 
 def _describe(failure: Failure) -> list[str]:
-    where = ", ".join(f"{name} ({count})" for name, count in failure.cells.most_common(CELLS))
-    more = f" and {len(failure.cells) - CELLS} more cells" if len(failure.cells) > CELLS else ""
+    where = ", ".join(f"{name} ({count})" for name, count in failure.tasks.most_common(TASKS))
+    more = f" and {len(failure.tasks) - TASKS} more tasks" if len(failure.tasks) > TASKS else ""
     examples = [f"  {t['trial_id']}  seed {t['seed']}  {t['settings']}" for t in failure.named]
     traceback = [f"    {line}" for line in failure.example.rstrip().splitlines()]
     return ["", f"{failure.count} x {failure.title}", f"  in {where}{more}", *examples, *traceback]

@@ -16,7 +16,7 @@ from sweeps.config.overrides import apply
 from sweeps.config.presets import check_name, read_preset
 from sweeps.config.spec import Sweep
 from sweeps.config.strict_yaml import read_mapping
-from sweeps.storage.files import place
+from sweeps.storage.folders import folder_or_url
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError
 from unlearn_core.host.private import private_files
@@ -45,10 +45,12 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--name", help="name of the results folder (default: the preset's, with a hash after --set)")
     where = p.add_argument_group("where")
     where.add_argument(
-        "--out", type=place, default=place("results"), metavar="DIR",
+        "--out", type=folder_or_url, default=folder_or_url("results"), metavar="DIR",
         help="results: a folder or s3://BUCKET/PREFIX (default: results)",
     )  # fmt: skip
-    where.add_argument("--store", type=place, metavar="DIR", help="trained models and poisons (default: OUT/store)")
+    where.add_argument(
+        "--store", type=folder_or_url, metavar="DIR", help="trained models and poisons (default: OUT/store)"
+    )
     where.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data files")
     where.add_argument("--download", action="store_true", help="allow fetching missing data files into --data-root")
     where.add_argument("--address", help="Ray cluster to join (default: RAY_ADDRESS, else this machine alone)")

@@ -24,13 +24,14 @@ from sweeps.config.overrides import apply
 from sweeps.config.presets import check_name, read_preset
 from sweeps.config.spec import Sweep
 from sweeps.launch import module_command
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
+from sweeps.storage.folders import on_this_machine
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of
 from unlearn_core.host.output import run as run_command
 
 BASE = "gaussian-study"
-REFERENCES = ("methods=[]",)  # corrupted model and oracle only
+NO_METHODS = ("methods=[]",)  # corrupted model and oracle only
 
 
 class NamedScan(NamedTuple):
@@ -45,10 +46,10 @@ class NamedScan(NamedTuple):
 STUDIES = {
     "dimension": NamedScan("rows.side", ("26", "28", "30", "32"), "side of the images, pixels"),
     "forget-size": NamedScan("attacks.gaussian.fraction", ("0.015", "0.02", "0.025"), "share of poisoned rows"),
-    "augmentation": NamedScan("recipe.augmentation", ("none", "flip", "crop", "flip_crop"), "augmentation", REFERENCES),
-    "clipping": NamedScan("attacks.gaussian.clip", ("false", "true"), "poisons clipped to valid pixels", REFERENCES),
+    "augmentation": NamedScan("recipe.augmentation", ("none", "flip", "crop", "flip_crop"), "augmentation", NO_METHODS),
+    "clipping": NamedScan("attacks.gaussian.clip", ("false", "true"), "poisons clipped to valid pixels", NO_METHODS),
     "noise": NamedScan(
-        "attacks.gaussian.epsilon", ("0.1", "0.2236", "0.3162", "0.5657", "1.0"), "deviation of the noise", REFERENCES
+        "attacks.gaussian.epsilon", ("0.1", "0.2236", "0.3162", "0.5657", "1.0"), "deviation of the noise", NO_METHODS
     ),
 }
 """The studies of Gaussian poisons. Noise variances 0.01, 0.05, 0.1, 0.32 and 1; the paper (arXiv:2406.17216) has 0.32,
@@ -92,8 +93,7 @@ def read_scan(options: argparse.Namespace) -> Scan:
 
 def _check_places(options: argparse.Namespace) -> None:
     """Whether the results are where the analysis can read them."""
-    if not isinstance(options.out, Path):  # is not repeated: what it holds may be a password
-        raise InputError("--out of a scan must be a folder of this machine, not s3:// or another URL")
+    on_this_machine(options.out, "--out of a scan")
 
 
 def _study(options: argparse.Namespace) -> NamedScan:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sweeps.commands.driver import Driver
 from sweeps.planning.manifest import check_manifest
-from sweeps.planning.plan import check_scenarios, missing
+from sweeps.planning.missing import missing
+from sweeps.planning.plan import check_scenarios
 
 
 class ScanPoint(Driver):

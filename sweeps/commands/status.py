@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,22 +9,22 @@ from dataclasses import dataclass
 from sweeps.config.spec import Sweep
 from sweeps.execution.worker import WORKING
 from sweeps.planning.manifest import read_manifest
-from sweeps.planning.plan import Missing, missing
-from sweeps.planning.tasks import Cell, members, trainings, trials_in
-from sweeps.storage.files import Folder, Remote, asked, s3
+from sweeps.planning.missing import missing
+from sweeps.planning.tasks import Task, folder_of
+from sweeps.schema.stages import Stage
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at
 from sweeps.storage.holders import Holder
 from sweeps.storage.leases import holder_of
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.record_log import Trial, iter_trials
-
-PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what the names of parts of a cell end with
 
 
 @dataclass
 class Line:
     """One line of the table: an attack's references, or what one method does against it.
 
-    left: trials still to do, at most. running: cells that a worker is at. seconds: of trials and reference trainings.
+    left: trials still to do, at most. running: tasks that a worker is at. seconds: of trials and reference trainings.
     """
 
     attack: str
@@ -46,7 +45,7 @@ class Line:
 def trial_seconds(trial: Trial) -> float:
     """Seconds that a trial kept its worker; a reference model counts with its training (the corrupted model's is taken
     to be as long as the oracle's)."""
-    if trial["stage"] != "reference" or trial["method"] == "retrain_at_budget":
+    if trial["stage"] != Stage.REFERENCE or trial["method"] == "retrain_at_budget":
         return float(trial.get("trial_seconds") or 0)
     if trial["method"] == "none":
         return float(trial.get("oracle_seconds") or 0)
@@ -63,35 +62,21 @@ def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
         lines.setdefault(key, Line(*key)).add(trial)
     left = missing(sweep, replica.dir)
     running = at_work_now(replica.home)
-    for cell in (*left.references, *left.studies):
-        line = lines.setdefault(_key(cell), Line(*_key(cell)))
-        line.left += max(0, trials_in(sweep, cell) - done[cell.name])
-        line.running += running[cell.name]
-    for cell, name in trained_first(sweep, left).items():
-        lines[cell.attack, name].running += running[cell.name]
+    for task in left.tasks:
+        lines.setdefault(_key(task), Line(*_key(task))).left += max(0, task.most_trials(sweep) - done[task.name])
+    needed = [need for task in left.tasks for need in task.needs(sweep)]
+    first = [need for task in needed for need in task.needs(sweep)]
+    for task in dict.fromkeys([*left.tasks, *needed, *first]):
+        lines[_key(task)].running += running[task.name]
     expect(lines.values())
     return sorted(lines.values(), key=lambda line: (line.attack, line.method != "references", line.method))
 
 
 def at_work_now(home: Folder) -> Counter[str]:
-    """How many workers are at each cell, by its name; trials of a study that are handed out one by one are its."""
+    """How many workers are at each task, by its name; trials that are handed out one by one count for their study."""
     leases = home / WORKING
-    names = [name for name in _names(leases) if holder_of(leases / name) is not None]
-    return Counter(PART.sub("", name, count=1) for name in names)
-
-
-def _names(leases: Folder) -> list[str]:
-    if isinstance(leases, Remote):
-        with asked(leases):
-            return [key.rpartition("/")[2] for key in s3().find(leases.url)]
-    return [path.name for path in leases.glob("*")]
-
-
-def trained_first(sweep: Sweep, left: Missing) -> dict[Cell, str]:
-    """The cells that train what references and ensembles need, and the line of the table that each is told in."""
-    needed = [trainings(sweep, cell) for cell in left.references]
-    models = {model: "references" for poison, models in needed for model in (poison, *models)}
-    return models | dict.fromkeys(members(sweep, left.studies), "ensembles")
+    names = [name for name, _ in at(leases).files() if holder_of(leases / name) is not None]
+    return Counter(map(folder_of, names))
 
 
 def searched(trial: Trial) -> str:
@@ -103,8 +88,8 @@ def _studied(trial: Trial) -> bool:
     return trial["proposal"] is not None
 
 
-def _key(cell: Cell) -> tuple[str, str]:
-    return cell.attack, cell.method if cell.kind == "study" else f"{cell.kind}s"
+def _key(task: Task) -> tuple[str, str]:
+    return task.attack, task.row
 
 
 def expect(lines: Iterable[Line]) -> None:

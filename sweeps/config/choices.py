@@ -12,7 +12,7 @@ from sweeps.config.settings import build, choose, key_text, plain
 from unlearn_core.checks import InputError, shown
 from unlearn_core.registry import ATTACKS, UNLEARNERS
 
-REFERENCES = ("retrain", "retrain_at_budget", "retrain_discovered")
+REFERENCE_METHODS = ("retrain", "retrain_at_budget", "retrain_discovered")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Method:
     fixed: dict[str, Any] = field(default_factory=dict)  # settings by name; all others are searched
 
     def __post_init__(self) -> None:
-        if self.name in REFERENCES:
+        if self.name in REFERENCE_METHODS:
             raise InputError(f"{self.name!r} is a reference and always runs; take it out of methods")
         settings = self.build({})  # as these hold them: `lr: 1` and `lr: 1.0` are the same sweep
         object.__setattr__(self, "fixed", {key: plain(getattr(settings, key)) for key in self.fixed})

@@ -19,7 +19,7 @@ from sweeps.config.presets import check_name
 from sweeps.config.sections import DataRows, Ensemble, Resources, Search, Seeds
 from sweeps.config.settings import as_dict, build, check_keys, plain
 from sweeps.config.shares import SINGLE, read_budgets, read_rates, share
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from unlearn_core import SCIENCE_VERSION
 from unlearn_core.checks import InputError, shown
 from unlearn_core.ranges import within

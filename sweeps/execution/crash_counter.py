@@ -1,7 +1,7 @@
 """How often processes were lost at the same trial: counted by a note that each leaves behind.
 
-A worker writes down what it is at, and takes the note away when its cell ends, in whatever way. A note that is still
-there when the cell is started again says at what the process before was lost. Why it was cannot be told: a crash in
+A worker writes down what it is at, and takes the note away when its task ends, in whatever way. A note that is still
+there when the task starts again says at what the process before was lost. Why it was cannot be told: a crash in
 native code, a GPU that failed, a machine out of memory, or one that was preempted or switched off.
 
 A note is a courtesy, as a lease is: where it cannot be written a loss is not counted, and nothing else happens.
@@ -12,16 +12,16 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from sweeps.planning.tasks import Cell
-from sweeps.storage.files import Folder, asked, child, remove, s3
+from sweeps.planning.tasks import RunStudy, RunTrial, Task
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at, child
 from sweeps.storage.holders import TAKEN, Holder, this_machine
 from sweeps.storage.leases import holder_of
 
 LOSSES = 3  # lost processes at the same place, after which it is not tried again
-START = "start"  # whatever comes before a cell's first trial; in a cell without trials of its own everything
+START = "start"  # whatever comes before a task's first trial; in a task without trials everything
 
 
 class ProcessLostError(RuntimeError):
@@ -40,7 +40,7 @@ class Note(NamedTuple):
 
 
 class Attempts:
-    """The losses of one cell, and its note, at `path`. driver: who runs the sweep, where that is known."""
+    """The losses of one task, and its note, at `path`. driver: who runs the sweep, where that is known."""
 
     def __init__(self, path: Folder, driver: Holder | None) -> None:
         self._path = path
@@ -59,7 +59,7 @@ class Attempts:
 
     def end(self) -> None:
         with contextlib.suppress(OSError):
-            remove(self._path)
+            at(self._path).remove()
 
 
 def losses_after(note: Note | None, run: str) -> dict[str, int]:
@@ -80,14 +80,14 @@ def losses_after(note: Note | None, run: str) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def noted(sweep_dir: Folder, cell: Cell) -> Iterator[Attempts]:
-    """The attempts at a cell while a worker is at it. Raises ProcessLostError if too many never got to its first
+def noted(sweep_dir: Folder, task: Task) -> Iterator[Attempts]:
+    """The attempts at a task while a worker is at it. Raises ProcessLostError if too many never got to its first
     trial; the next run of the command tries it again."""
-    attempts = Attempts(child(sweep_dir / ".attempts", cell.name), _driver(sweep_dir))
+    attempts = Attempts(child(sweep_dir / ".attempts", task.name), _driver(sweep_dir))
     try:
         lost = attempts.begin(START)
         if lost >= LOSSES:
-            what = "before its first trial" if cell.kind == "study" else "over it"
+            what = "before its first trial" if isinstance(task, RunStudy | RunTrial) else "over it"
             raise ProcessLostError(f"{lost_text(lost)} {what}; run the same command again to try it again")
         yield attempts
     finally:
@@ -114,9 +114,6 @@ def _read(path: Folder) -> Note | None:
 
 
 def _write(path: Folder, data: bytes) -> None:
-    with contextlib.suppress(OSError), asked(path):
-        if isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        else:
-            s3().pipe_file(path.url, data)
+    with contextlib.suppress(OSError):
+        at(path.parent).make_folder()
+        at(path).write(data, durable=False)

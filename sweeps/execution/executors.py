@@ -1,36 +1,36 @@
-"""Where cells run: in this process, or on Ray (`ray_executor.py`). Both call the same function on the same cells."""
+"""Where tasks run: in this process, or on Ray (`ray_executor.py`). Both call the same function on the same tasks."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from sweeps.execution.worker import work_cell
-from sweeps.planning.tasks import Cell, Result
-from sweeps.storage.files import Folder
+from sweeps.execution.worker import work_task
+from sweeps.planning.tasks import Outcome, Task
+from sweeps.storage.base import Folder
 from sweeps.trials.scenario_cache import RunEnvironment
 
 KEPT = "finished trials are kept: run the same command again to go on"
 
 
 class ExecutorLostError(RuntimeError):
-    """What runs the cells is gone; what they recorded is kept."""
+    """What runs the tasks is gone; what they recorded is kept."""
 
 
 class Queue(Protocol):
-    """What is to be done, in which order: see `sweeps.planning.schedule.Schedule`."""
+    """The work and its order: see `sweeps.planning.schedule.Schedule`."""
 
     @property
     def finished(self) -> bool: ...
 
-    def next(self, slots: int) -> Cell | None: ...
+    def next(self, slots: int) -> Task | None: ...
 
-    def done(self, cell: Cell, result: Result) -> None: ...
+    def done(self, task: Task, outcome: Outcome) -> None: ...
 
-    def lost(self, cell: Cell, error: str) -> None: ...
+    def lost(self, task: Task, error: str) -> None: ...
 
 
 class Executor(Protocol):
-    """Runs cells. A cell that fails never stops the others."""
+    """Runs tasks. A task that fails never stops the others."""
 
     def run(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None: ...
 
@@ -38,11 +38,11 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """One cell after the other in this process: for debugging, tests, and machines without Ray."""
+    """One task after the other in this process: for debugging, tests, and machines without Ray."""
 
     def run(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None:
-        while (cell := queue.next(slots=1)) is not None:
-            queue.done(cell, work_cell(sweep_dir, place, cell))
+        while (task := queue.next(slots=1)) is not None:
+            queue.done(task, work_task(sweep_dir, place, task))
 
     def close(self) -> None:
         """Nothing to stop."""

@@ -13,7 +13,7 @@ import torch
 from sweeps.config.choices import Method
 from sweeps.execution.limits import CONTEXT
 from sweeps.execution.worker import workbench
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, first_rows
 from unlearn_core.checks import InputError

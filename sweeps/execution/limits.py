@@ -17,13 +17,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from sweeps.config.spec import Sweep
 from sweeps.execution.crash_counter import LOSSES, Attempts, ProcessLostError, lost_text
-from sweeps.planning.tasks import Cell
+from sweeps.planning.tasks import RunTrial, Task
+from sweeps.schema.stages import Stage
 from sweeps.storage.record_log import CellWriter, Trial
 from sweeps.trials.device_errors import ends_process, is_memory
 from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
@@ -37,31 +38,33 @@ STDERR = 2  # written to past Python's own file, whose lock the hanging thread m
 
 
 class GpuShareTooSmall(Exception):  # noqa: N818 - no error: there may be room on a whole GPU
-    """There was not enough memory on a share of a GPU for `unit`, the trial or the cell that is to be done alone."""
+    """There was not enough memory on a share of a GPU for `task`, which may be one trial of what was running."""
 
-    def __init__(self, unit: Cell) -> None:
-        super().__init__(f"{unit.name} needs a whole GPU")
-        self.unit = unit
+    def __init__(self, task: Task) -> None:
+        super().__init__(f"{task.name} needs a whole GPU")
+        self.task = task
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Does the trials of one cell and records them."""
+    """Does the trials of one task and records them."""
 
     work: ScenarioCache
-    cell: Cell
+    task: Task
     writer: CellWriter
     attempts: Attempts | None = None  # without, lost processes are not counted
 
-    def run(self, unit: Cell, request: Request, reference: Reference) -> Trial:
-        """Do and record one trial; `unit` is the cell of this trial alone. Raises GpuShareTooSmall instead of recording
-        it if there was not enough memory on a share of a GPU, and ProcessLostError if it cannot even be recorded as
-        failed.
+    def run(self, trial_task: RunTrial, request: Request, reference: Reference) -> Trial:
+        """Do and record one trial.
+
+        Raises:
+            GpuShareTooSmall: there was not enough memory on a share of a GPU, so nothing is recorded.
+            ProcessLostError: the trial cannot even be recorded as failed.
         """
         lost = self.attempts.begin(trial_id(self.work, request)) if self.attempts else 0
         if lost >= 2 * LOSSES:  # loading its scenario is enough
             raise ProcessLostError(f"{lost_text(lost)} over trial {trial_id(self.work, request)}")
-        with crowding(self.work.place, unit):
+        with share_limit(self.work.place, trial_task):
             bench = self.work.bench(request.attack, request.seed, request.held_out)
             blank = make_record(self.work, bench, request, reference, [])
             if lost >= LOSSES:
@@ -71,18 +74,18 @@ class Guard:
         return self._record(trial)
 
     def _record(self, trial: Trial) -> Trial:
-        trial = trial | {"gpu_memory_retries": int(self.cell.alone)}
+        trial = trial | {"gpu_memory_retries": int(self.task.whole_gpu)}
         self.writer.append(trial)
         return trial
 
     def _try(self, bench: Bench, request: Request, reference: Reference, blank: Trial) -> Trial:
-        run = run_ensemble_trial if request.stage == "ensemble" else run_trial
+        run = run_ensemble_trial if request.stage == Stage.ENSEMBLE else run_trial
         limit, start = time_limit(self.work.sweep, bench, request), time.perf_counter()
 
         def give_up(where: str) -> None:
             text = f"not finished after {limit:.4g} s; raise resources.trial_timeout if the method is only slow"
             self._record(failed(blank, f"{where}TimeoutError: {text}", seconds=time.perf_counter() - start))
-            say(f"trial {blank['trial_id']} of {self.cell.name} is recorded as failed: {text}")
+            say(f"trial {blank['trial_id']} of {self.task.name} is recorded as failed: {text}")
 
         with deadline(limit, give_up):
             try:
@@ -109,7 +112,7 @@ def time_limit(sweep: Sweep, bench: Bench, request: Request) -> float:
     seconds = sweep.resources.trial_timeout
     if seconds is None:
         seconds = LEAST_SECONDS + ORACLES * bench.oracle.cost.seconds * max(1.0, sum(request.budgets))
-    ladders = 2 * sweep.ensemble.members if request.stage == "ensemble" else 1
+    ladders = 2 * sweep.ensemble.members if request.stage == Stage.ENSEMBLE else 1
     return min(seconds * ladders, threading.TIMEOUT_MAX - GRACE)
 
 
@@ -160,7 +163,7 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def leaving_broken_devices(cell: Cell) -> Iterator[None]:
+def leaving_broken_devices(task: Task) -> Iterator[None]:
     """Ends this process after an error of its device, without any clean-up: the note of what it was at stays, so that
     it is counted as lost there, and what is next is done by a fresh process."""
     try:
@@ -170,7 +173,7 @@ def leaving_broken_devices(cell: Cell) -> Iterator[None]:
     except Exception as problem:
         if not ends_process(problem):
             raise
-        say(f"{cell.name} met an error of the device: {type(problem).__name__}: {str(problem).partition(chr(10))[0]}")
+        say(f"{task.name} met an error of the device: {type(problem).__name__}: {str(problem).partition(chr(10))[0]}")
         os._exit(os.EX_TEMPFAIL)
 
 
@@ -182,7 +185,7 @@ def shares_gpu(place: RunEnvironment) -> bool:
 
 
 @contextlib.contextmanager
-def crowding(place: RunEnvironment, unit: Cell) -> Iterator[None]:
+def share_limit(place: RunEnvironment, task: Task) -> Iterator[None]:
     """Where a GPU is shared, running out of its memory is GpuShareTooSmall."""
     try:
         yield
@@ -191,7 +194,7 @@ def crowding(place: RunEnvironment, unit: Cell) -> Iterator[None]:
     except Exception as problem:
         if not (shares_gpu(place) and is_memory(problem)):
             raise
-        raise GpuShareTooSmall(replace(unit, alone=True)) from problem
+        raise GpuShareTooSmall(task) from problem
 
 
 def limit_memory(place: RunEnvironment) -> None:

@@ -12,17 +12,17 @@ import shutil
 import socket
 import sys
 import time
-from dataclasses import asdict
 from typing import Any
 
 from sweeps.execution.executors import KEPT, ExecutorLostError, Queue
 from sweeps.execution.gpu_share import Memory, measured, share_of
 from sweeps.execution.ray_home import kept, private_home
 from sweeps.execution.ray_watchdog import LocalRay, Watchdog
-from sweeps.execution.worker import work_cell
+from sweeps.execution.worker import work_task
 from sweeps.launch import own_modules
-from sweeps.planning.tasks import Cell
-from sweeps.storage.files import Folder, local_copy
+from sweeps.planning.tasks import from_wire, to_wire
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at
 from sweeps.tracking.uri import spare_proxies
 from sweeps.trials.machine import usable_cpus
 from sweeps.trials.scenario_cache import RunEnvironment
@@ -150,17 +150,17 @@ class RayExecutor:
         from sweeps.execution.tune_queue import CellSearcher
 
         def trainable(config: dict[str, Any]) -> None:  # the config stays tiny: it is copied into every snapshot
-            result = work_cell(sweep_dir, place, Cell(**config["cell"]))
-            # texts: Tune takes an empty mapping out, and tells of every cell whose report has no values
-            crowded = json.dumps(asdict(result.crowded)) if result.crowded else ""
-            tune.report({"error": result.error or "", "crowded": crowded})
+            outcome = work_task(sweep_dir, place, from_wire(config["task"]))
+            # texts: Tune takes an empty mapping out, and tells of every task whose report has no values
+            too_large = json.dumps(to_wire(outcome.too_large)) if outcome.too_large else ""
+            tune.report({"error": outcome.error or "", "too_large": too_large})
 
         usual = self._share  # without `self`, which cannot be sent
 
         def share(config: dict[str, Any]) -> dict[str, float]:
-            return usual | ({"gpu": 1.0} if config["cell"]["alone"] else {})
+            return usual | ({"gpu": 1.0} if config["task"]["whole_gpu"] else {})
 
-        folder = local_copy(sweep_dir) / ".tune"
+        folder = at(sweep_dir).local_copy / ".tune"
         shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
         most = max(MOST_CELLS, ROUNDS * self._places())  # at the end of a fit places stand empty: seldom, for many
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)  # the searcher knows how many

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sweeps.launch import module_command
-from sweeps.storage.files import writing
+from sweeps.storage.errors import writing
 from unlearn_core.checks import InputError
 
 MARK = "UNLEARN_RAY_HOME"  # in the environment of all processes of that Ray: its folder

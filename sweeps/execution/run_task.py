@@ -1,93 +1,147 @@
-"""Doing what the records of a cell say is missing."""
+"""How each kind of task runs: it does what its records lack."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import singledispatch
 
 from sweeps.execution.crash_counter import Attempts
-from sweeps.execution.limits import Guard, crowding
+from sweeps.execution.limits import Guard, share_limit
 from sweeps.planning.missing import ensemble_missing, references_missing
 from sweeps.planning.proposals import proposal_count
+from sweeps.planning.reference_records import await_references, reference_trials
 from sweeps.planning.study import load_study, make_request
-from sweeps.planning.tasks import Cell, await_references, reference_trials, stage_of
-from sweeps.storage.files import Folder
+from sweeps.planning.tasks import (
+    CraftPoison,
+    MeasureEnsemble,
+    MeasureReferences,
+    RunStudy,
+    RunTrial,
+    Task,
+    TrainMember,
+    TrainModel,
+)
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import CellWriter, Trial, read_own
 from sweeps.trials.ensemble import measure_ensembles, train_members
 from sweeps.trials.references import measure_references, read_reference
 from sweeps.trials.scenario_cache import ScenarioCache
 
 
-def run_cell(
-    work: ScenarioCache,
-    sweep_dir: Folder,
-    cell: Cell,
-    stopping: Callable[[], bool] = lambda: False,
-    attempts: Attempts | None = None,
-) -> int:
-    """Do what the cell's records say is missing; returns the number of new trials. Once `stopping`, nothing more is
-    begun. Raises GpuShareTooSmall if there was not enough memory on a share of a GPU."""
-    if stopping():
+@dataclass(frozen=True)
+class Worker:
+    """What a task has at hand while it runs.
+
+    Attributes:
+        cache: data, models and evaluators of the sweep's scenarios.
+        sweep_dir: where the sweep keeps its records.
+        stopping: once it says yes, nothing more begins.
+        attempts: counts processes that are lost at the same trial; without it they are not counted.
+    """
+
+    cache: ScenarioCache
+    sweep_dir: Folder
+    stopping: Callable[[], bool] = lambda: False
+    attempts: Attempts | None = None
+
+
+def run_task(task: Task, worker: Worker) -> int:
+    """Do what the records of a task lack.
+
+    Returns:
+        The number of new trials.
+
+    Raises:
+        GpuShareTooSmall: there was not enough memory on a share of a GPU.
+    """
+    if worker.stopping():
         return 0
-    with crowding(work.place, cell):
-        if cell.kind == "study":
-            return run_study(work, sweep_dir, cell, stopping, attempts)
-        done = {"training": train, "reference": run_references, "ensemble": run_ensemble}[cell.kind]
-        return done(work, sweep_dir, cell)
+    with share_limit(worker.cache.place, task):
+        return runner(task, worker)
 
 
-def train(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
-    """Make what a scenario's references need; it is recorded nowhere but in the store."""
-    work.train(cell.attack, cell.seed, cell.role, cell.discovery_rate)
+@singledispatch
+def runner(task: Task, worker: Worker) -> int:
+    raise NotImplementedError(f"nothing says how {type(task).__name__} runs")
+
+
+@runner.register
+def _craft_poison(task: CraftPoison, worker: Worker) -> int:
+    worker.cache.craft(task.attack, task.seed)
     return 0
 
 
-def run_references(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
-    """Train and measure what a scenario's trials are compared with."""
-    there = {trial["trial_id"] for trial in read_own(sweep_dir, cell.folder)}
-    if not references_missing(sweep_dir, cell, work.sweep):
+@runner.register
+def _train_model(task: TrainModel, worker: Worker) -> int:
+    worker.cache.train(task.attack, task.seed, task.role, task.discovery_rate)
+    return 0
+
+
+@runner.register
+def _train_member(task: TrainMember, worker: Worker) -> int:
+    train_members(worker.cache, task.attack, task.seed, task.member)
+    return 0
+
+
+@runner.register
+def _measure_references(task: MeasureReferences, worker: Worker) -> int:
+    there = _recorded(task, worker)
+    if not references_missing(worker.sweep_dir, task, worker.cache.sweep):
         return 0
-    stage, rate = stage_of(work.sweep, cell), cell.discovery_rate
-    trials = measure_references(work, cell.attack, cell.seed, stage=stage, discovery_rate=rate, study=cell.folder)
-    return _append(sweep_dir, cell, [trial for trial in trials if trial["trial_id"] not in there])
+    stage, rate = task.stage(worker.cache.sweep), task.discovery_rate
+    trials = measure_references(
+        worker.cache, task.attack, task.seed, stage=stage, discovery_rate=rate, study=task.folder
+    )
+    return _append(task, worker, [trial for trial in trials if trial["trial_id"] not in there])
 
 
-def run_ensemble(work: ScenarioCache, sweep_dir: Folder, cell: Cell) -> int:
-    """Train a member of an ensemble, which is recorded nowhere but in the store; or measure the ensemble."""
-    if cell.member >= 0:
-        train_members(work, cell.attack, cell.seed, cell.member)
+@runner.register
+def _measure_ensemble(task: MeasureEnsemble, worker: Worker) -> int:
+    there = _recorded(task, worker)
+    if not ensemble_missing(worker.sweep_dir, task):
         return 0
-    there = {trial["trial_id"] for trial in read_own(sweep_dir, cell.folder)}
-    if not ensemble_missing(sweep_dir, cell):
-        return 0
-    reference = read_reference(reference_trials(work.sweep, sweep_dir, cell)[cell.seed])
-    base = {"attack": cell.attack, "seed": cell.seed, "discovery_rate": cell.discovery_rate, "study": cell.folder}
-    trials = measure_ensembles(work, base, reference)
-    return _append(sweep_dir, cell, [trial for trial in trials if trial["trial_id"] not in there])
+    reference = read_reference(reference_trials(worker.cache.sweep, worker.sweep_dir, task.threat)[task.seed])
+    base = {"attack": task.attack, "seed": task.seed, "discovery_rate": task.discovery_rate, "study": task.folder}
+    trials = measure_ensembles(worker.cache, base, reference)
+    return _append(task, worker, [trial for trial in trials if trial["trial_id"] not in there])
 
 
-def run_study(
-    work: ScenarioCache, sweep_dir: Folder, cell: Cell, stopping: Callable[[], bool], attempts: Attempts | None
-) -> int:
+@runner.register
+def _run_study(task: RunStudy, worker: Worker) -> int:
+    return _run_trials(task, task, worker)
+
+
+@runner.register
+def _run_trial(task: RunTrial, worker: Worker) -> int:
+    return _run_trials(task.study, task, worker)
+
+
+def _run_trials(study_task: RunStudy, task: RunStudy | RunTrial, worker: Worker) -> int:
     """Propose and evaluate on the tuning scenarios, then confirm the choice on fresh ones; or one trial of that."""
-    sweep, whole = work.sweep, cell.whole
-    references = {s: read_reference(t) for s, t in await_references(sweep, sweep_dir, whole).items()}
-    study, count = load_study(sweep, sweep_dir, whole), 0
-    guard = Guard(work, cell, CellWriter(sweep_dir, cell.folder), attempts)
+    sweep, folder = worker.cache.sweep, worker.sweep_dir
+    recorded = await_references(sweep, folder, study_task.threat)
+    references = {seed: read_reference(trials) for seed, trials in recorded.items()}
+    study, count = load_study(sweep, folder, study_task), 0
+    guard = Guard(worker.cache, task, CellWriter(folder, task.folder), worker.attempts)
     proposals = proposal_count(sweep.search, study.methods)
-    single = replace(cell, alone=False) if cell.proposal >= 0 else None
-    while left := [trial for trial in study.open(proposals) if single in (None, trial)]:
-        for each in left:
-            if stopping():
+    while left := [trial for trial in study.open(proposals) if task in (study_task, trial)]:
+        for trial in left:
+            if worker.stopping():
                 return count
-            request = make_request(study, each, proposals)
-            study.add(guard.run(each, request, references[request.seed]))
+            request = make_request(study, trial, proposals)
+            study.add(guard.run(trial, request, references[request.seed]))
             count += 1
     return count
 
 
-def _append(sweep_dir: Folder, cell: Cell, trials: Sequence[Trial]) -> int:
-    writer = CellWriter(sweep_dir, cell.folder)
+def _recorded(task: Task, worker: Worker) -> set[str]:
+    """Ids of the trials in the task's folder."""
+    return {trial["trial_id"] for trial in read_own(worker.sweep_dir, task.folder)}
+
+
+def _append(task: Task, worker: Worker, trials: Sequence[Trial]) -> int:
+    writer = CellWriter(worker.sweep_dir, task.folder)
     for trial in trials:
-        writer.append(trial | {"gpu_memory_retries": int(cell.alone)})
+        writer.append(trial | {"gpu_memory_retries": int(task.whole_gpu)})
     return len(trials)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from sweeps.execution.executors import Queue
-from sweeps.planning.tasks import Cell, Result
+from sweeps.planning.tasks import Outcome, Task, from_wire, to_wire
 
 
 class CellSearcher(Searcher):
@@ -20,37 +19,37 @@ class CellSearcher(Searcher):
     def __init__(self, queue: Queue, slots: Callable[[], tuple[int, int]], *, most: int) -> None:
         super().__init__()
         self.queue, self.slots, self.left = queue, slots, most
-        self.live: dict[str, Cell] = {}
-        self._ended: list[tuple[Cell, Result | None]] = []  # not told to the queue yet
+        self.live: dict[str, Task] = {}
+        self._ended: list[tuple[Task, Outcome | None]] = []  # not told to the queue yet
 
     def suggest(self, trial_id: str) -> Any:
         self._tell()
         places, most = self.slots()
         if len(self.live) >= most:
             return None
-        cell = self.queue.next(places) if self.left else None
-        if cell is None:
+        task = self.queue.next(places) if self.left else None
+        if task is None:
             return Searcher.FINISHED if not self.live else None  # once all that ended has been told
         self.left -= 1
-        self.live[trial_id] = cell
-        return {"cell": asdict(cell)}
+        self.live[trial_id] = task
+        return {"task": to_wire(task)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Only takes note: Tune would take an error in here, say of the storage, for one of the cell."""
-        cell = self.live.pop(trial_id)
+        """Only takes note: Tune would take an error in here, say of the storage, for one of the task."""
+        task = self.live.pop(trial_id)
         if error or result is None:
-            self._ended.append((cell, None))
+            self._ended.append((task, None))
         else:
-            crowded = Cell(**json.loads(result["crowded"])) if result["crowded"] else None
-            self._ended.append((cell, Result(result["error"] or None, crowded)))
+            too_large = from_wire(json.loads(result["too_large"])) if result["too_large"] else None
+            self._ended.append((task, Outcome(result["error"] or None, too_large)))
 
     def _tell(self) -> None:
         while self._ended:
-            cell, result = self._ended.pop(0)
-            if result is None:
-                self.queue.lost(cell, "its worker was lost again and again, without any progress")
+            task, outcome = self._ended.pop(0)
+            if outcome is None:
+                self.queue.lost(task, "its worker was lost again and again, without any progress")
             else:
-                self.queue.done(cell, result)
+                self.queue.done(task, outcome)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune keeps a copy for restoring a fit, which is never done."""

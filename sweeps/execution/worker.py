@@ -8,15 +8,15 @@ import threading
 import traceback
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
 from sweeps.config.spec import Sweep
 from sweeps.execution.crash_counter import noted
-from sweeps.execution.limits import GpuShareTooSmall, crowding, free, leaving_broken_devices, limit_memory
-from sweeps.execution.run_task import run_cell
+from sweeps.execution.limits import GpuShareTooSmall, free, leaving_broken_devices, limit_memory, share_limit
+from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.manifest import read_manifest
-from sweeps.planning.tasks import Cell, Result
-from sweeps.storage.files import Folder, check_room, child
+from sweeps.planning.tasks import Outcome, Task
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at, child
 from sweeps.storage.leases import Lease
 from sweeps.trials.ensemble import oracle_outputs
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
@@ -24,7 +24,7 @@ from unlearn_core.checks import InputError
 from unlearn_core.host.private import private_files
 
 STOP = ".stop"  # a file in the sweep's folder
-WORKING = ".working"  # a folder in it, with a lease for every cell that a worker is at
+WORKING = ".working"  # a folder in it, with a lease for every task that a worker is at
 
 
 def _import_search() -> None:
@@ -36,7 +36,7 @@ def _import_search() -> None:
 
 @lru_cache(maxsize=1)
 def workbench(sweep_dir: Folder, place: RunEnvironment) -> ScenarioCache:
-    """One per process: data, models and artifacts survive from cell to cell. Raises InputError where the sweep would be
+    """One per process: data, models and artifacts survive from task to task. Raises InputError where the sweep would be
     another one than that of its folder: its records must not mix."""
     _import_search()
     limit_memory(place)
@@ -52,21 +52,20 @@ def workbench(sweep_dir: Folder, place: RunEnvironment) -> ScenarioCache:
 
 
 @contextlib.contextmanager
-def at_work(sweep_dir: Folder, cell: Cell) -> Iterator[None]:
-    """Shows others that a worker is at this cell."""
-    lease = Lease(working(sweep_dir, cell))
-    if isinstance(lease.path, Path):
-        lease.path.parent.mkdir(exist_ok=True)
-    lease.take()  # whoever else may have it: two workers on one cell harm nothing
+def at_work(sweep_dir: Folder, task: Task) -> Iterator[None]:
+    """Shows others that a worker is at this task."""
+    lease = Lease(working(sweep_dir, task))
+    at(lease.path.parent).make_folder()
+    lease.take()  # whoever else may have it: two workers on one task harm nothing
     try:
         yield
     finally:
         lease.release()
 
 
-def working(sweep_dir: Folder, cell: Cell) -> Folder:
-    """The lease of whoever works at this cell."""
-    return child(sweep_dir / WORKING, cell.name)
+def working(sweep_dir: Folder, task: Task) -> Folder:
+    """The lease of whoever works at this task."""
+    return child(sweep_dir / WORKING, task.name)
 
 
 def is_stopping(sweep_dir: Folder) -> bool:
@@ -75,28 +74,29 @@ def is_stopping(sweep_dir: Folder) -> bool:
 
 
 @private_files()
-def work_cell(sweep_dir: Folder, place: RunEnvironment, cell: Cell) -> Result:
-    """Do what is missing in `cell`.
+def work_task(sweep_dir: Folder, place: RunEnvironment, task: Task) -> Outcome:
+    """Do what is missing of a task.
 
     An error of the science is an outcome, not a crash: only a lost process or machine is tried again, a few times. An
     error of the device ends this process.
     """
-    place = place._replace(gpus=max(1.0, place.gpus)) if cell.alone else place
-    result = _worked(sweep_dir, place, cell)
-    if result.crowded:
+    place = place._replace(gpus=max(1.0, place.gpus)) if task.whole_gpu else place
+    outcome = _worked(sweep_dir, place, task)
+    if outcome.too_large:
         with contextlib.suppress(RuntimeError):  # there may have been no room for it
             free(workbench(sweep_dir, place))  # here, where no frame is left that holds tensors
-    return result
+    return outcome
 
 
-def _worked(sweep_dir: Folder, place: RunEnvironment, cell: Cell) -> Result:
+def _worked(sweep_dir: Folder, place: RunEnvironment, task: Task) -> Outcome:
     try:
-        check_room(sweep_dir)
-        shown, device = at_work(sweep_dir, cell), leaving_broken_devices(cell)
-        with shown, noted(sweep_dir, cell) as attempts, device, crowding(place, cell):  # reading data may crowd already
-            run_cell(workbench(sweep_dir, place), sweep_dir, cell, lambda: is_stopping(sweep_dir), attempts)
+        at(sweep_dir).check_room()
+        shown, device = at_work(sweep_dir, task), leaving_broken_devices(task)
+        with shown, noted(sweep_dir, task) as attempts, device, share_limit(place, task):  # data alone may be too large
+            cache = workbench(sweep_dir, place)
+            run_task(task, Worker(cache, sweep_dir, lambda: is_stopping(sweep_dir), attempts))
     except GpuShareTooSmall as found:
-        return Result(crowded=found.unit)
+        return Outcome(too_large=found.task)
     except Exception:
-        return Result(traceback.format_exc())
-    return Result()
+        return Outcome(traceback.format_exc())
+    return Outcome()

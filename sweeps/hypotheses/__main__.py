@@ -19,7 +19,7 @@ from sweeps.config.presets import check_name
 from sweeps.execution.interruption import run_told
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.launch import module_command
-from sweeps.storage.files import place as folder_or_url
+from sweeps.storage.folders import folder_or_url, on_this_machine
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
 from unlearn_core.host.private import private_files
@@ -70,9 +70,7 @@ def read_hypotheses(options: argparse.Namespace) -> Hypotheses:
 @private_files()
 def _run(options: argparse.Namespace) -> int:
     spec = read_hypotheses(options)
-    if not isinstance(options.out, Path):  # is not repeated: what it holds may be a password
-        raise InputError("--out must be a folder of this machine here, not s3:// or another URL")
-    folder = options.out.resolve() / spec.name
+    folder = on_this_machine(options.out, "--out").resolve() / spec.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sweeps.planning.manifest import NAME, DataFacts, read_manifest
-from sweeps.storage.artifacts import digest
-from sweeps.storage.files import listing
+from sweeps.schema.digest import digest
+from sweeps.storage.base import PART
+from sweeps.storage.folders import at
 from sweeps.storage.record_log import first_without
 from sweeps.trials.scenario_cache import ScenarioCache
 from unlearn_core.checks import InputError
@@ -49,7 +50,7 @@ def check_same(work: ScenarioCache, dataset: Dataset, sweep_dir: Path) -> None:
 def _strangers(sweep_dir: Path, groups: set[str]) -> list[str]:
     """Where trials of other scenario groups stand, the first of each file."""
     records = sweep_dir / "records"
-    found = {name: first_without(records / name, groups) for name, _ in listing(records, levels=2)}
+    found = {name: first_without(records / name, groups) for name, _ in at(records).files(PART, levels=2)}
     return [f"{records / name}, line {number}," for name, number in found.items() if number]
 
 

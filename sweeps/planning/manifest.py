@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from sweeps.config.spec import Sweep
 from sweeps.schema.manifest_kinds import wrong_in_manifest
-from sweeps.storage.files import Folder, put
+from sweeps.storage.base import Folder
+from sweeps.storage.folders import at
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.trials.machine import code_version, describe_driver, versions
 from sweeps.trials.scenario_cache import RunEnvironment
@@ -63,7 +64,7 @@ def write_manifest(
     now = before | {"spec": sweep.to_dict()}  # plug-ins may have moved, resources may be others
     now |= {"data": data.digest, "card": data.card} if data else {}
     if not same or now != before:
-        put(replica.dir / NAME, json.dumps(now, indent=1).encode())
+        at(replica.dir / NAME).write(json.dumps(now, indent=1).encode())
         replica.push(NAME)
 
 

@@ -1,19 +1,56 @@
-"""What the records of a scenario's references do not have yet."""
+"""What a sweep has not done yet, by its records."""
 
 from __future__ import annotations
 
+from functools import cache
+from typing import NamedTuple
+
 from sweeps.config.spec import Sweep
-from sweeps.planning.tasks import Cell, stage_of
-from sweeps.storage.files import Folder
+from sweeps.planning.proposals import proposal_count
+from sweeps.planning.reference_records import where_attack_succeeded
+from sweeps.planning.study import Study
+from sweeps.planning.task_list import ensemble_tasks, reference_tasks, study_tasks
+from sweeps.planning.tasks import MeasureEnsemble, MeasureReferences, RunStudy, Task
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_own
-from sweeps.trials.ensemble import REFERENCES
-from sweeps.trials.references import reference_methods
+from sweeps.trials.ensemble import ENSEMBLE_REFERENCES
 
 
-def references_missing(sweep_dir: Folder, cell: Cell, sweep: Sweep) -> bool:
-    wanted = reference_methods(stage_of(sweep, cell), cell.discovery_rate)
-    return not set(wanted) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
+class Missing(NamedTuple):
+    """Tasks that still have something to record."""
+
+    references: list[MeasureReferences]
+    ensembles: list[MeasureEnsemble]
+    studies: list[RunStudy]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All of them."""
+        return [*self.references, *self.ensembles, *self.studies]
 
 
-def ensemble_missing(sweep_dir: Folder, cell: Cell) -> bool:
-    return not set(REFERENCES) <= {trial["method"] for trial in read_own(sweep_dir, cell.folder)}
+def missing(sweep: Sweep, sweep_dir: Folder) -> Missing:
+    """Tasks whose records are incomplete; the longest study comes first, so that it does not end alone."""
+    references = [task for task in reference_tasks(sweep) if references_missing(sweep_dir, task, sweep)]
+    waiting = {task.threat for task in references}
+    succeeded = cache(lambda threat: where_attack_succeeded(sweep, sweep_dir, threat, unknown=False))
+
+    def unfinished(task: RunStudy) -> bool:
+        study = Study(sweep, task, read_own(sweep_dir, task.folder), succeeded(task.threat))
+        return not study.finished(proposal_count(sweep.search, study.methods))
+
+    studies = [task for task in study_tasks(sweep) if task.threat in waiting or unfinished(task)]
+    ensembles = [task for task in ensemble_tasks(sweep, sweep_dir) if ensemble_missing(sweep_dir, task)]
+    return Missing(references, ensembles, sorted(studies, key=lambda task: -task.most_trials(sweep)))
+
+
+def references_missing(sweep_dir: Folder, task: MeasureReferences, sweep: Sweep) -> bool:
+    return not set(task.methods(sweep)) <= _recorded_methods(sweep_dir, task)
+
+
+def ensemble_missing(sweep_dir: Folder, task: MeasureEnsemble) -> bool:
+    return not set(ENSEMBLE_REFERENCES) <= _recorded_methods(sweep_dir, task)
+
+
+def _recorded_methods(sweep_dir: Folder, task: Task) -> set[str]:
+    return {trial["method"] for trial in read_own(sweep_dir, task.folder)}

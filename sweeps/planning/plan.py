@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.config.spec import Sweep
-from sweeps.planning.costs import climbs_in
 from sweeps.planning.data_card import check_same
-from sweeps.planning.missing import ensemble_missing, references_missing
-from sweeps.planning.proposals import proposal_count
-from sweeps.planning.study import Study
-from sweeps.planning.tasks import (
-    Cell,
-    case_of,
-    ensemble_cells,
-    members,
-    reference_cells,
-    study_cells,
-    trainings,
-    trials_in,
-    where_attack_took,
-)
-from sweeps.storage.record_log import read_own
+from sweeps.planning.missing import Missing
 from sweeps.trials.ensemble import MODELS_PER_MEMBER
 from sweeps.trials.feasible import telling
 from sweeps.trials.scenario_cache import ScenarioCache
@@ -35,15 +18,8 @@ from unlearn_core.training import Recipe, steps_per_epoch, train_updates
 from unlearn_core.training.budget import Meter
 
 
-class Missing(NamedTuple):
-    """Cells that still have something to do. `studies` holds the ensembles that are not measured yet, too."""
-
-    references: list[Cell]
-    studies: list[Cell]
-
-
 class Estimate(NamedTuple):
-    """What the missing work comes to. Confirmations are counted as if every budget chose another configuration.
+    """What the missing work costs. Confirmations are counted as if every budget chose another configuration.
 
     training: FLOPs of training one oracle."""
 
@@ -75,38 +51,23 @@ def check_data(work: ScenarioCache, sweep_dir: Path) -> None:
     check_same(work, work.dataset, sweep_dir)
 
 
-def missing(sweep: Sweep, sweep_dir: Path) -> Missing:
-    """Cells whose records are incomplete; the longest first, so that none is left over alone at the end."""
-    references = [cell for cell in reference_cells(sweep) if references_missing(sweep_dir, cell, sweep)]
-    waiting = set(map(case_of, references))
-    took = cache(lambda case: where_attack_took(sweep, sweep_dir, *case, unknown=False))  # read once for all methods
-
-    def unfinished(cell: Cell) -> bool:
-        study = Study(sweep, cell, read_own(sweep_dir, cell.folder), took(case_of(cell)))
-        return not study.finished(proposal_count(sweep.search, study.methods))
-
-    studies = [cell for cell in study_cells(sweep) if case_of(cell) in waiting or unfinished(cell)]
-    ensembles = [cell for cell in ensemble_cells(sweep, sweep_dir) if ensemble_missing(sweep_dir, cell)]
-    return Missing(references, [*ensembles, *sorted(studies, key=lambda cell: -trials_in(sweep, cell))])
-
-
-def count_trainings(sweep: Sweep, references: Iterable[Cell]) -> int:
-    """Trainings from scratch, as if none were in the store: corrupted model and oracle once per scenario, and the full
-    retrainings, which only confirmation has."""
-    return len({model for cell in references for model in trainings(sweep, cell)[1]})
+def count_trainings(sweep: Sweep, left: Missing) -> int:
+    """Trainings from scratch, as if the store had none of the models: corrupted model and oracle once per scenario, the
+    full retrainings of confirmation, and the models of ensembles."""
+    models = {model for task in left.references for model in task.needs(sweep)}
+    members = {member for task in left.ensembles for member in task.needs(sweep)}
+    return len(models) + MODELS_PER_MEMBER * len(members)
 
 
 def estimate(work: ScenarioCache, left: Missing) -> Estimate:
-    """Prices the missing cells by one real training step on this machine."""
+    """The price of the missing tasks, by one real training step on this machine."""
     sweep = work.sweep
     training, speed = time_training(work)
-    trainings = count_trainings(sweep, left.references)
-    trainings += MODELS_PER_MEMBER * len(members(sweep, left.studies))
-    trials = sum(trials_in(sweep, cell) for cell in left.studies)
-    climbs = sum(climbs_in(sweep, cell) for cell in left.studies)
-    ladders = climbs * max(sweep.budgets) + len(left.references) * sum(sweep.budgets)
+    trainings = count_trainings(sweep, left)
+    trials = sum(task.most_trials(sweep) for task in (*left.ensembles, *left.studies))
+    climbed = sum(task.price(sweep) for task in (*left.references, *left.studies))
     scenarios = len(sweep.attacks) * len(sweep.scenario_seeds)
-    return Estimate(scenarios, trainings, trials, training * (trainings + ladders), speed, training)
+    return Estimate(scenarios, trainings, trials, training * (trainings + climbed), speed, training)
 
 
 def time_training(work: ScenarioCache, seconds: float = 0.5) -> tuple[float, float]:

@@ -1,7 +1,7 @@
-"""The order of work: which cell can be begun now, given what is done. Knows nothing of where and how cells run.
+"""The order of work: which task can begin now, given what is done. Knows nothing of where and how tasks run.
 
-Cells form a graph: poison -> trained models -> references of a scenario -> studies of its attack (and ensembles between
-the two). Of those that can be begun, what others wait for comes first, and of that what takes longest. When few studies
+Tasks form a graph: poison -> trained models -> references of a scenario -> studies of its threat (and ensembles between
+the two). Of the tasks that can begin, those that others wait for come first, and of these the longest. When few studies
 are left, they are handed out trial by trial (unless trials take next to no time), so that none is left over alone.
 """
 
@@ -9,258 +9,201 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sweeps.config.spec import Sweep
-from sweeps.planning.costs import Costs, Kind, kind_of
-from sweeps.planning.missing import ensemble_missing
-from sweeps.planning.plan import Missing
-from sweeps.planning.proposals import proposal_count
-from sweeps.planning.study import load_study
-from sweeps.planning.tasks import (
-    Case,
-    Cell,
-    Result,
-    await_references,
-    case_of,
-    ensemble_seeds,
-    members,
-    methods_of,
-    trainings,
-    where_attack_took,
-)
-from sweeps.storage.files import Folder
-from sweeps.storage.record_log import read_own
+from sweeps.planning.costs import Costs
+from sweeps.planning.done_work import DoneWork
+from sweeps.planning.missing import Missing
+from sweeps.planning.tasks import MeasureReferences, Outcome, RunStudy, RunTrial, Task, Threat
+from sweeps.schema.stages import Stage
 
-BEGINNING = 0.05  # seconds that it takes to hand a cell to a worker; they are handed out one after the other
+BEGINNING = 0.05  # seconds that it takes to hand a task to a worker; tasks are handed out one after the other
 
 
 class Failed(NamedTuple):
-    """A cell that came to nothing. error: a traceback."""
+    """A task that failed as a whole. error: a traceback."""
 
-    cell: Cell
+    task: Task
     error: str
 
 
-class Records(Protocol):
-    """What the schedule has to know of the results so far."""
-
-    def ensembles(self, case: Case) -> list[Cell]:
-        """Ensembles to be measured, once the references of an attack and discovery rate are there. Asked once for each
-        of these, before anything else."""
-        ...
-
-    def open(self, study: Cell) -> list[Cell]:
-        """The trials of a study that can be made now, at once."""
-        ...
-
-    def count(self, cell: Cell) -> int:
-        """Trials of a cell that are recorded."""
-        ...
-
-
-class Recorded:
-    """Of a sweep's folder. refresh: brings a cell, of which it is told the folder, up to date where that is a copy."""
-
-    def __init__(self, sweep: Sweep, sweep_dir: Folder, refresh: Callable[[str], None] = lambda folder: None) -> None:
-        self.sweep, self.dir, self.refresh = sweep, sweep_dir, refresh
-
-    def ensembles(self, case: Case) -> list[Cell]:
-        attack, rate = case
-        for seed in self.sweep.scenario_seeds:
-            self.refresh(Cell("reference", attack, rate, seed=seed).folder)
-        await_references(self.sweep, self.dir, Cell("study", attack, rate))
-        seeds = ensemble_seeds(self.sweep, where_attack_took(self.sweep, self.dir, *case, unknown=False))
-        cells = [Cell("ensemble", *case, seed=seed) for seed in seeds]
-        return [cell for cell in cells if ensemble_missing(self.dir, cell)]
-
-    def open(self, study: Cell) -> list[Cell]:
-        self.refresh(study.folder)
-        proposals = proposal_count(self.sweep.search, methods_of(self.sweep, study))
-        return load_study(self.sweep, self.dir, study).open(proposals)
-
-    def count(self, cell: Cell) -> int:
-        self.refresh(cell.folder)
-        return len(read_own(self.dir, cell.folder))
-
-
 class Schedule:
-    """Hands out what is `left` of a sweep, each cell once those it needs are done.
+    """Hands out the tasks that are left of a sweep, each once those it needs are done.
 
-    whole_studies: never hand out a study trial by trial.
+    Args:
+        sweep: the sweep.
+        left: its tasks that are not complete.
+        done_work: the results so far.
+        whole_studies: never hand out a study trial by trial.
     """
 
-    def __init__(self, sweep: Sweep, left: Missing, records: Records, *, whole_studies: bool = False) -> None:
-        self.sweep, self.records, self.whole_studies = sweep, records, whole_studies
+    def __init__(self, sweep: Sweep, left: Missing, done_work: DoneWork, *, whole_studies: bool = False) -> None:
+        self.sweep, self.done_work, self.whole_studies = sweep, done_work, whole_studies
         self.costs = Costs(sweep)
         self.failed: list[Failed] = []
         self.stopped = False  # nothing more is handed out
-        self._ready: dict[Kind, deque[Cell]] = {}
-        self._needs: dict[Cell, set[Cell]] = {}  # what each cell waits for; empty once it could be begun
-        self._after: dict[Cell, list[Cell]] = defaultdict(list)
-        self._done: set[Cell] = set()
-        self._studies: dict[Case, list[Cell]] = defaultdict(list)  # of attacks whose references are not there yet
-        self._references = Counter(map(case_of, left.references))  # that are not there yet
-        self._unbegun: set[Cell] = set()  # studies
-        self._split: dict[Cell, deque[Cell]] = {}  # studies handed out trial by trial, and what can be begun of each
-        self._running: dict[Cell, float] = {}  # since when
-        self._alone: deque[Cell] = deque()
-        self._given_up: set[Cell] = set()
-        self._lost: dict[Cell, int] = {}  # records of cells whose worker was lost
+        self._ready: dict[tuple[str, ...], deque[Task]] = {}
+        self._needs: dict[Task, set[Task]] = {}  # what each task waits for; empty once it can begin
+        self._after: dict[Task, list[Task]] = defaultdict(list)
+        self._done: set[Task] = set()
+        self._studies: dict[Threat, list[RunStudy]] = defaultdict(list)  # of threats without all their references
+        self._references = Counter(task.threat for task in left.references)  # those that are missing
+        self._unbegun: set[RunStudy] = set()
+        self._split: dict[RunStudy, deque[RunTrial]] = {}  # studies handed out trial by trial: those that can begin
+        self._running: dict[Task, float] = {}  # since when
+        self._whole_gpu: deque[Task] = deque()  # what ran out of memory on a share of a GPU
+        self._given_up: set[RunStudy] = set()
+        self._lost: dict[Task, int] = {}  # records of tasks whose worker was lost
         self._fill(left)
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing can be begun."""
-        return not self._running and (self.stopped or not (self._alone or self._can_begin()))
+        """Whether nothing runs and nothing can begin."""
+        return not self._running and (self.stopped or not (self._whole_gpu or self._can_begin()))
 
     @property
     def left_out(self) -> int:
-        """How many cells wait for others; in the end, for those that failed."""
+        """How many tasks wait for others; in the end, for those that failed."""
         return sum(map(bool, self._needs.values())) + sum(map(len, self._studies.values()))
 
-    def next(self, slots: int) -> Cell | None:
-        """The next cell to run, or None if there is none now. slots: how many run or wait for a place, two to a place.
+    def next(self, slots: int) -> Task | None:
+        """The next task to run, or None if there is none now.
 
-        What others wait for comes first, and of that what takes longest; what needs a whole GPU comes last, as it has
-        to wait for all that share one.
+        Tasks that others wait for come first, and of these the longest. Those that need a whole GPU come last, as they
+        have to wait for all tasks that share one.
+
+        Args:
+            slots: how many tasks run or wait for a place, two to a place.
         """
         if self.stopped:
             return None
-        while (cell := self._pop()) is not None:
-            split = self._to_be_split(cell, slots)
-            self._unbegun.discard(cell)
+        while (task := self._pop()) is not None:
+            if not isinstance(task, RunStudy):
+                return self._begin(task)
+            split = self._to_be_split(task, slots)
+            self._unbegun.discard(task)
             if not split:
-                return self._begin(cell)
-            self._split[cell] = deque(self.records.open(cell))
+                return self._begin(task)
+            self._split[task] = deque(self.done_work.open(task))
         trials = max(self._split.values(), key=len, default=None)
         if trials:
             return self._begin(trials.popleft())
-        return self._begin(self._alone.popleft()) if self._alone else None
+        return self._begin(self._whole_gpu.popleft()) if self._whole_gpu else None
 
-    def done(self, cell: Cell, result: Result) -> None:
-        """A cell that was handed out has ended."""
-        seconds = time.monotonic() - self._running.pop(cell)
-        if self.stopped and not result.error:  # it may have ended without being done
+    def done(self, task: Task, outcome: Outcome) -> None:
+        """A task that was handed out has ended."""
+        seconds = time.monotonic() - self._running.pop(task)
+        if self.stopped and not outcome.error:  # it may have ended without being done
             return
-        if result.crowded:
-            self._alone.append(replace(result.crowded, alone=True))
-        elif result.error:
-            self._fail(cell, result.error)
+        if outcome.too_large:
+            self._whole_gpu.append(replace(outcome.too_large, whole_gpu=True))
+        elif outcome.error:
+            self._fail(task, outcome.error)
         else:
-            self.costs.learn(cell, seconds)
-            self._go_on(cell)
+            self.costs.learn(task, seconds)
+            self._go_on(task)
 
-    def lost(self, cell: Cell, error: str) -> None:
-        """The worker of a cell was lost again and again: the cell is given another chance while it gets ahead, which a
-        single trial cannot."""
-        del self._running[cell]
-        before, count = self._lost.get(cell, -1), self.records.count(cell)
-        self._lost[cell] = count
-        if count > before and cell.proposal < 0:
-            self._push(cell)
+    def lost(self, task: Task, error: str) -> None:
+        """The worker of a task was lost again and again. The task gets another chance if it recorded something since
+        the last time; a single trial cannot."""
+        del self._running[task]
+        before, count = self._lost.get(task, -1), self.done_work.count(task)
+        self._lost[task] = count
+        if count > before and not isinstance(task, RunTrial):
+            self._push(task)
         else:
-            self._fail(cell, error)
+            self._fail(task, error)
 
     def _fill(self, left: Missing) -> None:
-        for cell in left.studies:
-            if cell.kind == "study":
-                self._studies[case_of(cell)].append(cell)
-                self._unbegun.add(cell)
-        for cell in left.references:
-            poison, models = trainings(self.sweep, cell)
-            self._add(poison)
-            for model in models:
-                self._add(model, poison)
-            self._add(cell, *models)
-        for case in dict.fromkeys(map(case_of, left.studies)):
-            if not self._references[case]:
-                self._open(case)
+        for study in left.studies:
+            self._studies[study.threat].append(study)
+            self._unbegun.add(study)
+        for references in left.references:
+            self._add(references)
+        threats = [*(task.threat for task in left.ensembles), *(task.threat for task in left.studies)]
+        for threat in dict.fromkeys(threats):
+            if not self._references[threat]:
+                self._open(threat)
 
-    def _open(self, case: Case) -> None:
-        """The references of an attack are there."""
-        ensembles = self.records.ensembles(case)
-        training = members(self.sweep, ensembles)
-        for cell in training:
-            self._add(cell)
-        for cell in (*ensembles, *self._studies.pop(case, ())):
-            self._add(cell, *training)
+    def _open(self, threat: Threat) -> None:
+        """All references of a threat are there."""
+        ensembles = self.done_work.ensembles(threat)
+        for ensemble in ensembles:
+            self._add(ensemble)
+        members = [member for ensemble in ensembles for member in ensemble.needs(self.sweep)]
+        for study in self._studies.pop(threat, ()):
+            self._add(study, members)
 
-    def _add(self, cell: Cell, *needs: Cell) -> None:
-        if cell in self._needs:
+    def _add(self, task: Task, more_needs: Sequence[Task] = ()) -> None:
+        if task in self._needs:
             return
-        self._needs[cell] = {need for need in needs if need not in self._done}
-        for need in self._needs[cell]:
-            self._after[need].append(cell)
-        if not self._needs[cell]:
-            self._push(cell)
+        needs = [*task.needs(self.sweep), *more_needs]
+        for need in needs:
+            self._add(need)
+        self._needs[task] = {need for need in needs if need not in self._done}
+        for need in self._needs[task]:
+            self._after[need].append(task)
+        if not self._needs[task]:
+            self._push(task)
 
-    def _push(self, cell: Cell) -> None:
-        if cell.kind == "study":
-            self._unbegun.add(cell)
-        self._ready.setdefault(kind_of(cell), deque()).append(cell)
+    def _push(self, task: Task) -> None:
+        if isinstance(task, RunStudy):
+            self._unbegun.add(task)
+        self._ready.setdefault(task.alike, deque()).append(task)
 
-    def _pop(self) -> Cell | None:
-        heads = [cells[0] for cells in self._ready.values() if cells]
+    def _pop(self) -> Task | None:
+        heads = [tasks[0] for tasks in self._ready.values() if tasks]
         if not heads:
             return None
-        first = max(heads, key=lambda cell: (level(cell), self.costs.expected(cell)))
-        return self._ready[kind_of(first)].popleft()
+        first = max(heads, key=lambda task: (task.level, self.costs.expected(task)))
+        return self._ready[first.alike].popleft()
 
-    def _to_be_split(self, cell: Cell, slots: int) -> bool:
-        """Not where trials are so short that one after the other is begun later than one worker would do them all."""
-        if self.whole_studies or cell not in self._unbegun or len(self._unbegun) >= slots:
+    def _to_be_split(self, study: RunStudy, slots: int) -> bool:
+        """Not where trials are so short that one after the other begins later than one worker would finish them all."""
+        if self.whole_studies or study not in self._unbegun or len(self._unbegun) >= slots:
             return False
-        trial = replace(cell, proposal=0, stage="tuning")
+        trial = study.trial(Stage.TUNING, proposal=0, seed=0)
         places = slots / 2  # the others wait for one
-        return not self.costs.knows(cell) or self.costs.expected(trial) >= BEGINNING * places
+        return not self.costs.knows(study) or self.costs.expected(trial) >= BEGINNING * places
 
     def _can_begin(self) -> bool:
         return any(self._ready.values()) or any(self._split.values())
 
-    def _begin(self, cell: Cell) -> Cell:
-        self._running[cell] = time.monotonic()
-        return cell
+    def _begin(self, task: Task) -> Task:
+        self._running[task] = time.monotonic()
+        return task
 
-    def _go_on(self, cell: Cell) -> None:
-        """What waited for a cell can be begun, if it waits for nothing else."""
-        if cell.proposal >= 0:
-            self._next_trials(cell.whole)
+    def _go_on(self, task: Task) -> None:
+        """What waited for a task can begin, if it waits for nothing else."""
+        if isinstance(task, RunTrial):
+            self._next_trials(task.study)
             return
-        cell = cell.whole
-        self._done.add(cell)
-        for waiting in self._after.pop(cell, ()):
-            self._needs[waiting].discard(cell)
+        self._done.add(task)
+        for waiting in self._after.pop(task, ()):
+            self._needs[waiting].discard(task)
             if not self._needs[waiting]:
                 self._push(waiting)
-        if cell.kind == "reference":
-            self._references[case_of(cell)] -= 1
-            if not self._references[case_of(cell)]:
-                self._open(case_of(cell))
+        if isinstance(task, MeasureReferences):
+            self._references[task.threat] -= 1
+            if not self._references[task.threat]:
+                self._open(task.threat)
 
-    def _next_trials(self, study: Cell) -> None:
-        """A trial of the study is done. If the rest was left to one worker, it is so again."""
+    def _next_trials(self, study: RunStudy) -> None:
+        """A trial of the study is done. If one worker had the whole study, one worker gets the rest."""
         if study in self._given_up:
             return
         if study not in self._split:
             self._push(study)
             return
-        under_way = {replace(cell, alone=False) for cell in (*self._running, *self._alone)}
-        self._split[study] = deque(cell for cell in self.records.open(study) if cell not in under_way)
+        under_way = {*self._running, *self._whole_gpu}
+        self._split[study] = deque(trial for trial in self.done_work.open(study) if trial not in under_way)
 
-    def _fail(self, cell: Cell, error: str) -> None:
-        """What waits for the cell stays undone, and so do further trials of the study that it is of."""
-        self.failed.append(Failed(cell, error))
-        self._given_up.add(cell.whole)
-        self._split.pop(cell.whole, None)
-
-
-def level(cell: Cell) -> int:
-    """How much waits for a cell: the higher comes first."""
-    if cell.kind == "training":
-        return 4 if cell.role == "poison" else 3
-    if cell.kind == "reference":
-        return 2
-    return 1 if cell.member >= 0 else 0
+    def _fail(self, task: Task, error: str) -> None:
+        """What waits for the task stays undone; after a trial, so do further trials of its study."""
+        self.failed.append(Failed(task, error))
+        if isinstance(task, RunTrial):
+            self._given_up.add(task.study)
+            self._split.pop(task.study, None)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import Finished, Proposal, known_to
-from sweeps.planning.tasks import Cell, ensemble_seeds, methods_of, where_attack_took
-from sweeps.storage.files import Folder
+from sweeps.planning.reference_records import where_attack_succeeded
+from sweeps.planning.tasks import RunStudy, RunTrial, ensemble_seeds
+from sweeps.schema.stages import Stage
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.trial import Request
 
@@ -23,12 +24,12 @@ WORST = -1.0  # score of a diverged or failed rung, and the floor of all scores:
 class Study:
     """The state of one study, read from records alone."""
 
-    def __init__(self, sweep: Sweep, cell: Cell, trials: Sequence[Trial], took: Mapping[int, bool]) -> None:
-        self.sweep, self.cell = sweep, cell
-        self.methods = methods_of(sweep, cell)
-        self.tuning_seeds = [seed for seed in sweep.seeds.tuning if took[seed]]
-        self.confirmation_seeds = [seed for seed in sweep.seeds.confirmation if took[seed]]
-        self.ensemble_seeds = ensemble_seeds(sweep, took)
+    def __init__(self, sweep: Sweep, task: RunStudy, trials: Sequence[Trial], succeeded: Mapping[int, bool]) -> None:
+        self.sweep, self.task = sweep, task
+        self.methods = task.methods(sweep)
+        self.tuning_seeds = [seed for seed in sweep.seeds.tuning if succeeded[seed]]
+        self.confirmation_seeds = [seed for seed in sweep.seeds.confirmation if succeeded[seed]]
+        self.ensemble_seeds = ensemble_seeds(sweep, succeeded)
         self.tuned: dict[tuple[int, int], Trial] = {}
         self.confirmed: set[tuple[int, int]] = set()
         self.compared: set[tuple[int, int]] = set()
@@ -38,13 +39,13 @@ class Study:
     def add(self, trial: Trial) -> None:
         """Take note of a finished trial. Of two writers the first one counts, whose record later ones built on."""
         key = trial["proposal"], trial["seed"]
-        if trial["stage"] == "tuning":
+        if trial["stage"] == Stage.TUNING:
             self.tuned.setdefault(key, trial)
         else:
-            {"confirmation": self.confirmed, "ensemble": self.compared}[trial["stage"]].add(key)
+            {Stage.CONFIRMATION: self.confirmed, Stage.ENSEMBLE: self.compared}[trial["stage"]].add(key)
 
     def tuning_left(self, proposals: int) -> list[tuple[int, int]]:
-        """(proposal, seed) pairs to evaluate, in order; none if the attack took in no tuning scenario."""
+        """(proposal, seed) pairs to evaluate, in order; none if the attack succeeded in no tuning scenario."""
         pairs = [(n, seed) for n in range(proposals) for seed in self.tuning_seeds]
         return [pair for pair in pairs if pair not in self.tuned]
 
@@ -77,18 +78,15 @@ class Study:
         """Whether nothing is left to do."""
         return not (self.tuning_left(proposals) or self.confirmation_left(proposals) or self.ensembles_left(proposals))
 
-    def open(self, proposals: int) -> list[Cell]:
+    def open(self, proposals: int) -> list[RunTrial]:
         """What can be done now, at once: trials whose proposal needs no score that is not there yet."""
         left = self.tuning_left(proposals)
         if left:
             done = left[0][0]  # all before this one are finished
             free = [(n, seed) for n, seed in left if known_to(self.sweep.search, n) <= done]
-            return [self._trial("tuning", *pair) for pair in free]
-        chosen = [self._trial("confirmation", *pair) for pair in self.confirmation_left(proposals)]
-        return chosen + [self._trial("ensemble", *pair) for pair in self.ensembles_left(proposals)]
-
-    def _trial(self, stage: str, proposal: int, seed: int) -> Cell:
-        return replace(self.cell, stage=stage, proposal=proposal, seed=seed)
+            return [self.task.trial(Stage.TUNING, *pair) for pair in free]
+        chosen = [self.task.trial(Stage.CONFIRMATION, *pair) for pair in self.confirmation_left(proposals)]
+        return chosen + [self.task.trial(Stage.ENSEMBLE, *pair) for pair in self.ensembles_left(proposals)]
 
     def settings_of(self, proposal: int) -> tuple[str, dict[str, Any]]:
         """(method, all settings) of a proposal that was evaluated."""
@@ -104,17 +102,19 @@ def rung_scores(trial: Trial, budgets: Sequence[float]) -> list[float]:
     return [WORST if score is None else max(WORST, score) for score in found]
 
 
-def load_study(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> Study:
-    took = where_attack_took(sweep, sweep_dir, cell.attack, cell.discovery_rate, unknown=False)
-    return Study(sweep, cell, read_own(sweep_dir, cell.folder), took)
+def load_study(sweep: Sweep, sweep_dir: Folder, task: RunStudy) -> Study:
+    """The study as its records and those of its references have it."""
+    succeeded = where_attack_succeeded(sweep, sweep_dir, task.threat, unknown=False)
+    return Study(sweep, task, read_own(sweep_dir, task.folder), succeeded)
 
 
-def make_request(study: Study, trial: Cell, proposals: int) -> Request:
+def make_request(study: Study, trial: RunTrial, proposals: int) -> Request:
     """What to do for one of the study's open trials; `proposals` is how many the study makes."""
-    return _tuning_request(study, trial) if trial.stage == "tuning" else _confirmation_request(study, trial, proposals)
+    tuning = trial.stage == Stage.TUNING
+    return _tuning_request(study, trial) if tuning else _confirmation_request(study, trial, proposals)
 
 
-def _tuning_request(study: Study, trial: Cell) -> Request:
+def _tuning_request(study: Study, trial: RunTrial) -> Request:
     number, seed, first = trial.proposal, trial.seed, study.tuning_seeds[0]
     if (number, first) in study.tuned:
         name, settings = study.settings_of(number)
@@ -122,7 +122,7 @@ def _tuning_request(study: Study, trial: Cell) -> Request:
     else:
         name, method = _proposed(study, number)
     shared = _shared_fields(study, number, seed)
-    return Request(**shared, stage="tuning", method=name, settings=method, budgets=study.sweep.budgets)
+    return Request(**shared, stage=Stage.TUNING, method=name, settings=method, budgets=study.sweep.budgets)
 
 
 def _proposed(study: Study, number: int) -> tuple[str, Any]:
@@ -136,11 +136,11 @@ def _proposed(study: Study, number: int) -> tuple[str, Any]:
         chosen = {key: settings[key] for key in study.methods[name].space()}
         scores = study.scores(n)
         history.append(Finished(Proposal(name, chosen), sum(scores) / len(scores)))
-    name, chosen = propose(study.sweep.search, study.cell.folder, number, history, study.methods)
+    name, chosen = propose(study.sweep.search, study.task.folder, number, history, study.methods)
     return name, study.methods[name].build(chosen)
 
 
-def _confirmation_request(study: Study, trial: Cell, proposals: int) -> Request:
+def _confirmation_request(study: Study, trial: RunTrial, proposals: int) -> Request:
     """The chosen proposal up to the largest budget it was chosen for, on one model or (stage `ensemble`) on many."""
     name, settings = study.settings_of(trial.proposal)
     chosen_for = study.choice(proposals)[trial.proposal]
@@ -156,6 +156,6 @@ def _confirmation_request(study: Study, trial: Cell, proposals: int) -> Request:
 
 def _shared_fields(study: Study, number: int, seed: int) -> dict[str, Any]:
     """What every request for a proposal on a scenario says."""
-    cell = study.cell
-    where = {"attack": cell.attack, "seed": seed, "discovery_rate": cell.discovery_rate}
-    return where | {"study": cell.folder, "proposal": number}
+    task = study.task
+    where = {"attack": task.attack, "seed": seed, "discovery_rate": task.discovery_rate}
+    return where | {"study": task.folder, "proposal": number}

@@ -1,189 +1,381 @@
-"""Cells: the units that one worker walks through: part of a scenario's references, a study, or part of an ensemble."""
+"""Tasks: what one worker does in one go. Each kind of task is a class of its own; how it runs is in `run_task.py`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 from sweeps.config.choices import Method
 from sweeps.config.shares import SINGLE
 from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
-from sweeps.storage.files import Folder, StorageError
-from sweeps.storage.record_log import Trial, read_own
-from sweeps.trials.ensemble import REFERENCES
+from sweeps.schema.stages import Stage
+from sweeps.trials.ensemble import ENSEMBLE_REFERENCES, MODELS_PER_MEMBER
 from sweeps.trials.references import reference_methods
 
-Case = tuple[str, float]
+BEST = "best"  # the method of a study that searches over all methods
+PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what a task's name adds to the name of its folder
 
-IN_SIGHT = 90.0  # seconds: folders on NFS are looked at again after at most 60
+
+class Threat(NamedTuple):
+    """An attack, and how many of its poisons the defender found. Studies of one threat share all their references."""
+
+    attack: str
+    discovery_rate: float
+
+
+class Outcome(NamedTuple):
+    """What became of a task.
+
+    Attributes:
+        error: traceback, if the task failed as a whole.
+        too_large: the part of the task that ran out of memory on a share of a GPU; it needs a whole one.
+    """
+
+    error: str | None = None
+    too_large: Task | None = None
 
 
 @dataclass(frozen=True)
-class Cell:
-    """kind: `training` (one model or the poison of a scenario, `role`), `reference` (measuring a scenario's
-    references), `study` (one attack and method, or `best` over all methods; with a `proposal` one trial of it), or
-    `ensemble`: training the models of one `member` of a scenario's ensemble, or, without a member, measuring its
-    references.
+class Task(ABC):
+    """What one worker does in one go.
 
-    stage: of the one trial. alone: it gets a whole GPU, as it ran out of memory on a share of one.
+    Attributes:
+        attack: label of the attack.
+        whole_gpu: the task gets a whole GPU, because it ran out of memory on a share of one. It is still the same task:
+            tasks that differ in nothing else are equal.
+        kind: name of the class on the wire.
+        level: how much waits for tasks of this class; the highest level comes first.
     """
 
-    kind: str
+    kind: ClassVar[str]
+    level: ClassVar[int] = 0
+
     attack: str
-    discovery_rate: float
-    method: str = ""
-    seed: int = -1
-    member: int = -1
-    role: str = ""
-    proposal: int = -1
-    stage: str = ""
-    alone: bool = False
+    whole_gpu: bool = field(default=False, compare=False, kw_only=True)
 
     @property
     def name(self) -> str:
         """Unique in the sweep, and safe as a folder name."""
-        trial = f"--trial{self.proposal}-{self.stage}-seed{self.seed}" if self.proposal >= 0 else ""
-        return self.folder + trial + ("--alone" if self.alone else "")
+        return self.folder + ("--alone" if self.whole_gpu else "")
+
+    @property
+    @abstractmethod
+    def folder(self) -> str:
+        """Name of the folder that holds the records."""
+
+    @property
+    @abstractmethod
+    def row(self) -> str:
+        """Where the task counts in the table of `status`: `references`, `ensembles`, or the method of a study."""
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """Equal for tasks that take about as long for the same price."""
+        return (self.kind,)
+
+    @abstractmethod
+    def price(self, sweep: Sweep) -> float:
+        """Compute that the task takes, in trainings from scratch; budgets are shares of those."""
+
+    def most_trials(self, sweep: Sweep) -> int:
+        """The most trials that the task records."""
+        return 0
+
+    def needs(self, sweep: Sweep) -> Sequence[Task]:
+        """The tasks that must be done before. A study also waits for the references and ensembles of its threat: which
+        ones there are, only records say."""
+        return ()
+
+
+@dataclass(frozen=True)
+class CraftPoison(Task):
+    """Craft the poison of a scenario."""
+
+    kind = "craft_poison"
+    level = 4
+
+    seed: int
 
     @property
     def folder(self) -> str:
-        """The name of the folder that its records are in: trials of a study are all in the study's."""
-        share = "single" if self.discovery_rate == SINGLE else repr(self.discovery_rate)
-        rate = "" if self.discovery_rate == 1 else f"--found{share}"
-        part = f"member{self.member}" if self.member >= 0 else self.role or f"{self.kind}s"
-        tail = self.method if self.kind == "study" else f"{part}--seed{self.seed}"
-        return f"{self.attack}--{tail}{rate}"
+        return _folder(self.attack, f"poison--seed{self.seed}")
 
     @property
-    def whole(self) -> Cell:
-        """The study that a single trial is of; any other cell as it was handed out first."""
-        seed = -1 if self.kind == "study" else self.seed
-        return replace(self, seed=seed, proposal=-1, stage="", alone=False)
+    def row(self) -> str:
+        return "references"
+
+    def price(self, sweep: Sweep) -> float:
+        return 1.0
 
 
-class Result(NamedTuple):
-    """What became of a cell. error: a traceback if it failed as a whole. crowded: the part of it that ran out of memory
-    on a share of a GPU, to be done on a whole one."""
+@dataclass(frozen=True)
+class TrainModel(Task):
+    """Train one model that the references of a scenario need.
 
-    error: str | None = None
-    crowded: Cell | None = None
+    Attributes:
+        role: `corrupted`, `oracle`, `retrain` (a second oracle) or `retrain_discovered` (trained without the discovered
+            poisons). The discovery rate matters to the last one only.
+    """
 
+    kind = "train_model"
+    level = 3
 
-def case_of(cell: Cell) -> Case:
-    """What shares references: the studies and ensembles of an attack at a discovery rate wait for the same ones."""
-    return cell.attack, cell.discovery_rate
+    seed: int
+    role: str
+    discovery_rate: float = 1.0
 
+    @property
+    def folder(self) -> str:
+        return _folder(self.attack, f"{self.role}--seed{self.seed}", self.discovery_rate)
 
-def reference_cells(sweep: Sweep) -> list[Cell]:
-    return [
-        Cell("reference", attack, rate, seed=seed)
-        for attack in sweep.attacks
-        for rate in sweep.discovery_rates
-        for seed in sweep.scenario_seeds
-    ]
+    @property
+    def row(self) -> str:
+        return "references"
 
+    @property
+    def alike(self) -> tuple[str, ...]:
+        return self.kind, self.role
 
-def study_cells(sweep: Sweep) -> list[Cell]:
-    methods = ["best"] if sweep.search.mode == "best" and sweep.methods else list(sweep.methods)
-    return [
-        Cell("study", attack, rate, method)
-        for attack in sweep.attacks
-        for rate in sweep.discovery_rates
-        for method in methods
-    ]
+    def price(self, sweep: Sweep) -> float:
+        return 1.0
 
-
-def ensemble_cells(sweep: Sweep, sweep_dir: Folder) -> list[Cell]:
-    """One per scenario that gets an ensemble and discovery rate; where an attack has no references yet, it is taken to
-    take."""
-    cells = []
-    for study in dict.fromkeys((cell.attack, cell.discovery_rate) for cell in study_cells(sweep)):
-        took = where_attack_took(sweep, sweep_dir, *study, unknown=True)
-        cells += [Cell("ensemble", *study, seed=seed) for seed in ensemble_seeds(sweep, took)]
-    return cells
+    def needs(self, sweep: Sweep) -> Sequence[Task]:
+        return (CraftPoison(self.attack, self.seed),)
 
 
-def ensemble_seeds(sweep: Sweep, took: Mapping[int, bool]) -> list[int]:
-    """The confirmation scenarios that get an ensemble; none where no tuning scenario can choose what to compare."""
-    if not sweep.ensemble.members or not any(took[seed] for seed in sweep.seeds.tuning):
-        return []
-    return [seed for seed in sweep.seeds.confirmation if took[seed]][: sweep.ensemble.scenarios]
+@dataclass(frozen=True)
+class MeasureReferences(Task):
+    """Measure what the trials of a scenario are compared with."""
+
+    kind = "measure_references"
+    level = 2
+
+    discovery_rate: float
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return _folder(self.attack, f"references--seed{self.seed}", self.discovery_rate)
+
+    @property
+    def row(self) -> str:
+        return "references"
+
+    @property
+    def threat(self) -> Threat:
+        return Threat(self.attack, self.discovery_rate)
+
+    def price(self, sweep: Sweep) -> float:
+        return sum(sweep.budgets)
+
+    def stage(self, sweep: Sweep) -> Stage:
+        """The stage of the trials that are compared with these references."""
+        return Stage.CONFIRMATION if self.seed in sweep.seeds.confirmation else Stage.TUNING
+
+    def methods(self, sweep: Sweep) -> tuple[str, ...]:
+        """Names of the references."""
+        return reference_methods(self.stage(sweep), self.discovery_rate)
+
+    def most_trials(self, sweep: Sweep) -> int:
+        return len(self.methods(sweep))
+
+    def needs(self, sweep: Sweep) -> Sequence[TrainModel]:
+        known = self.methods(sweep)
+        models = [TrainModel(self.attack, self.seed, role) for role in ("corrupted", "oracle")]
+        if "retrain" in known:
+            models.append(TrainModel(self.attack, self.seed, "retrain"))
+        if "retrain_discovered" in known:
+            models.append(TrainModel(self.attack, self.seed, "retrain_discovered", self.discovery_rate))
+        return models
 
 
-def trainings(sweep: Sweep, reference: Cell) -> tuple[Cell, list[Cell]]:
-    """What makes the poison of a scenario, and what trains each model that its references need."""
-    full = reference_methods(stage_of(sweep, reference), reference.discovery_rate)
-    roles = ["corrupted", "oracle", *(role for role in ("retrain", "retrain_discovered") if role in full)]
-    rates = {role: reference.discovery_rate if role == "retrain_discovered" else 1.0 for role in roles}
-    attack, seed = reference.attack, reference.seed
-    models = [Cell("training", attack, rates[role], seed=seed, role=role) for role in roles]
-    return Cell("training", attack, 1.0, seed=seed, role="poison"), models
+@dataclass(frozen=True)
+class TrainMember(Task):
+    """Train the models of one member of a scenario's ensemble; all discovery rates share them."""
+
+    kind = "train_member"
+    level = 1
+
+    seed: int
+    member: int
+
+    @property
+    def folder(self) -> str:
+        return _folder(self.attack, f"member{self.member}--seed{self.seed}")
+
+    @property
+    def row(self) -> str:
+        return "ensembles"
+
+    def price(self, sweep: Sweep) -> float:
+        return float(MODELS_PER_MEMBER)
 
 
-def members(sweep: Sweep, cells: Iterable[Cell]) -> list[Cell]:
-    """What trains the models of the ensembles among `cells`, member by member; discovery rates share them all."""
-    first = {(cell.attack, cell.seed): replace(cell, discovery_rate=1.0) for cell in cells if cell.kind == "ensemble"}
-    return [replace(cell, member=member) for cell in first.values() for member in range(sweep.ensemble.members)]
+@dataclass(frozen=True)
+class MeasureEnsemble(Task):
+    """Measure what the ensemble trials of a scenario are compared with."""
+
+    kind = "measure_ensemble"
+
+    discovery_rate: float
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return _folder(self.attack, f"ensembles--seed{self.seed}", self.discovery_rate)
+
+    @property
+    def row(self) -> str:
+        return "ensembles"
+
+    @property
+    def threat(self) -> Threat:
+        return Threat(self.attack, self.discovery_rate)
+
+    def price(self, sweep: Sweep) -> float:
+        return 1.0
+
+    def most_trials(self, sweep: Sweep) -> int:
+        return len(ENSEMBLE_REFERENCES)
+
+    def needs(self, sweep: Sweep) -> Sequence[TrainMember]:
+        return [TrainMember(self.attack, self.seed, member) for member in range(sweep.ensemble.members)]
 
 
-def methods_of(sweep: Sweep, cell: Cell) -> dict[str, Method]:
-    """The methods that a study searches over."""
-    return dict(sweep.methods) if cell.method == "best" else {cell.method: sweep.methods[cell.method]}
+@dataclass(frozen=True)
+class RunStudy(Task):
+    """Search over the settings of a method (or of all methods: `best`), then confirm what was chosen."""
+
+    kind = "run_study"
+
+    discovery_rate: float
+    method: str
+
+    @property
+    def folder(self) -> str:
+        return _folder(self.attack, self.method, self.discovery_rate)
+
+    @property
+    def row(self) -> str:
+        return self.method
+
+    @property
+    def threat(self) -> Threat:
+        return Threat(self.attack, self.discovery_rate)
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        return RunStudy.kind, self.method
+
+    def methods(self, sweep: Sweep) -> dict[str, Method]:
+        """The methods that the study searches over."""
+        return dict(sweep.methods) if self.method == BEST else {self.method: sweep.methods[self.method]}
+
+    def trial(self, stage: Stage, proposal: int, seed: int) -> RunTrial:
+        """One trial of the study."""
+        return RunTrial(self.attack, self.discovery_rate, self.method, stage, proposal, seed)
+
+    def price(self, sweep: Sweep) -> float:
+        return self.ladders(sweep) * max(sweep.budgets)
+
+    def ladders(self, sweep: Sweep) -> int:
+        """The most ladders that the study climbs: one per trial, in an ensemble trial one per member and shadow."""
+        return self.most_trials(sweep) + self._most_ensemble_trials(sweep) * (2 * sweep.ensemble.members - 1)
+
+    def most_trials(self, sweep: Sweep) -> int:
+        proposals, seeds = proposal_count(sweep.search, self.methods(sweep)), sweep.seeds
+        tuning, confirmation = proposals * len(seeds.tuning), self._most_chosen(sweep) * len(seeds.confirmation)
+        return tuning + confirmation + self._most_ensemble_trials(sweep)
+
+    def _most_ensemble_trials(self, sweep: Sweep) -> int:
+        seeds = dict.fromkeys((*sweep.seeds.tuning, *sweep.seeds.confirmation), True)
+        return self._most_chosen(sweep) * len(ensemble_seeds(sweep, seeds))
+
+    def _most_chosen(self, sweep: Sweep) -> int:
+        return min(proposal_count(sweep.search, self.methods(sweep)), len(sweep.budgets))
 
 
-def stage_of(sweep: Sweep, cell: Cell) -> str:
-    """What the scenario of a reference cell is for."""
-    return "confirmation" if cell.seed in sweep.seeds.confirmation else "tuning"
+@dataclass(frozen=True)
+class RunTrial(Task):
+    """One trial of a study, where studies are handed out trial by trial."""
 
+    kind = "run_trial"
 
-def reference_trials(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> dict[int, list[Trial]]:
-    """Reference trials of a study's scenarios, by seed."""
-    seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
-    names = {seed: Cell("reference", cell.attack, cell.discovery_rate, seed=seed).name for seed in seeds}
-    return {seed: read_own(sweep_dir, name) for seed, name in names.items()}
+    discovery_rate: float
+    method: str
+    stage: Stage
+    proposal: int
+    seed: int
 
+    @property
+    def study(self) -> RunStudy:
+        return RunStudy(self.attack, self.discovery_rate, self.method)
 
-def await_references(sweep: Sweep, sweep_dir: Folder, cell: Cell) -> dict[int, list[Trial]]:
-    """Those of a study that is begun: they are recorded, but where machines share a folder, what one wrote can take a
-    while to be seen by others. Raises StorageError if it does not come into sight."""
-    end = time.monotonic() + IN_SIGHT
-    while unseen := _unseen(sweep, found := reference_trials(sweep, sweep_dir, cell)):
-        if time.monotonic() > end:
-            raise StorageError(f"{sweep_dir} does not show the references of {cell.attack} with seeds {unseen}")
-        time.sleep(1)
-    return found
+    @property
+    def name(self) -> str:
+        part = f"--trial{self.proposal}-{self.stage}-seed{self.seed}"
+        return self.folder + part + ("--alone" if self.whole_gpu else "")
 
+    @property
+    def folder(self) -> str:
+        return self.study.folder
 
-def _unseen(sweep: Sweep, found: Mapping[int, Sequence[Trial]]) -> list[int]:
-    """The seeds without references, of those that get any."""
-    return [seed for seed in sweep.scenario_seeds if not found[seed]]
+    @property
+    def row(self) -> str:
+        return self.study.row
 
+    @property
+    def alike(self) -> tuple[str, ...]:
+        return self.study.alike
 
-def where_attack_took(sweep: Sweep, sweep_dir: Folder, attack: str, rate: float, *, unknown: bool) -> dict[int, bool]:
-    """In which scenarios an attack took, by seed; `unknown` for those without references."""
-    references = reference_trials(sweep, sweep_dir, Cell("study", attack, rate))
-    return {seed: bool(trials[0]["attack_took"]) if trials else unknown for seed, trials in references.items()}
+    def price(self, sweep: Sweep) -> float:
+        ladders = 2 * sweep.ensemble.members if self.stage == Stage.ENSEMBLE else 1
+        return ladders * max(sweep.budgets)
 
-
-def trials_in(sweep: Sweep, cell: Cell) -> int:
-    """The most trials that a cell can have."""
-    if cell.proposal >= 0:
+    def most_trials(self, sweep: Sweep) -> int:
         return 1
-    if cell.kind == "training":
-        return 0
-    if cell.kind == "reference":
-        return len(reference_methods(stage_of(sweep, cell), cell.discovery_rate))
-    if cell.kind == "ensemble":
-        return len(REFERENCES) if cell.member < 0 else 0
-    proposals, seeds = proposal_count(sweep.search, methods_of(sweep, cell)), sweep.seeds
-    chosen = min(proposals, len(sweep.budgets))
-    return proposals * len(seeds.tuning) + chosen * len(seeds.confirmation) + ensemble_trials_in(sweep, cell)
 
 
-def ensemble_trials_in(sweep: Sweep, cell: Cell) -> int:
-    """The most ensemble trials that a study can have."""
-    chosen = min(proposal_count(sweep.search, methods_of(sweep, cell)), len(sweep.budgets))
-    return chosen * len(ensemble_seeds(sweep, dict.fromkeys((*sweep.seeds.tuning, *sweep.seeds.confirmation), True)))
+KINDS: dict[str, type[Task]] = {
+    each.kind: each
+    for each in (CraftPoison, TrainModel, MeasureReferences, TrainMember, MeasureEnsemble, RunStudy, RunTrial)
+}
+
+
+def to_wire(task: Task) -> dict[str, Any]:
+    """The task as plain values, for other processes."""
+    return {"kind": task.kind} | asdict(task)
+
+
+def from_wire(wire: Mapping[str, Any]) -> Task:
+    """The task that `to_wire` made plain values of."""
+    fields = dict(wire)
+    if "stage" in fields:
+        fields["stage"] = Stage(fields["stage"])
+    return KINDS[fields.pop("kind")](**fields)
+
+
+def folder_of(name: str) -> str:
+    """The folder of the task of that name."""
+    return PART.sub("", name, count=1)
+
+
+def ensemble_seeds(sweep: Sweep, succeeded: Mapping[int, bool]) -> list[int]:
+    """The confirmation scenarios that get an ensemble: none where no tuning scenario can choose what to compare.
+
+    Args:
+        sweep: the sweep.
+        succeeded: whether the attack succeeded in a scenario, by seed.
+    """
+    if not sweep.ensemble.members or not any(succeeded[seed] for seed in sweep.seeds.tuning):
+        return []
+    return [seed for seed in sweep.seeds.confirmation if succeeded[seed]][: sweep.ensemble.scenarios]
+
+
+def _folder(attack: str, what: str, discovery_rate: float = 1.0) -> str:
+    share = "single" if discovery_rate == SINGLE else repr(discovery_rate)
+    return f"{attack}--{what}" + ("" if discovery_rate == 1 else f"--found{share}")

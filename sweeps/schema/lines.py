@@ -21,6 +21,7 @@ from sweeps.schema.records import (
     TRUTH_VALUES,
     WHOLE_NUMBERS,
 )
+from sweeps.schema.stages import Stage
 
 Trial = dict[str, Any]
 
@@ -29,7 +30,6 @@ NEEDED = ("schema", "trial_id", "stage", "study", "attack", "method", "seed", "s
 """What readers look up without asking: a line that lacks one of these is no record."""
 FILLED = ("trial_id", "study", "attack", "method", "settings", "seed")
 """Of these, those that are never empty."""
-STAGES = ("reference", "tuning", "confirmation", "ensemble")
 STATUSES = (*GOOD, "diverged", "failed")
 JSON_TEXTS = {"settings": dict, "attack_settings": dict, "machine": dict, "chosen_for": list}
 SHARES = ("test_accuracy", "oracle_test_accuracy", "corrupted_test_accuracy", "budget", "discovery_rate")
@@ -90,13 +90,13 @@ def problem_with(trial: Mapping[str, Any]) -> str | None:
     version = trial["schema"]
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         return f"its schema is {str(version)[:20]}, but this version knows 1 to {SCHEMA_VERSION}"
-    if trial["stage"] not in STAGES:
-        return "stage is none of " + ", ".join(STAGES)
+    if trial["stage"] not in list(Stage):
+        return "stage is none of " + ", ".join(Stage)
     empty = [name for name in FILLED if trial[name] is None]
     if empty:
         return f"{empty[0]} is empty"
     wrong = _wrong(trial, _TRIAL_KINDS) or _wrong_texts(trial) or _wrong_rungs(trial["rungs"])
-    return wrong or (_wrong_reference(trial) if trial["stage"] == "reference" else _wrong_proposal(trial))
+    return wrong or (_wrong_reference(trial) if trial["stage"] == Stage.REFERENCE else _wrong_proposal(trial))
 
 
 def _wrong_reference(trial: Mapping[str, Any]) -> str | None:
@@ -114,7 +114,7 @@ def _wrong_reference(trial: Mapping[str, Any]) -> str | None:
 def _wrong_proposal(trial: Mapping[str, Any]) -> str | None:
     """What the search learns from must be there; only the references of an ensemble are no proposals."""
     number = trial["proposal"]
-    if number is None and trial["stage"] == "ensemble":
+    if number is None and trial["stage"] == Stage.ENSEMBLE:
         return None
     if number is None or number < 0:
         return f"proposal {number} is no number of a proposal"

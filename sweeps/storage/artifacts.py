@@ -7,15 +7,10 @@ tensors are called after their checksum and `meta.json` comes last: without it t
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
 import logging
-import os
-import shutil
-import time
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +19,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sweeps.storage.files import Folder, Remote, StorageError, child, put, writing
+from sweeps.schema.digest import digest
+from sweeps.storage.base import Folder
+from sweeps.storage.errors import StorageError
+from sweeps.storage.folders import at, child
 from sweeps.storage.leases import held
 from sweeps.storage.memory_cache import GIB, Recent
 
-ABANDONED = 3600.0  # seconds without a sign of its writer, after which a half-written artifact is nobody's
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTEMPTY)  # the last: damage that cannot be removed
+TENSORS, META = "tensors.safetensors", "meta.json"
 KEPT, KEPT_BYTES = 16, GIB  # artifacts that a read-only store could not take, in memory
 
 log = logging.getLogger(__name__)
@@ -42,12 +40,6 @@ class Artifact(NamedTuple):
     meta: dict[str, Any]
 
 
-def digest(content: Any) -> str:
-    """16 hex digits that identify a JSON value; equal values give equal digests on every machine."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 class ArtifactStore:
     """Artifacts under one folder. One that cannot be written is read; what it lacks stays in memory."""
 
@@ -56,18 +48,30 @@ class ArtifactStore:
         self._unsaved: Recent[Artifact] = Recent(KEPT, KEPT_BYTES)
 
     def get(self, kind: str, recipe: Mapping[str, Any], make: Callable[[], Artifact]) -> Artifact:
-        """The artifact made by `recipe`: read if it is there and sound, else made and kept; by one process only, if
-        several ask at once. Raises StorageError where it cannot be kept for want of space."""
+        """The artifact of a recipe: read if it is there and sound, else made and kept.
+
+        If several processes ask at once, one makes it and the others wait.
+
+        Args:
+            kind: name of the folder with artifacts of its kind.
+            recipe: everything that its content depends on, as a JSON object.
+            make: makes it.
+
+        Returns:
+            The artifact, with tensors on the CPU.
+
+        Raises:
+            StorageError: if it cannot be kept for want of space.
+        """
         folder = child(child(self.root, kind), digest(recipe))
         found = self._unsaved.get(folder) or read(folder)
         if found is not None:
             return found
         if not _make_parent(folder):
             return self._keep(folder, recipe, make())
-        with held(_lease(folder), lambda: _sound(folder)) as made_by_another:
+        with held(folder.parent / f".{folder.name}.lease", lambda: _sound(folder)) as made_by_another:
             if made_by_another:
                 return made_by_another
-            _clear_away(folder)
             return self._keep(folder, recipe, make())
 
     def tensors(self, recipe: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -91,26 +95,10 @@ class ArtifactStore:
         self._unsaved.put(folder, artifact)
 
 
-def _lease(folder: Folder) -> Folder:
-    name = f".{folder.name}.lease"
-    return folder.with_name(name) if isinstance(folder, Path) else Remote(f"{folder.url.rpartition('/')[0]}/{name}")
-
-
-def _clear_away(folder: Folder) -> None:
-    """What writers of this artifact left behind when they were killed. One that still writes has done so lately."""
-    if isinstance(folder, Path):
-        for left in folder.parent.glob(f".{folder.name}-*"):
-            with contextlib.suppress(OSError):
-                if abs(time.time() - left.stat().st_mtime) > ABANDONED:  # a date ahead is no sign of life
-                    shutil.rmtree(left)
-
-
 def _make_parent(folder: Folder) -> bool:
     """Whether the folder of this kind is there, as a store that cannot be written may lack it."""
     try:
-        with writing(folder):
-            if isinstance(folder, Path):
-                folder.parent.mkdir(parents=True, exist_ok=True)
+        at(folder.parent).make_folder()
     except StorageError as problem:
         if problem.errno not in READ_ONLY:
             raise
@@ -122,7 +110,8 @@ def read(folder: Folder) -> Artifact | None:
     """The artifact in `folder`, or None if there is none or it is damaged (which is logged and cleared away)."""
     found = _content(folder)
     if isinstance(found, str):
-        _discard(folder, found)
+        log.warning("artifact %s is damaged (%s); it is made again", folder, found)
+        at(folder).discard_folder()
         return None
     return found
 
@@ -134,11 +123,11 @@ def _sound(folder: Folder) -> Artifact | None:
 
 def _content(folder: Folder) -> Artifact | str | None:
     """The artifact, what is wrong with it, or None if there is none."""
-    if not (os.path.lexists(folder) if isinstance(folder, Path) else (folder / "meta.json").exists()):
+    if not at(folder).has_folder(META):
         return None
     try:
-        meta = json.loads((folder / "meta.json").read_bytes())
-        blob = (folder / _tensors_name(folder, meta["sha256"])).read_bytes()
+        meta = json.loads((folder / META).read_bytes())
+        blob = (folder / at(folder).file_name(TENSORS, meta["sha256"])).read_bytes()
         if meta["sha256"] == _checksum(blob, meta["recipe"], meta["content"]):
             return Artifact(load(blob), meta["content"])
         return "checksum differs"
@@ -147,53 +136,27 @@ def _content(folder: Folder) -> Artifact | str | None:
     except (NotADirectoryError, IsADirectoryError, PermissionError) as problem:
         return f"{Path(problem.filename).name}: {problem.strerror}"
     except SafetensorError:
-        return "tensors.safetensors cannot be read"
+        return f"{TENSORS} cannot be read"
     except (ValueError, LookupError, TypeError, RecursionError):
-        return "meta.json cannot be read"
-
-
-def _tensors_name(folder: Folder, checksum: str) -> str:
-    """In an object store two writers may come in between each other, and never share a name."""
-    return "tensors.safetensors" if isinstance(folder, Path) else f"tensors-{int(checksum, 16):064x}.safetensors"
+        return f"{META} cannot be read"
 
 
 def _checksum(blob: bytes, recipe: Any, content: Any) -> str:
     return hashlib.sha256(blob + json.dumps([recipe, content], sort_keys=True).encode()).hexdigest()
 
 
-def _discard(folder: Folder, why: str) -> None:
-    log.warning("artifact %s is damaged (%s); it is made again", folder, why)
-    if isinstance(folder, Path):
-        with contextlib.suppress(OSError):
-            folder.unlink() if folder.is_symlink() or not folder.is_dir() else shutil.rmtree(folder)
-
-
 def write(folder: Folder, artifact: Artifact, recipe: Mapping[str, Any]) -> None:
-    """Put `artifact` into `folder` in one step; if another process was faster, its copy stays. Raises StorageError."""
+    """Put an artifact into its folder in one step; if another process was faster, its copy stays.
+
+    Raises:
+        StorageError: if it cannot be written, and no other copy is there.
+    """
     blob = save(artifact.tensors)
-    meta = {"sha256": _checksum(blob, recipe, artifact.meta), "recipe": recipe, "content": artifact.meta}
-    files = {_tensors_name(folder, str(meta["sha256"])): blob, "meta.json": json.dumps(meta, indent=1).encode()}
-    if isinstance(folder, Remote):
-        for name, data in files.items():
-            put(folder / name, data)
-        return
-    with writing(folder):
-        _write_folder(folder, files)
-
-
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
+    checksum = _checksum(blob, recipe, artifact.meta)
+    meta = {"sha256": checksum, "recipe": recipe, "content": artifact.meta}
+    files = {at(folder).file_name(TENSORS, checksum): blob, META: json.dumps(meta, indent=1).encode()}
     try:
-        for name, data in files.items():
-            with open(temporary / name, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        os.rename(temporary, folder)
+        at(folder).write_folder(files)
     except OSError:
         if read(folder) is None:
             raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

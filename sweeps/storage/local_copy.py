@@ -11,9 +11,11 @@ import threading
 import time
 from pathlib import Path
 
-from sweeps.storage.files import Folder, Remote, contents, listing, local_copy, put, writing
+from sweeps.storage.base import PART, Folder
+from sweeps.storage.errors import writing
+from sweeps.storage.folders import at
 
-PART = re.compile(r"[\w=+-][\w.=+-]*/[\w=+-][\w.=+-]*\.jsonl", re.ASCII)  # a bucket may hold any names
+NAME = re.compile(r"[\w=+-][\w.=+-]*/[\w=+-][\w.=+-]*\.jsonl", re.ASCII)  # a bucket may hold any names
 AT_ONCE = 500  # objects fetched side by side
 PAUSE, SHARE = 5.0, 20.0  # between two looks: seconds, and multiples of what the last one took
 
@@ -22,53 +24,54 @@ class LocalCopy:
     """The copy of a sweep; of a sweep in a folder of this machine it is that folder, and there is nothing to do."""
 
     def __init__(self, home: Folder) -> None:
-        self.home, self.dir = home, local_copy(home)
+        self.home, self.dir = home, at(home).local_copy
+        self.is_apart = self.home != self.dir
         self._lock = threading.Lock()
         self._next = 0.0  # when it is time for another look
 
     def pull(self, *, patient: bool = False) -> None:
         """Make the copy equal to what is there; `patient`: unless that was done a moment ago."""
-        if isinstance(self.home, Path):
+        if not self.is_apart:
             return
         with self._lock:
             began = time.monotonic()
             if not patient or began >= self._next:
-                self._pull(self.home)
+                self._pull()
                 now = time.monotonic()
                 self._next = now + max(PAUSE, SHARE * (now - began))
 
     def pull_cell(self, folder: str) -> None:
         """Fetch what is new of one cell."""
-        if isinstance(self.home, Remote):
+        if self.is_apart:
             with self._lock, writing(self.dir):
                 self._fetch(self.home / "records" / folder, self.dir / "records" / folder, levels=1)
 
-    def _pull(self, home: Remote) -> None:
+    def _pull(self) -> None:
         try:
-            manifest = (home / "sweep.json").read_bytes()
+            manifest = (self.home / "sweep.json").read_bytes()
         except FileNotFoundError:
             manifest = b""
         with writing(self.dir):
             self.dir.mkdir(parents=True, exist_ok=True)
             if manifest:
-                put(self.dir / "sweep.json", manifest)
+                at(self.dir / "sweep.json").write(manifest)
             else:
-                (self.dir / "sweep.json").unlink(missing_ok=True)
-            self._pull_records(home)
+                at(self.dir / "sweep.json").remove()
+            self._pull_records()
 
-    def _pull_records(self, home: Remote) -> None:
-        there = self._fetch(home / "records", self.dir / "records", levels=2)
-        for name in dict(listing(self.dir / "records", levels=2)).keys() - there:
+    def _pull_records(self) -> None:
+        there = self._fetch(self.home / "records", self.dir / "records", levels=2)
+        for name in dict(at(self.dir / "records").files(PART, levels=2)).keys() - there:
             (self.dir / "records" / name).unlink()
 
-    def _fetch(self, folder: Remote, copy: Path, *, levels: int) -> set[str]:
+    def _fetch(self, folder: Folder, copy: Path, *, levels: int) -> set[str]:
         """Get the records so many levels below a folder that the copy has not got; returns the names of all."""
         cell = "" if levels == 2 else f"{copy.name}/"
-        there = {name: size for name, size in listing(folder, levels=levels) if PART.fullmatch(cell + name)}
-        here = dict(listing(copy, levels=levels))
+        there = {name: size for name, size in at(folder).files(PART, levels=levels) if NAME.fullmatch(cell + name)}
+        here = dict(at(copy).files(PART, levels=levels))
         wanted = sorted(name for name, size in there.items() if here.get(name) != size)
         for start in range(0, len(wanted), AT_ONCE):
-            for name, data in contents(folder, wanted[start : start + AT_ONCE]):
+            for name, data in at(folder).contents(wanted[start : start + AT_ONCE]):
                 path = copy / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)  # one that a crash cuts short has another size and is fetched again
@@ -76,7 +79,7 @@ class LocalCopy:
 
     def push(self, *names: str) -> None:
         """Send files and folders that were made here; what does not exist is left out."""
-        if isinstance(self.home, Path):
+        if not self.is_apart:
             return
         for name in names:
             top = self.dir / name
@@ -84,4 +87,4 @@ class LocalCopy:
                 target = self.home
                 for part in path.relative_to(self.dir).parts:
                     target = target / part
-                put(target, path.read_bytes())
+                at(target).write(path.read_bytes())

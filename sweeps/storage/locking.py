@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 
 QUIET, LONGEST = 5.0, 300.0  # seconds of waiting without a word, and until it is given up
 BUSY = (errno.EWOULDBLOCK, errno.EACCES)

@@ -32,7 +32,13 @@ class Recent(Generic[T]):
         return self._values[key][0]
 
     def put(self, key: Hashable, value: T, *, beside: object = None) -> None:
-        """Remember a value that is not None. beside: what is kept anyway, so that its memory is not counted."""
+        """Remember a value.
+
+        Args:
+            key: what it is found by.
+            value: anything but None.
+            beside: what is kept anyway, so that memory shared with it does not count.
+        """
         shared = memory(beside)
         self._values[key] = value, sum(size for place, size in memory(value).items() if place not in shared)
         self._values.move_to_end(key)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,8 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from sweeps.schema.lines import DamagedError, Trial, from_line, to_line
-from sweeps.storage.files import Folder, Remote, append, child, contents, listing, writing
+from sweeps.storage.base import PART, Folder, first_line
+from sweeps.storage.folders import at, child
 
 Parts = Sequence[tuple[str, int]]
 """Files with records, relative to some folder, and how many bytes of each are read."""
@@ -30,51 +30,17 @@ class CellWriter:
     """Appends the trials of one cell; each instance writes files of its own."""
 
     def __init__(self, sweep: Folder, cell: str) -> None:
-        self._folder = child(sweep / "records", cell)
-        self._file: Folder | None = None
-        self._lines = -1  # of the cell, in an object store; not counted yet
+        self._lines = at(child(sweep / "records", cell)).lines()
 
     def append(self, trial: Trial) -> None:
         """Record one finished trial; it is on disk when this returns. Raises StorageError if it cannot be."""
-        line = to_line(trial)
-        file, self._file = self._file or self._begin(), None  # after a torn line the next one begins a file of its own
-        append(file, line)
-        if isinstance(file, Remote):
-            self._lines += 1
-        else:
-            self._file = file
-
-    def _begin(self) -> Folder:
-        if isinstance(self._folder, Remote):
-            self._lines = self._lines if self._lines >= 0 else _line_count(self._folder)
-            return self._folder / part_name(self._lines)
-        with writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder / part_name(_line_count(self._folder))
-
-
-def part_name(start: int) -> str:
-    """A name for a new file with records, whose first line is number `start` of its cell."""
-    return f"{start:08d}-{uuid.uuid4().hex}.jsonl"
-
-
-def _start(name: str) -> int:
-    number, dash, _ = name.rpartition("/")[2].partition("-")
-    return int(number) if dash and number.isdecimal() else 0
-
-
-def _line_count(cell: Folder) -> int:
-    """One more than the highest number of a line in the cell."""
-    names = [name for name, _ in listing(cell)]
-    if isinstance(cell, Remote):  # objects hold a line each
-        return max((_start(name) + 1 for name in names), default=0)
-    return max((_start(name) + len(list(io.BytesIO(data))) for name, data in contents(cell, names)), default=0)
+        self._lines.append(to_line(trial))
 
 
 def read_cell(sweep: Folder, cell: str) -> list[Trial]:
     """The cell's finished trials in the order they were written, each once."""
     folder = child(sweep / "records", cell)
-    return read_parts(folder, listing(folder))
+    return read_parts(folder, at(folder).files(PART))
 
 
 def read_own(sweep: Folder, cell: str) -> list[Trial]:
@@ -101,7 +67,7 @@ def cell_parts(sweep: Folder) -> dict[str, Parts]:
     """The files with records, by cell, in order of the cells' names, and how large they are now: whoever reads so many
     bytes later finds the same trials."""
     cells: dict[str, list[tuple[str, int]]] = {}
-    for name, size in listing(sweep / "records", levels=2):
+    for name, size in at(sweep / "records").files(PART, levels=2):
         cells.setdefault(name.rpartition("/")[0], []).append((name, size))
     return dict(sorted(cells.items()))
 
@@ -109,7 +75,7 @@ def cell_parts(sweep: Folder) -> dict[str, Parts]:
 def read_parts(records: Folder, parts: Parts) -> list[Trial]:
     """The finished trials in files of one cell, in the order they were written, each once."""
     sizes, found = dict(parts), dict[str, Trial]()
-    files = contents(records, list(sizes))
+    files = at(records).contents(list(sizes))
     lines = (line for name, data in files for line in _lines(records, name, data[: sizes[name]]))
     for _, trial in sorted(lines, key=lambda line: line[0]):
         found.setdefault(trial["trial_id"], trial)
@@ -127,7 +93,7 @@ def first_without(file: Path, words: Collection[str]) -> int | None:
 def _lines(records: Folder, name: str, data: bytes) -> Iterator[tuple[tuple[int, int, str], Trial]]:
     """The trials in a file, each with its place in the order of its cell: of two writers' lines with the same number,
     that of the one who knew more lines when it began comes first."""
-    start = _start(name)
+    start = first_line(name)
     for number, line in enumerate(io.BytesIO(data)):  # splitlines would cut at a carriage return that damage left
         trial = parsed(line, f"{records / name}, line {number + 1}")
         if trial is not None:
@@ -173,7 +139,7 @@ class Counted(NamedTuple):
 
 def count_trials(sweep: Path, known: dict[str, Counted]) -> int:
     """Number of recorded lines, for progress displays; `known` remembers what was counted, by file, between calls."""
-    for name, size in listing(sweep / "records", levels=2):
+    for name, size in at(sweep / "records").files(PART, levels=2):
         before = known.get(name, Counted(0, 0, 0))
         if size > before.size:
             with open(sweep / "records" / name, "rb") as file:

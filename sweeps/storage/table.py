@@ -21,7 +21,7 @@ from sweeps.schema.records import (
     WHOLE_NUMBERS,
     flatten,
 )
-from sweeps.storage.files import writing
+from sweeps.storage.errors import writing
 from sweeps.storage.record_log import Parts, Trial, cell_parts, read_parts
 
 ROWS_AT_ONCE = 10_000

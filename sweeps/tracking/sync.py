@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 from sweeps.tracking.database import DatabaseError, prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, Mirror, connect, is_running, known_runs, send
 from sweeps.tracking.record_cache import RecordCache

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweeps.schema.stages import Stage
 from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.scenario_cache import KEPT, Bench, ScenarioCache
@@ -20,7 +21,7 @@ from unlearn_core.scenarios.ensemble import Outputs, Run, compare, halve, look, 
 from unlearn_core.scenarios.scenario import Measured, Split, unlearn
 from unlearn_core.training.budget import Rung
 
-REFERENCES = ("none", "oracle")
+ENSEMBLE_REFERENCES = ("none", "oracle")
 MODELS_PER_MEMBER = 4  # corrupted, two oracles, shadow
 
 
@@ -52,9 +53,9 @@ def measure_ensembles(work: ScenarioCache, base: dict[str, Any], reference: Refe
     """What the ensemble trials of a scenario are compared with: corrupted models as they are, and the second set of
     oracles, which is the noise floor. base: attack, seed, discovery rate and study of the requests."""
     trials = []
-    for method in REFERENCES:
+    for method in ENSEMBLE_REFERENCES:
         request = Request(
-            **base, stage="ensemble", method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,)
+            **base, stage=Stage.ENSEMBLE, method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,)
         )
         bench = work.bench(request.attack, request.seed, request.held_out)
         measured = Retrainings(work, bench, request).measure()

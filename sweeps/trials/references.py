@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sweeps.schema.stages import Stage
 from sweeps.storage.record_log import Trial
 from sweeps.trials.scenario_cache import ScenarioCache
 from sweeps.trials.trial import Reference, Request, finite, make_record, run_ladder
@@ -13,15 +14,15 @@ from unlearn_core.scenarios.scenario import Measured
 from unlearn_core.training.budget import Rung
 
 
-def reference_methods(stage: str, discovery_rate: float) -> tuple[str, ...]:
+def reference_methods(stage: Stage, discovery_rate: float) -> tuple[str, ...]:
     """The references of a scenario: corrupted model, oracle and retrain@b; for confirmation also a second oracle and,
     where poisons are undiscovered, a full retraining with those in. The search has no use for these two."""
     full = ("retrain", "retrain_discovered") if discovery_rate < 1 else ("retrain",)
-    return ("none", "oracle", "retrain_at_budget", *(full if stage == "confirmation" else ()))
+    return ("none", "oracle", "retrain_at_budget", *(full if stage == Stage.CONFIRMATION else ()))
 
 
 def measure_references(
-    work: ScenarioCache, attack: str, seed: int, *, stage: str, discovery_rate: float, study: str
+    work: ScenarioCache, attack: str, seed: int, *, stage: Stage, discovery_rate: float, study: str
 ) -> list[Trial]:
     """The reference trials of a scenario, as `reference_methods` names them."""
     budgets = work.sweep.budgets
@@ -43,7 +44,7 @@ def measure_references(
     for method, (metrics, cost) in trained.items():
         request = Request(**base, method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,))
         trials.append(make_record(work, bench, request, reference, [Measured(cost, dict(metrics), None)]))  # type: ignore[arg-type]
-    return [trial | {"stage": "reference"} for trial in trials]
+    return [trial | {"stage": Stage.REFERENCE} for trial in trials]
 
 
 def read_reference(trials: Sequence[Trial]) -> Reference:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sweeps.config.settings import as_dict, plain
 from sweeps.config.spec import Sweep
-from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
-from sweeps.storage.files import Folder
+from sweeps.schema.digest import digest
+from sweeps.storage.artifacts import Artifact, ArtifactStore
+from sweeps.storage.base import Folder
 from sweeps.storage.memory_cache import GIB, Recent
 from sweeps.trials.feasible import check_rates, check_scenario, telling
 from sweeps.trials.method_check import check_methods
@@ -112,12 +113,14 @@ class ScenarioCache:
         """Whether the scenario can be built at all; cheap, and trains nothing. Raises InputError."""
         check_scenario(self.scenario(attack, seed), attack, self.sweep.discovery_rates)
 
+    def craft(self, attack: str, seed: int) -> None:
+        """Craft the poison of a scenario, where the store has not got it."""
+        self._crafted(attack, seed)
+
     def train(self, attack: str, seed: int, role: str, discovery_rate: float) -> None:
-        """Make one of the things that a scenario's references need, where the store has not got it: `poison`,
-        `corrupted`, `oracle`, `retrain` (the second oracle) or `retrain_discovered`."""
-        if role == "poison":
-            self._crafted(attack, seed)
-        elif role == "corrupted":
+        """Train one of the models that a scenario's references need, where the store has not got it: `corrupted`,
+        `oracle`, `retrain` (the second oracle) or `retrain_discovered`."""
+        if role == "corrupted":
             self._corrupted(attack, seed, self._poisoned(attack, seed))
         elif role == "oracle":
             self._oracle(attack, seed, self._poisoned(attack, seed), "train")

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.config.settings import as_dict
+from sweeps.schema.digest import digest
 from sweeps.schema.records import SCHEMA_VERSION
-from sweeps.storage.artifacts import digest
+from sweeps.schema.stages import Stage
 from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.machine import code_version, describe_machine
@@ -32,7 +33,7 @@ class Request:
     attack: str
     seed: int
     discovery_rate: float
-    stage: str
+    stage: Stage
     method: str
     settings: Any
     budgets: tuple[float, ...]
@@ -42,7 +43,7 @@ class Request:
 
     @property
     def held_out(self) -> str:
-        return "validation" if self.stage == "tuning" else "test"
+        return "validation" if self.stage == Stage.TUNING else "test"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def trial_id(work: ScenarioCache, request: Request) -> str:
             "device": work.device.type,
         }
         | work.sweep.made_by(unlearner=[request.method], metric=METRICS.names())
-        | ({"members": work.sweep.ensemble.members} if request.stage == "ensemble" else {})
+        | ({"members": work.sweep.ensemble.members} if request.stage == Stage.ENSEMBLE else {})
     )
 
 

@@ -19,8 +19,7 @@ from analysis.report import Report, build_report, main
 from analysis.results.analyse import Results
 from analysis.tables.report_tables import grid_text
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
-from tests.sweeps.test_storage_faults import fill
-from tests.sweeps.test_storage_faults import small_disk as small_disk  # a fixture
+from tests.disks import fill
 
 EVIL = "<script>alert(1)</script>"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -16,7 +16,7 @@ from analysis.results.verdict import display
 from analysis.scan import scan as scans
 from analysis.scan.figure import number, positions, write_figure
 from analysis.scan.report import main
-from analysis.scan.scan import REFERENCES, read_scan, table
+from analysis.scan.scan import SCAN_REFERENCES, read_scan, table
 from tests.analysis.maker import write_sweep
 from unlearn_core.checks import InputError
 
@@ -45,7 +45,7 @@ def test_every_value_has_references_and_methods_of_test_rows(folder: Path) -> No
     assert scan.values == ("26", "32")
     for attack in scan.attacks:
         assert {"none", "oracle"} <= set(scan.models(attack))
-        assert set(scan.models(attack)) - set(REFERENCES)
+        assert set(scan.models(attack)) - set(SCAN_REFERENCES)
     counted = scan.points.groupby(["order", "attack", "model", "seed"]).size()
     assert (counted == 1).all()
     assert scan.points.groupby("order").size().nunique() == 1
@@ -54,7 +54,7 @@ def test_every_value_has_references_and_methods_of_test_rows(folder: Path) -> No
 def test_methods_are_shown_at_the_largest_budget(folder: Path) -> None:
     points = read_scan(folder).points
     stored = pd.read_parquet(folder.parent / "sides--26" / "records.parquet")
-    methods = points[~points["model"].isin(REFERENCES)]
+    methods = points[~points["model"].isin(SCAN_REFERENCES)]
     assert set(methods["budget"].round(9)) == {
         round(stored.loc[stored["method"] == "retrain_at_budget", "budget"].max(), 9)
     }
@@ -127,7 +127,7 @@ def test_the_figure_has_a_panel_per_measure_with_the_means_of_the_points(
     assert len(panels) == len(wanted) > 1
     for ax, (attack, measure) in zip(panels, wanted, strict=True):
         own = scan.points[scan.points["attack"] == attack]
-        own = own[own["model"].isin(REFERENCES) != (measure == "efficacy")]
+        own = own[own["model"].isin(SCAN_REFERENCES) != (measure == "efficacy")]
         means = own.groupby(["model", "order"])[measure].mean().unstack()
         handles, labels = ax.get_legend_handles_labels()
         shown = {text: handle.lines[0].get_ydata() for handle, text in zip(handles, labels, strict=True)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.config.choices import REFERENCES
+from sweeps.config.choices import REFERENCE_METHODS
 from sweeps.config.presets import read_preset
 from sweeps.config.spec import Sweep
 from sweeps.trials.scenario_cache import Bench, RunEnvironment, ScenarioCache, unlearning_streams
@@ -37,7 +37,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Split]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", [name for name in UNLEARNERS.names() if name not in REFERENCES])
+@pytest.mark.parametrize("name", [name for name in UNLEARNERS.names() if name not in REFERENCE_METHODS])
 def test_a_method_changes_the_model(name: str, scene: tuple[Bench, Split], record_property) -> None:  # type: ignore[no-untyped-def]
     bench, split = scene
     ends = []

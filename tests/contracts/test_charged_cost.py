@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import unlearn_core.unlearners  # noqa: F401  (registers them)
-from tests.contracts.test_unlearners import build, full_cost, models_for
+from tests.contracts.methods import build, full_cost, models_for
 from tests.contracts.tiny import model, run, task
 from unlearn_core.registry import UNLEARNERS
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.contracts.test_attacks import build, context, data_of, each
+from tests.contracts.attack_cases import build, context, data_of, each
 from unlearn_core.checks import InputError
 from unlearn_core.models import Gpt2, Mlp
 from unlearn_core.scenarios.measurable import check_measurable

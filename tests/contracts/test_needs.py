@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import unlearn_core.unlearners  # noqa: F401  (registers them)
-from tests.contracts.test_unlearners import build, full_cost
+from tests.contracts.methods import build, full_cost
 from tests.contracts.tiny import CLASSES, DATA, FORGET, RETAIN, examples, model, run, same_state
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenarios.scenario import Split

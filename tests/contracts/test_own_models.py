@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 import unlearn_core.unlearners  # noqa: F401  (registers them)
-from tests.contracts.test_unlearners import RECIPE, build, models_for
+from tests.contracts.methods import build, models_for
+from tests.contracts.test_unlearners import RECIPE
 from tests.contracts.tiny import CPU, DATA, MODELS, RETAIN, TEXT, data_for, model, run, same_state, task, weights
 from tests.core.foreign import FunctionalMlp, Net, Tokens, WithRms, seeded
 from unlearn_core.checks import InputError

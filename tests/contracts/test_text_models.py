@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import unlearn_core.unlearners  # noqa: F401  (registers them)
-from tests.contracts.test_unlearners import build
+from tests.contracts.methods import build
 from tests.contracts.tiny import CLASSES, FORGET, TEXT, TEXT_MODELS, model, run, same_parameters
 from unlearn_core.checks import InputError
 from unlearn_core.models.token_noise import with_keys

@@ -8,23 +8,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch.autograd.functional import hessian
 
+from tests.core.convex_rows import objective, rows
 from unlearn_core.checks import InputError
 from unlearn_core.hypotheses.convex import MOST_STEPS, Minimum, Softmax, Squared, gradient, with_ones
 
 BOTH = pytest.mark.parametrize("problem", [Softmax(0.01), Squared(0.01)])
-
-
-def rows(n=200, d=6, classes=4, seed=0, scale=1.0):
-    random = torch.Generator().manual_seed(seed)
-    x = scale * torch.randn(n, d, generator=random, dtype=torch.float64)
-    weights = torch.randn(classes, d, generator=random, dtype=torch.float64)
-    y = (x @ weights.T + torch.randn(n, classes, generator=random)).argmax(1)
-    y[:classes] = torch.arange(classes)
-    return with_ones(x), y
-
-
-def objective(problem, theta, x, y):
-    return problem.losses(theta, x, y).mean() + problem.decay / 2 * theta.square().sum()
 
 
 def test_the_column_of_ones_comes_last():

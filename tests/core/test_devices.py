@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import unlearn_core.attacks  # noqa: F401  (registers them)
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.contracts import tiny
-from tests.contracts.test_attacks import CASES, build, data_of
-from tests.contracts.test_unlearners import TINY
+from tests.contracts.attack_cases import CASES, build, data_of
+from tests.contracts.methods import TINY
 from tests.contracts.tiny import CPU, model
 from tests.core.attacks.scenes import DATA
 from tests.sweeps.tiny import tiny as tiny_sweep

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.core.gpt2_weights import checkpoint
 from unlearn_core.checks import InputError
 from unlearn_core.models import Gpt2, build_model, initialise
 from unlearn_core.models.gpt2 import Embedding, last_token
@@ -34,16 +35,6 @@ def worn(settings=SMALL, *, seed=0):
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=random))
     return model
-
-
-def checkpoint(model):
-    """The weights under the names, and in the layout, of published checkpoints."""
-    state = {}
-    for key, value in model.state_dict().items():
-        block, _, part = key.partition(".")
-        name = f"h.{block[1:]}.{part}" if block[1:].isdigit() else part
-        state[name] = (value.T if "c_" in part and value.dim() == 2 else value).contiguous()
-    return state
 
 
 def test_logits_are_those_of_the_library():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.core.test_convex import rows
+from tests.core.convex_rows import rows
 from unlearn_core.checks import InputError
 from unlearn_core.hypotheses.convex import Softmax, Squared
 from unlearn_core.hypotheses.model_shift import GROUPS, Corrupted, removal_orders, shifts

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.test_convex import objective, rows
+from tests.core.convex_rows import objective, rows
 from unlearn_core.hypotheses.convex import Softmax, Squared, gradient
 from unlearn_core.hypotheses.orthogonality import (
     Unlearning,

@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.core.test_gpt2 import checkpoint
+from tests.core.gpt2_weights import checkpoint
 from unlearn_core.checks import InputError
 from unlearn_core.gradients.input_gradients import input_gradients
 from unlearn_core.models import Gpt2, build_model

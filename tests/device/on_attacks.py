@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.contracts.test_attacks import CLEAN, build, data_of, each
+from tests.contracts.attack_cases import CLEAN, build, data_of, each
 from tests.device.gates import CLOSE, leaving_nothing, placed
 from tests.device.pretended import CPU, CUDA
 from unlearn_core.models import Gpt2, Mlp

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.contracts import tiny
-from tests.contracts.test_attacks import ROWS
-from tests.contracts.test_unlearners import build
+from tests.contracts.attack_cases import ROWS
+from tests.contracts.methods import build
 from tests.device import gates, on_attacks
 from tests.device.gates import MemoryLeftError
 from tests.device.planted import planted

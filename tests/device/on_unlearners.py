@@ -3,7 +3,7 @@
 import pytest
 
 from tests.contracts import tiny
-from tests.contracts.test_unlearners import build, models_for
+from tests.contracts.methods import build, models_for
 from tests.device.gates import FULL, check_same, unlearned, unlearning
 from tests.device.pretended import CPU, CUDA
 from unlearn_core.registry import UNLEARNERS

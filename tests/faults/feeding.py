@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials import trial
 from tests.faults.ledger import LEDGER

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import Sweep, Undisturbed, settle
-from tests.sweeps.test_text import SIZE, checkpoint
+from tests.sweeps.text_sweep import SIZE, checkpoint
 from tests.sweeps.tiny import lines
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -9,7 +9,10 @@ import pytest
 
 from sweeps.config.spec import Sweep
 from sweeps.storage.record_log import Trial
+from tests.faults.feeding import feed
 from tests.sweeps.tiny import run_fresh, tiny
+
+__all__ = ["Done", "done", "feed"]
 
 
 class Done(NamedTuple):

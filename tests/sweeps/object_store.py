@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.storage.files import Remote, s3
+from sweeps.storage.s3 import S3Path, s3
 
 KEY_ID, SECRET = "AKIAQ5TESTKEYID7", "wJalrXUtnFEMIsecretK7MDENGbPxRfiCY"
 
@@ -28,7 +28,7 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Remote:
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> S3Path:
     """A new bucket; this process and those that it starts find it as they would find one of S3."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -39,16 +39,16 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Remote:
     s3().clear_instance_cache()
     name = f"sweeps-{uuid.uuid4().hex[:12]}"
     s3().mkdir(name)
-    return Remote(f"s3://{name}")
+    return S3Path(f"s3://{name}")
 
 
-def keys(place: Remote) -> list[str]:
+def keys(place: S3Path) -> list[str]:
     """Keys of all objects below `place`, relative to it."""
     start = len(place.url.removeprefix("s3://")) + 1
     return sorted(key[start:] for key in s3().find(place.url))
 
 
-def uploads(place: Remote) -> list[dict[str, Any]]:
+def uploads(place: S3Path) -> list[dict[str, Any]]:
     """Uploads in parts that were begun in the bucket of `place` and neither finished nor given up."""
     name = place.url.removeprefix("s3://").partition("/")[0]
     return list(s3().call_s3("list_multipart_uploads", Bucket=name).get("Uploads", []))

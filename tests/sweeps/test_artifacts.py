@@ -15,29 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import sweeps.storage.leases
-from sweeps.storage.artifacts import ABANDONED, Artifact, ArtifactStore, digest, read, write
-from sweeps.storage.files import StorageError
-
-RECIPE = {"rows": [1, 2], "lr": 0.1}
-CONTENT = {"flops": 123456789, "seconds": 0.1}
-
-
-class Maker:
-    """Makes the same artifact every time, and counts."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self) -> Artifact:
-        self.calls += 1
-        turned = torch.arange(6.0).view(2, 3).T  # not contiguous
-        return Artifact({"w": turned, "b": torch.tensor([1, 2])}, dict(CONTENT))
-
-
-def same(one: Artifact, other: Artifact) -> bool:
-    equal = [torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items()]
-    return one.tensors.keys() == other.tensors.keys() and all(equal) and one.meta == other.meta
+from sweeps.schema.digest import digest
+from sweeps.storage.artifacts import Artifact, ArtifactStore, read, write
+from sweeps.storage.errors import StorageError
+from sweeps.storage.local import ABANDONED, LocalStorage
+from tests.sweeps.artifact_maker import CONTENT, RECIPE, Maker, same
 
 
 @pytest.fixture
@@ -175,10 +157,10 @@ def _race(root: Path, barrier: object, results: object, *, leases: bool) -> None
     """Ask for the same artifact as another process does at this moment; tells how often this one made it."""
     if not leases:  # as on storage that takes none
 
-        def refuse(path: Path, data: bytes) -> bool:
-            raise PermissionError(1, "no", str(path))
+        def refuse(self: LocalStorage, data: bytes) -> bool:
+            raise PermissionError(1, "no", str(self.path))
 
-        sweeps.storage.leases._create = refuse
+        LocalStorage.create = refuse  # type: ignore[method-assign]
     calls = []
 
     def make() -> Artifact:

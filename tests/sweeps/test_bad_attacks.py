@@ -11,14 +11,9 @@ import pytest
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
+from tests.sweeps.text_sweep import TEXT
 from tests.sweeps.tiny import tiny, write_config
 
-TEXT: dict[str, Any] = {
-    "dataset": {"name": "opinions", "rows": 200},
-    "rows": {},
-    "model": {"name": "gpt2", "layers": 1, "width": 16},
-    "methods": ["gd"],
-}
 COPIES: dict[str, Any] = {"dataset": {"name": "npz", "path": "copies.npz"}, "rows": {}}
 
 

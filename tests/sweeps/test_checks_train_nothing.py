@@ -14,8 +14,8 @@ from sweeps.commands.run import main, parser
 from sweeps.planning.manifest import read_manifest, write_manifest
 from sweeps.trials.feasible import NeedsModel, check_scenario
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from tests.contracts.test_attacks import ROWS
-from tests.sweeps.test_bad_attacks import TEXT
+from tests.contracts.attack_cases import ROWS
+from tests.sweeps.text_sweep import TEXT
 from tests.sweeps.tiny import tiny, write_config
 from unlearn_core.attacks import GradientCanceling, LabelFlip
 from unlearn_core.attacks.gradient_canceling import SCOPES, TARGETS

@@ -24,7 +24,7 @@ from sweeps.commands.run import main
 from sweeps.config.presets import preset_names
 from sweeps.planning.manifest import read_manifest
 from sweeps.storage import record_log
-from sweeps.storage.files import StorageError
+from sweeps.storage.errors import StorageError
 from sweeps.storage.leases import Lease
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.method_check import FORGET
@@ -359,7 +359,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_told(
     assert "failed: bad--poison--seed0: RuntimeError: no paint" in said
     assert "failed: bad--poison--seed1: RuntimeError: no paint" in said
     needing = 2 + 3 + 2 + 2  # trainings of the tuning scenario, of the other one, references, studies
-    assert f"{needing} more cells need these and were left out; run the same command again to try them" in said
+    assert f"{needing} more tasks need these and were left out; run the same command again to try them" in said
     found = {(t["attack"], t["stage"]) for t in read_trials(tmp_path / "out" / "tiny")}
     assert found == {("badnets", stage) for stage in ("reference", "tuning", "confirmation")}
     monkeypatch.undo()

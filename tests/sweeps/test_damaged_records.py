@@ -26,7 +26,6 @@ from sweeps.schema.lines import DamagedError, from_line, to_line
 from sweeps.schema.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
 from sweeps.storage.record_log import read_trials
 from tests.faults.feeding import Feed
-from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import bare_trial, compacted, science, write_config
 

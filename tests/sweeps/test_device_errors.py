@@ -15,10 +15,12 @@ from sweeps.execution.crash_counter import LOSSES
 from sweeps.execution.executors import InlineExecutor
 from sweeps.execution.gpu_share import measured, try_out
 from sweeps.execution.limits import CONTEXT
-from sweeps.execution.worker import work_cell
-from sweeps.planning.plan import missing
-from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.planning.tasks import Cell, Result
+from sweeps.execution.worker import work_task
+from sweeps.planning.done_work import RecordedWork
+from sweeps.planning.missing import missing
+from sweeps.planning.schedule import Schedule
+from sweeps.planning.tasks import MeasureEnsemble, MeasureReferences, Outcome, RunStudy, TrainMember, TrainModel
+from sweeps.schema.stages import Stage
 from sweeps.trials.device_errors import ends_process, is_devices, is_memory
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import lines, tiny
@@ -120,7 +122,7 @@ def test_nothing_is_recorded_and_a_trial_that_loses_processes_again_has_failed(
 
 def test_a_device_that_fails_once_costs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, said = with_references(tiny(methods=["gd"]), tmp_path), tmp_path / "said"
-    study = Cell("study", "badnets", 1.0, "gd")
+    study = RunStudy("badnets", 1.0, "gd")
     with monkeypatch.context() as patch:
         patch.setattr(GD, "updates", _once(tmp_path / "broken", GD.updates))
         assert end_of(begin_worker(folder, said, study)) == os.EX_TEMPFAIL
@@ -149,12 +151,12 @@ def test_what_is_no_trial_of_a_method_ends_its_process_too(
     sweep, said = tiny(methods=["gd"], ensemble={"members": 8}), tmp_path / "said"
     folder = with_references(sweep, tmp_path)
     before = lines(folder)
-    cells = {
-        "training": Cell("training", "badnets", 1.0, seed=7, role="oracle"),
-        "reference": Cell("reference", "badnets", 1.0, seed=7),
-        "ensemble": Cell("ensemble", "badnets", 1.0, seed=1),
-        "member": Cell("ensemble", "badnets", 1.0, seed=1, member=0),
-        "evaluation": Cell("study", "badnets", 1.0, "gd"),
+    tasks = {
+        "training": TrainModel("badnets", 7, "oracle"),
+        "reference": MeasureReferences("badnets", 1.0, 7),
+        "ensemble": MeasureEnsemble("badnets", 1.0, 1),
+        "member": TrainMember("badnets", 1, 0),
+        "evaluation": RunStudy("badnets", 1.0, "gd"),
     }
     where = (
         "unlearn_core.scenarios.evaluation.Evaluator.__call__"
@@ -162,7 +164,7 @@ def test_what_is_no_trial_of_a_method_ends_its_process_too(
         else "unlearn_core.scenarios.scenario.Scenario.train"
     )
     monkeypatch.setattr(where, lambda *_: (_ for _ in ()).throw(problem))
-    assert end_of(begin_worker(folder, said, cells[kind])) == os.EX_TEMPFAIL
+    assert end_of(begin_worker(folder, said, tasks[kind])) == os.EX_TEMPFAIL
     assert lines(folder) == before
 
 
@@ -172,21 +174,20 @@ def test_on_a_share_of_a_gpu_errors_of_memory_are_crowding(
 ) -> None:
     monkeypatch.setattr(GD, "updates", lambda *_: (_ for _ in ()).throw(problem))
     folder = with_references(tiny(methods=["gd"]), tmp_path)
-    study = Cell("study", "badnets", 1.0, "gd")
-    result = work_cell(folder, RunEnvironment(tmp_path, gpus=0.5), study)
-    assert result.crowded is not None
-    assert (result.crowded.proposal, result.crowded.alone) == (0, True)
+    study = RunStudy("badnets", 1.0, "gd")
+    result = work_task(folder, RunEnvironment(tmp_path, gpus=0.5), study)
+    assert result.too_large == study.trial(Stage.TUNING, 0, 0)
     assert tuned(folder) == {}
 
 
 def test_no_room_for_the_data_on_a_share_is_crowding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = with_references(tiny(methods=["gd"]), tmp_path)
-    study = Cell("study", "badnets", 1.0, "gd")
+    study = RunStudy("badnets", 1.0, "gd")
     with monkeypatch.context() as patch:
         patch.setattr(worker, "limit_memory", lambda place: (_ for _ in ()).throw(AT_START))
         worker.workbench.cache_clear()
-        result = work_cell(folder, RunEnvironment(tmp_path, gpus=0.5), study)
-    assert result == Result(crowded=Cell("study", "badnets", 1.0, "gd", alone=True))
+        result = work_task(folder, RunEnvironment(tmp_path, gpus=0.5), study)
+    assert result == Outcome(too_large=study)
 
 
 def test_an_inline_sweep_ends_with_its_process_and_goes_on(tmp_path: Path, undisturbed: Rest) -> None:
@@ -196,7 +197,7 @@ def test_an_inline_sweep_ends_with_its_process_and_goes_on(tmp_path: Path, undis
         process = os.fork()
         if not process:
             InlineExecutor().run(
-                folder, RunEnvironment(tmp_path), Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
+                folder, RunEnvironment(tmp_path), Schedule(sweep, missing(sweep, folder), RecordedWork(sweep, folder))
             )
             os._exit(0)
         codes.append(end_of(process))

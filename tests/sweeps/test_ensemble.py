@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,22 +18,32 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.config.spec import Sweep
 from sweeps.execution.executors import InlineExecutor
-from sweeps.execution.run_task import run_cell
-from sweeps.planning.plan import estimate, missing
+from sweeps.execution.run_task import Worker, run_task
+from sweeps.planning.missing import missing
+from sweeps.planning.plan import estimate
 from sweeps.planning.study import load_study
-from sweeps.planning.tasks import Cell, ensemble_cells, members, reference_cells, study_cells, trials_in
+from sweeps.planning.task_list import ensemble_tasks, reference_tasks, study_tasks
+from sweeps.planning.tasks import (
+    CraftPoison,
+    MeasureEnsemble,
+    MeasureReferences,
+    RunStudy,
+    Task,
+    TrainMember,
+    TrainModel,
+)
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import trial_id
-from tests.sweeps.test_trial import request_of
-from tests.sweeps.tiny import lines, science, tiny, write_config
+from tests.sweeps.tiny import lines, request_of, science, tiny, write_config
+from unlearn_core import types
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenarios.scenario import Scenario
-from unlearn_core.types import Task, Update
+from unlearn_core.types import Update
 
 MEMBERS = 8
 NOISE = {"name": "gaussian", "fraction": 0.1, "epsilon": 3.0}  # remembered row by row, which U-LiRA sees
@@ -55,7 +65,7 @@ class Still:
     needs: ClassVar[tuple[str, ...]] = ()
     anytime: ClassVar[bool] = True
 
-    def updates(self, task: Task) -> Iterator[Update]:
+    def updates(self, task: types.Task) -> Iterator[Update]:
         yield from ()
 
     @classmethod
@@ -70,7 +80,7 @@ class Broken(Still):
     rows: ClassVar[int] = 20
     diverge: ClassVar[bool] = False
 
-    def updates(self, task: Task) -> Iterator[Update]:
+    def updates(self, task: types.Task) -> Iterator[Update]:
         yield Update("step", 1)
         if len(task.forget) < self.rows:
             if not self.diverge:
@@ -98,12 +108,19 @@ def sweep_of(**changes: Any) -> Sweep:
     return tiny(**(CHANGES | changes))
 
 
+def members_of(sweep: Sweep, ensembles: Sequence[MeasureEnsemble]) -> list[TrainMember]:
+    return [member for ensemble in ensembles for member in ensemble.needs(sweep)]
+
+
 def run_everything(sweep: Sweep, out: Path, sweep_dir: Path | None = None) -> int:
-    """All cells in the driver's order, in this process; returns the number of new trials."""
+    """All tasks in the driver's order, in this process; returns the number of new trials."""
     work, folder = ScenarioCache(sweep, RunEnvironment(out)), sweep_dir or out / sweep.name
-    new = sum(run_cell(work, folder, cell) for cell in reference_cells(sweep))
-    left = missing(sweep, folder).studies
-    return new + sum(run_cell(work, folder, cell) for cell in (*members(sweep, left), *left))
+    new = sum(run_task(task, Worker(work, folder)) for task in reference_tasks(sweep))
+    left = missing(sweep, folder)
+    return new + sum(
+        run_task(task, Worker(work, folder))
+        for task in (*members_of(sweep, left.ensembles), *left.ensembles, *left.studies)
+    )
 
 
 class Finished(NamedTuple):
@@ -240,16 +257,16 @@ def test_a_sweep_stopped_at_any_ensemble_record_goes_on(finished: Finished, tmp_
 
 def test_cells_and_plan(finished: Finished, tmp_path: Path) -> None:
     sweep = sweep_of(discovery_rates=[1, 0.5], ensemble={"members": MEMBERS, "scenarios": 2})
-    planned = ensemble_cells(sweep, tmp_path)
+    planned = ensemble_tasks(sweep, tmp_path)
     assert [(c.seed, c.discovery_rate) for c in planned] == [(1, 1), (2, 1), (1, 0.5), (2, 0.5)]
-    training = members(sweep, planned)
-    assert len(training) == len({(cell.seed, cell.member) for cell in training}) == 2 * MEMBERS
-    names = [c.name for c in (*planned, *training, *reference_cells(sweep), *study_cells(sweep))]
+    training = members_of(sweep, planned)
+    assert len(training) == len({(task.seed, task.member) for task in training}) == 2 * MEMBERS
+    names = [c.name for c in (*planned, *training, *reference_tasks(sweep), *study_tasks(sweep))]
     assert len(set(names)) == len(names)
     assert {"gaussian--ensembles--seed1--found0.5", "gaussian--references--seed0", "gaussian--gd"} <= set(names)
-    study = Cell("study", "gaussian", 1.0, "gd")
-    assert [trials_in(sweep, cell) for cell in (planned[0], training[0], study)] == [2, 0, 2 + 2 * 2 + 2 * 2]
-    assert ensemble_cells(tiny(), tmp_path) == members(tiny(), study_cells(tiny())) == []
+    study = RunStudy("gaussian", 1.0, "gd")
+    assert [task.most_trials(sweep) for task in (planned[0], training[0], study)] == [2, 0, 2 + 2 * 2 + 2 * 2]
+    assert ensemble_tasks(tiny(), tmp_path) == []
 
 
 def test_the_estimate_counts_ensembles(finished: Finished, tmp_path: Path) -> None:
@@ -277,7 +294,7 @@ def test_a_scenario_in_which_the_attack_did_not_take_is_passed_over(tmp_path: Pa
     sweep = sweep_of(attacks=[NOISE | {"fraction": 0.005, "epsilon": 0.01}])
     run_everything(sweep, tmp_path)
     assert {t["stage"] for t in read_trials(tmp_path / "tiny")} == {"reference"}
-    assert ensemble_cells(sweep, tmp_path / "tiny") == []
+    assert ensemble_tasks(sweep, tmp_path / "tiny") == []
 
 
 def test_a_single_known_poison_leaves_ulira_undefined(finished: Finished, tmp_path: Path) -> None:
@@ -298,8 +315,8 @@ def test_a_method_that_fails_or_diverges_on_a_shadow_is_a_record(finished: Finis
     assert trials["broken"]["rungs"] == []
     assert "out of luck" in trials["broken"]["error"]
     assert [(r["status"], r["metrics"]) for r in trials["explosive"]["rungs"]] == [("diverged", {})] * 2
-    assert missing(sweep, tmp_path) == ([], [])
-    assert load_study(sweep, tmp_path, study_cells(sweep)[0]).compared == {(0, 1)}
+    assert missing(sweep, tmp_path) == ([], [], [])
+    assert load_study(sweep, tmp_path, study_tasks(sweep)[0]).compared == {(0, 1)}
 
 
 def test_the_size_of_an_ensemble_is_part_of_its_trials_and_of_no_others(finished: Finished) -> None:
@@ -318,7 +335,7 @@ def test_an_ensemble_is_even_and_has_eight_members(bad: int) -> None:
 
 
 def test_members_are_trained_before_anything_is_studied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[tuple[str, bool]] = []
+    begun: list[type[Task]] = []
     run = InlineExecutor.run
     monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
     monkeypatch.setattr(
@@ -328,21 +345,21 @@ def test_members_are_trained_before_anything_is_studied(tmp_path: Path, monkeypa
     arguments = ["--config", str(config), "--out", str(tmp_path), "--inline", "--no-tracking"]
     assert main(arguments) == 0
     kinds = [kind for kind, _ in itertools.groupby(begun)]
-    assert kinds[:3] == [("training", False), ("reference", False), ("ensemble", True)]
-    assert set(kinds[3:]) == {("ensemble", False), ("study", False)}
-    assert begun.count(("ensemble", True)) == MEMBERS
+    assert kinds[:4] == [CraftPoison, TrainModel, MeasureReferences, TrainMember]
+    assert set(kinds[4:]) == {MeasureEnsemble, RunStudy}
+    assert begun.count(TrainMember) == MEMBERS
     assert len(read_trials(tmp_path / "tiny")) == 3 + 2 * 4 + 1 + 2 + 1 + 2
     assert main(arguments) == 0
 
 
 class Noted:
-    """A queue that notes what it hands out: kinds of cells, and whether they are members."""
+    """A queue that notes what it hands out: kinds of tasks."""
 
-    def __init__(self, queue: Any, begun: list[tuple[str, bool]]) -> None:
+    def __init__(self, queue: Any, begun: list[type[Task]]) -> None:
         self.queue, self.begun, self.done = queue, begun, queue.done
 
-    def next(self, slots: int) -> Cell | None:
-        cell: Cell | None = self.queue.next(slots)
-        if cell:
-            self.begun.append((cell.kind, cell.member >= 0))
-        return cell
+    def next(self, slots: int) -> Task | None:
+        task: Task | None = self.queue.next(slots)
+        if task:
+            self.begun.append(type(task))
+        return task

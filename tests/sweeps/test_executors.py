@@ -1,4 +1,4 @@
-"""The contract of executors: in this process and on Ray, the same cells give the same records."""
+"""The contract of executors: in this process and on Ray, the same tasks give the same records."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 
-from sweeps.config.spec import Sweep
 from sweeps.execution.executors import Executor, InlineExecutor
 from sweeps.execution.ray_executor import RayExecutor, check_address
-from sweeps.execution.worker import work_cell, workbench
-from sweeps.planning.plan import Missing, missing
-from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.planning.tasks import Cell, reference_cells
+from sweeps.execution.worker import work_task, workbench
+from sweeps.planning.done_work import RecordedWork
+from sweeps.planning.missing import missing
+from sweeps.planning.schedule import Schedule
+from sweeps.planning.task_list import reference_tasks
+from sweeps.planning.tasks import CraftPoison, MeasureReferences
 from sweeps.storage.record_log import count_trials, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.conftest import Done
-from tests.sweeps.tiny import lines, run_fresh, science, tiny
+from tests.sweeps.tiny import lines, prepare, run_fresh, science, tiny
 from unlearn_core.checks import InputError
 
 pytestmark = pytest.mark.timeout(300)  # workers import for seconds, and for much longer on a busy machine
@@ -37,24 +38,16 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     made.close()
 
 
-def prepare(sweep: Sweep, out: Path) -> Path:
-    """The sweep's folder, as a driver leaves it to the workers."""
-    folder = out / sweep.name
-    folder.mkdir()
-    (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
-    return folder
-
-
 def test_the_records_are_those_of_an_undisturbed_run_and_a_failing_cell_stops_no_other(
     executor: Executor, done: Done, tmp_path: Path
 ) -> None:
     folder = prepare(done.sweep, tmp_path)
-    bad = Cell("reference", "no such attack", 1.0, seed=1)
+    bad = MeasureReferences("no such attack", 1.0, 1)
     left = missing(done.sweep, folder)
-    schedule = Schedule(done.sweep, Missing([bad, *left.references], left.studies), Recorded(done.sweep, folder))
+    schedule = Schedule(done.sweep, left._replace(references=[bad, *left.references]), RecordedWork(done.sweep, folder))
     executor.run(folder, RunEnvironment(tmp_path), schedule)
     (failed,) = schedule.failed
-    assert (failed.cell.attack, failed.cell.role) == (bad.attack, "poison")
+    assert failed.task == CraftPoison(bad.attack, bad.seed)
     assert (failed.error or "").strip().splitlines()[-1] == "KeyError: 'no such attack'"
     assert science(read_trials(folder)) == science(done.trials)
     assert len(lines(folder)) == len(done.trials)
@@ -62,7 +55,7 @@ def test_the_records_are_those_of_an_undisturbed_run_and_a_failing_cell_stops_no
 
 
 def workers_of(this: int) -> list[int]:
-    """Processes of this machine that descend from `this` and walk cells for Ray."""
+    """Processes of this machine that descend from `this` and walk tasks for Ray."""
     parents, names = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -78,7 +71,7 @@ def workers_of(this: int) -> list[int]:
 
 
 def kill_a_worker(folder: Path, records: int, killed: list[int]) -> None:
-    """Once there are so many records, SIGKILL every process that is walking a cell."""
+    """Once there are so many records, SIGKILL every process that is walking a task."""
     known: dict[Path, tuple[int, int]] = {}
     end = time.monotonic() + 240
     while count_trials(folder, known) < records and time.monotonic() < end:
@@ -93,12 +86,12 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(executor: Execu
     sweep = tiny(methods=["gd"], search={"trials": 60, "startup": 1})
     undisturbed = run_fresh(sweep, tmp_path / "undisturbed")
     folder = prepare(sweep, tmp_path)
-    for cell in reference_cells(sweep):
-        assert work_cell(folder, RunEnvironment(tmp_path), cell).error is None
+    for task in reference_tasks(sweep):
+        assert work_task(folder, RunEnvironment(tmp_path), task).error is None
     killed: list[int] = []
     watcher = threading.Thread(target=kill_a_worker, args=(folder, len(lines(folder)) + 5, killed))
     watcher.start()
-    schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder), whole_studies=True)
+    schedule = Schedule(sweep, missing(sweep, folder), RecordedWork(sweep, folder), whole_studies=True)
     executor.run(folder, RunEnvironment(tmp_path), schedule)
     watcher.join()
     assert killed
@@ -134,6 +127,6 @@ def test_a_machine_with_other_data_takes_no_part(tmp_path: Path) -> None:
     for digest, problem in ((data, False), ("other files", True)):
         (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict(), "data": digest}))
         workbench.cache_clear()
-        error = work_cell(folder, RunEnvironment(tmp_path), reference_cells(sweep)[0]).error
+        error = work_task(folder, RunEnvironment(tmp_path), reference_tasks(sweep)[0]).error
         assert ("was begun on other data than 'digits' is on this machine now" in (error or "")) == problem
     workbench.cache_clear()

@@ -14,10 +14,8 @@ import pytest
 
 from analysis.tables.report_tables import write_csv
 from sweeps.__main__ import main
+from tests.disks import fill, lock
 from tests.sweeps.conftest import Done
-from tests.sweeps.test_storage_faults import fill, lock
-from tests.sweeps.test_storage_faults import read_only as read_only  # a fixture
-from tests.sweeps.test_storage_faults import small_disk as small_disk  # a fixture
 from tests.sweeps.tiny import record, tiny
 from unlearn_core.host.cells import inert
 

@@ -14,7 +14,7 @@ from sweeps.config.spec import Sweep
 from sweeps.hypotheses.spec import Hypotheses
 from sweeps.hypotheses.spec import preset_names as hypotheses_names
 from sweeps.hypotheses.spec import read_preset as read_hypotheses
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from unlearn_core.registry import UNLEARNERS
 
 FROZEN = json.loads((Path(__file__).parent / "frozen" / "identities.json").read_text())

@@ -1,4 +1,4 @@
-"""Shares of GPUs: from what a cell needs, and more for a trial that needs more. The GPUs are Ray's, on paper."""
+"""Shares of GPUs: from what a task needs, and more for a trial that needs more. The GPUs are Ray's, on paper."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sweeps.execution import gpu_share
 from sweeps.execution.gpu_share import MARGIN, MOST, Memory, measured, share_of, try_out
 from sweeps.execution.ray_executor import RayExecutor
 from sweeps.execution.worker import workbench
-from sweeps.planning.plan import missing
-from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.storage.files import Folder
+from sweeps.planning.done_work import RecordedWork
+from sweeps.planning.missing import missing
+from sweeps.planning.schedule import Schedule
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from tests.sweeps.test_executors import prepare
-from tests.sweeps.test_plugins import forget_plugins
-from tests.sweeps.tiny import lines, tiny
+from tests.sweeps.plugin_state import forget_plugins
+from tests.sweeps.tiny import lines, prepare, tiny
 from unlearn_core.unlearners.gd import GD
 
 PLUGIN = Path(__file__).with_name("greedy_method.py")
@@ -78,7 +78,7 @@ def test_a_share_lies_between_nothing_and_all(bad: str, capsys: pytest.CaptureFi
 
 
 class Guessing(RayExecutor):
-    """Believes to have measured that a cell needs so much."""
+    """Believes to have measured that a task needs so much."""
 
     memory: ClassVar[Memory] = Memory(20, 100)
 
@@ -106,7 +106,7 @@ def test_where_no_gpu_can_tell_a_trial_gets_a_whole_one(
 
 @pytest.fixture
 def executor() -> Iterator[RayExecutor]:
-    """On two machines of a CPU for every cell that fits on the GPU they have on paper."""
+    """On two machines of a CPU for every task that fits on the GPU they have on paper."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -132,10 +132,10 @@ def test_a_trial_that_needs_more_is_done_again_on_a_whole_gpu(
         resources={"gpus": 1},
     )  # fmt: skip
     folder = prepare(sweep, tmp_path)
-    schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
+    schedule = Schedule(sweep, missing(sweep, folder), RecordedWork(sweep, folder))
     executor.run(folder, RunEnvironment(tmp_path, gpus=1), schedule)
     assert schedule.failed == []
-    assert missing(sweep, folder) == ([], [])
+    assert missing(sweep, folder) == ([], [], [])
     trials = read_trials(folder)
     greedy = [trial for trial in trials if trial["method"] == "greedy"]
     again = [trial for trial in greedy if trial["gpu_memory_retries"]]

@@ -13,10 +13,11 @@ import pytest
 
 from sweeps.execution import worker
 from sweeps.execution.crash_counter import LOSSES, START, Attempts, Note, losses_after, noted
-from sweeps.planning.tasks import Cell, reference_cells
-from sweeps.storage.files import Remote
+from sweeps.planning.task_list import reference_tasks
+from sweeps.planning.tasks import Task
 from sweeps.storage.holders import this_machine, this_process
 from sweeps.storage.leases import Lease
+from sweeps.storage.s3 import S3Path
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.object_store import bucket, endpoint, keys
 from tests.sweeps.tiny import lines, tiny
@@ -112,13 +113,13 @@ def test_a_trial_whose_scenario_alone_ends_the_process_does_not_go_on_for_ever(
     assert "ProcessLostError: the worker process was lost 6 times" in said.read_text()
 
 
-@pytest.mark.parametrize("cell", [STUDY, reference_cells(tiny())[0]], ids=["study", "reference"])
+@pytest.mark.parametrize("task", [STUDY, reference_tasks(tiny())[0]], ids=["study", "reference"])
 def test_a_cell_that_never_gets_to_a_trial_is_given_up_until_it_is_asked_for_again(
-    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, said = with_references(wild(tmp_path, "behaves"), tmp_path), tmp_path / "said"
     monkeypatch.setattr(worker, "workbench", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    codes = [end_of(begin_worker(folder, said, cell)) for _ in range(LOSSES + 2)]
+    codes = [end_of(begin_worker(folder, said, task)) for _ in range(LOSSES + 2)]
     assert codes == [-signal.SIGKILL] * LOSSES + [1, -signal.SIGKILL]
     last = said.read_text().strip().splitlines()[-1]
     assert "lost 3 times" in last
@@ -130,7 +131,7 @@ def test_an_error_and_ctrl_c_are_no_losses(tmp_path: Path, monkeypatch: pytest.M
     for problem in (ValueError, KeyboardInterrupt, SystemExit) * LOSSES:
         monkeypatch.setattr(ScenarioCache, "bench", lambda *_, problem=problem: (_ for _ in ()).throw(problem()))
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
-            assert "ValueError" in (worker.work_cell(folder, RunEnvironment(tmp_path), STUDY).error or "")
+            assert "ValueError" in (worker.work_task(folder, RunEnvironment(tmp_path), STUDY).error or "")
     assert not list((folder / ".attempts").iterdir())
 
 
@@ -179,7 +180,7 @@ def test_a_note_that_cannot_be_written_is_no_hindrance(tmp_path: Path) -> None:
     attempts.end()
 
 
-def test_notes_in_an_object_store(bucket: Remote) -> None:
+def test_notes_in_an_object_store(bucket: S3Path) -> None:
     path = bucket / ".attempts" / "cell"
     for _ in range(3):
         assert Attempts(path, this_process()).begin("a") == 0  # each time another run of the command

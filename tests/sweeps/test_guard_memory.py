@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from sweeps.execution import limits, worker
 from sweeps.execution.executors import InlineExecutor
 from sweeps.execution.limits import GpuShareTooSmall, limit_memory
-from sweeps.execution.run_task import run_cell
-from sweeps.execution.worker import work_cell, workbench
-from sweeps.planning.plan import missing
-from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.planning.tasks import Cell, Result
+from sweeps.execution.run_task import Worker, run_task
+from sweeps.execution.worker import work_task, workbench
+from sweeps.planning.done_work import RecordedWork
+from sweeps.planning.missing import missing
+from sweeps.planning.schedule import Schedule
+from sweeps.planning.tasks import MeasureEnsemble, MeasureReferences, Outcome, RunStudy, Task, TrainModel
+from sweeps.schema.stages import Stage
 from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.storage.memory_cache import Recent, memory
 from sweeps.storage.record_log import Trial, read_trials
@@ -53,14 +56,14 @@ def placed(trial: Trial) -> tuple[Any, Any]:
 
 def test_a_trial_that_runs_out_of_its_share_is_not_recorded_but_handed_back(tmp_path: Path) -> None:
     folder = with_references(wild(tmp_path, "crowds"), tmp_path)
-    result = work_cell(folder, on(tmp_path, HALF), STUDY)
-    alone = Cell("study", "badnets", 1.0, "wild", proposal=1, seed=0, stage="tuning", alone=True)
-    assert result == Result(crowded=alone)
+    result = work_task(folder, on(tmp_path, HALF), STUDY)
+    big = STUDY.trial(Stage.TUNING, 1, 0)
+    assert result == Outcome(too_large=big)
     assert list(tuned(folder)) == [0]
-    assert work_cell(folder, on(tmp_path, HALF), alone) == Result()
+    assert work_task(folder, on(tmp_path, HALF), replace(big, whole_gpu=True)) == Outcome()
     found = tuned(folder)
     assert (found[1]["error"], placed(found[1])) == (None, (1.0, 1))
-    assert work_cell(folder, on(tmp_path, HALF), STUDY) == Result()
+    assert work_task(folder, on(tmp_path, HALF), STUDY) == Outcome()
     assert [placed(trial) for _, trial in sorted(tuned(folder).items())] == [(HALF, 0), (1.0, 1), (HALF, 0)]
     assert len(lines(folder)) == 11
 
@@ -69,7 +72,7 @@ def test_on_a_whole_gpu_it_has_failed_and_the_rest_goes_on(tmp_path: Path, monke
     folder, freed = with_references(wild(tmp_path, "crowds"), tmp_path), []
     monkeypatch.setattr(limits, "free", freed.append)
     monkeypatch.setattr(worker, "limit_memory", lambda place: os.environ.update(SHARE="0.1"))
-    assert work_cell(folder, on(tmp_path, 1), STUDY) == Result()
+    assert work_task(folder, on(tmp_path, 1), STUDY) == Outcome()
     found = tuned(folder)
     assert [trial["error"] is None for trial in found.values()] == [True, False, True]
     assert found[1]["error"].strip().endswith("OutOfMemoryError: CUDA out of memory")
@@ -80,7 +83,7 @@ def test_on_a_whole_gpu_it_has_failed_and_the_rest_goes_on(tmp_path: Path, monke
 def test_on_the_cpu_there_is_nothing_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = with_references(wild(tmp_path, "crowds"), tmp_path)
     monkeypatch.setattr(worker, "limit_memory", lambda place: os.environ.update(SHARE="0.1"))
-    assert work_cell(folder, on(tmp_path, 0), STUDY) == Result()
+    assert work_task(folder, on(tmp_path, 0), STUDY) == Outcome()
     assert placed(tuned(folder)[1]) == (0, 0)
     assert "OutOfMemoryError" in tuned(folder)[1]["error"]
 
@@ -88,24 +91,22 @@ def test_on_the_cpu_there_is_nothing_to_share(tmp_path: Path, monkeypatch: pytes
 def test_an_ensemble_trial_is_handed_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = tiny(methods=["gd"], ensemble={"members": 8}, search={"trials": 1})
     folder = with_references(sweep, tmp_path)
-    for cell in [Cell("ensemble", "badnets", 1.0, seed=1)]:
-        assert work_cell(folder, on(tmp_path, HALF), cell) == Result()
+    for task in [MeasureEnsemble("badnets", 1.0, 1)]:
+        assert work_task(folder, on(tmp_path, HALF), task) == Outcome()
 
     def crowd(*_: Any) -> None:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr("sweeps.trials.ensemble.Retrainings.climb", crowd)
-    study = Cell("study", "badnets", 1.0, "gd")
-    result = work_cell(folder, on(tmp_path, HALF), study)
-    assert result.crowded is not None
-    assert (result.crowded.stage, result.crowded.seed, result.crowded.alone) == ("ensemble", 1, True)
+    study = RunStudy("badnets", 1.0, "gd")
+    result = work_task(folder, on(tmp_path, HALF), study)
+    assert result.too_large == study.trial(Stage.ENSEMBLE, 0, 1)
     assert [trial for trial in read_trials(folder) if trial["error"]] == []
 
 
-@pytest.mark.parametrize("kind", ["training", "reference"])
-def test_what_is_no_trial_is_handed_back_whole(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("task", [TrainModel("badnets", 1, "oracle"), MeasureReferences("badnets", 1.0, 1)], ids=str)
+def test_what_is_no_trial_is_handed_back_whole(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = ScenarioCache(tiny(), on(tmp_path, HALF))
-    cell = Cell(kind, "badnets", 1.0, seed=1, role="oracle" if kind == "training" else "")
 
     def crowd(*_: Any) -> None:
         raise torch.OutOfMemoryError
@@ -113,11 +114,13 @@ def test_what_is_no_trial_is_handed_back_whole(kind: str, tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr("sweeps.trials.scenario_cache.ScenarioCache._trained", crowd)
         with pytest.raises(GpuShareTooSmall) as found:
-            run_cell(work, tmp_path / "tiny", cell)
-    assert found.value.unit == Cell(kind, "badnets", 1.0, seed=1, role=cell.role, alone=True)
+            run_task(task, Worker(work, tmp_path / "tiny"))
+    assert found.value.task == task
     folder = with_references(tiny(seeds={"tuning": [0], "confirmation": [2]}), tmp_path)
-    assert work_cell(folder, on(tmp_path, HALF), found.value.unit) == Result()
-    assert {placed(t) for t in read_trials(folder) if t["seed"] == 1} == ({(1.0, 1)} if kind == "reference" else set())
+    assert work_task(folder, on(tmp_path, HALF), replace(task, whole_gpu=True)) == Outcome()
+    assert {placed(t) for t in read_trials(folder) if t["seed"] == 1} == (
+        {(1.0, 1)} if isinstance(task, MeasureReferences) else set()
+    )
 
 
 def test_a_sweep_with_a_crowded_trial_comes_to_the_same(tmp_path: Path) -> None:
@@ -125,7 +128,7 @@ def test_a_sweep_with_a_crowded_trial_comes_to_the_same(tmp_path: Path) -> None:
     for name, share in (("whole", 1), ("half", HALF)):
         (tmp_path / name).mkdir()
         folder = with_references(sweep, tmp_path / name)
-        schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
+        schedule = Schedule(sweep, missing(sweep, folder), RecordedWork(sweep, folder))
         InlineExecutor().run(folder, on(tmp_path / name, share), schedule)
         assert [outcome for outcome in schedule.failed if outcome.error] == []
         assert len(lines(folder)) == 11
@@ -162,7 +165,7 @@ def test_a_real_gpu_that_is_shared(tmp_path: Path) -> None:
     limit_memory(place)
     try:
         torch.empty(int(0.02 * total), dtype=torch.uint8, device="cuda")
-        with pytest.raises(GpuShareTooSmall), limits.crowding(place, STUDY):
+        with pytest.raises(GpuShareTooSmall), limits.share_limit(place, STUDY):
             torch.empty(int(0.1 * total), dtype=torch.uint8, device="cuda")
         limit_memory(place._replace(gpus=1))
         torch.empty(int(0.1 * total), dtype=torch.uint8, device="cuda")
@@ -188,8 +191,8 @@ def test_thirty_scenarios_in_one_process_take_no_more_memory_than_a_few(tmp_path
     recipe = {"epochs": 2, "batch_size": 50, "lr": 0.05}
     sweep = tiny(attacks=attacks, methods=["gd"], search={"trials": 1}, recipe=recipe)
     before, sizes, folder = live_bytes(), [], with_references(sweep, tmp_path)
-    for number, cell in enumerate(missing(sweep, folder).studies):
-        assert work_cell(folder, RunEnvironment(tmp_path), cell) == Result()
+    for number, task in enumerate(missing(sweep, folder).studies):
+        assert work_task(folder, RunEnvironment(tmp_path), task) == Outcome()
         if number % 3 == 2:
             sizes.append(live_bytes() - before)
     assert len({t["scenario_id"] for t in read_trials(folder)}) == 30
@@ -272,4 +275,4 @@ def test_giving_memory_back_keeps_the_results(tmp_path: Path) -> None:
     assert len(work.benches) > 0
     limits.free(work)
     assert len(work.benches) == 0
-    assert run_cell(work, folder, Cell("study", "badnets", 1.0, "gd")) == 2
+    assert run_task(RunStudy("badnets", 1.0, "gd"), Worker(work, folder)) == 2

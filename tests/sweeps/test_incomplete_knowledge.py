@@ -14,15 +14,15 @@ import torch
 from sweeps.commands.run import main
 from sweeps.config.shares import SINGLE
 from sweeps.config.spec import Sweep
-from sweeps.execution.run_task import run_cell
-from sweeps.planning.missing import references_missing
-from sweeps.planning.plan import check_scenarios, estimate, missing
-from sweeps.planning.tasks import Cell, trials_in
+from sweeps.execution.run_task import Worker, run_task
+from sweeps.planning.missing import missing, references_missing
+from sweeps.planning.plan import check_scenarios, estimate
+from sweeps.planning.tasks import MeasureReferences
 from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
 from sweeps.trials.references import reference_methods
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, unlearning_streams
 from tests.sweeps.conftest import Done
-from tests.sweeps.test_resume import check_every_stop
+from tests.sweeps.stopping import check_every_stop
 from tests.sweeps.tiny import compacted, run_all, run_fresh, science, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.scenarios.scenario import Scenario, Split, unlearn
@@ -31,7 +31,7 @@ from unlearn_core.unlearners.retrain import RetrainAtBudget
 
 POISONS = 20  # a tenth of the tiny sweep's 200 rows
 CHANGES: dict[str, Any] = {"discovery_rates": [1, "single"], "methods": ["gd"], "search": {"trials": 1}}
-SINGLE_CELL = Cell("reference", "badnets", SINGLE, seed=1)
+SINGLE_TASK = MeasureReferences("badnets", SINGLE, 1)
 
 
 @pytest.fixture(scope="module")
@@ -164,15 +164,15 @@ def test_stopped_after_any_record(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_is_missing_is_added_alone(partial: Done, tmp_path: Path) -> None:
-    writer = CellWriter(tmp_path, SINGLE_CELL.name)
-    for trial in read_cell(partial.dir, SINGLE_CELL.name):
+    writer = CellWriter(tmp_path, SINGLE_TASK.name)
+    for trial in read_cell(partial.dir, SINGLE_TASK.name):
         if trial["method"] != "retrain_discovered":
             writer.append(trial)
-    assert references_missing(tmp_path, SINGLE_CELL, partial.sweep)
-    assert run_cell(ScenarioCache(partial.sweep, RunEnvironment(partial.out)), tmp_path, SINGLE_CELL) == 1
-    again, first = (read_cell(folder, SINGLE_CELL.name) for folder in (tmp_path, partial.dir))
+    assert references_missing(tmp_path, SINGLE_TASK, partial.sweep)
+    assert run_task(SINGLE_TASK, Worker(ScenarioCache(partial.sweep, RunEnvironment(partial.out)), tmp_path)) == 1
+    again, first = (read_cell(folder, SINGLE_TASK.name) for folder in (tmp_path, partial.dir))
     assert science(again) == science(first)
-    assert not references_missing(tmp_path, SINGLE_CELL, partial.sweep)
+    assert not references_missing(tmp_path, SINGLE_TASK, partial.sweep)
 
 
 @pytest.mark.parametrize(("stage", "rate", "count"), [
@@ -182,7 +182,7 @@ def test_a_reference_that_is_missing_is_added_alone(partial: Done, tmp_path: Pat
 def test_number_of_references(stage: str, rate: float, count: int) -> None:
     assert len(reference_methods(stage, rate)) == count
     seed = 0 if stage == "tuning" else 1
-    assert trials_in(tiny(), Cell("reference", "badnets", rate, seed=seed)) == count
+    assert MeasureReferences("badnets", rate, seed).most_trials(tiny()) == count
 
 
 def test_the_plan_counts_each_training_once(partial: Done, tmp_path: Path) -> None:

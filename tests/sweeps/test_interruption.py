@@ -16,14 +16,15 @@ import pytest
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.execution.interruption import run_told, two_stages
-from sweeps.execution.worker import work_cell
-from sweeps.planning.plan import missing
-from sweeps.planning.schedule import Recorded, Schedule
-from sweeps.planning.tasks import Result, reference_cells, study_cells
+from sweeps.execution.worker import work_task
+from sweeps.planning.done_work import RecordedWork
+from sweeps.planning.missing import missing
+from sweeps.planning.schedule import Schedule
+from sweeps.planning.task_list import reference_tasks, study_tasks
+from sweeps.planning.tasks import Outcome
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
-from tests.sweeps.test_executors import prepare
-from tests.sweeps.tiny import start, tiny, write_config
+from tests.sweeps.tiny import prepare, start, tiny, write_config
 
 PLUGIN = Path(__file__).with_name("slow_method.py")
 EXECUTORS = pytest.mark.parametrize(
@@ -120,14 +121,14 @@ def test_nothing_is_begun_any_more(tmp_path: Path) -> None:
     sweep = tiny()
     folder = prepare(sweep, tmp_path)
     (folder / ".stop").touch()
-    schedule = Schedule(sweep, missing(sweep, folder), Recorded(sweep, folder))
-    while (cell := schedule.next(4)) is not None:
-        assert work_cell(folder, RunEnvironment(tmp_path), cell) == Result()
+    schedule = Schedule(sweep, missing(sweep, folder), RecordedWork(sweep, folder))
+    while (task := schedule.next(4)) is not None:
+        assert work_task(folder, RunEnvironment(tmp_path), task) == Outcome()
         schedule.stopped = True
-        schedule.done(cell, Result())
+        schedule.done(task, Outcome())
     assert schedule.finished
-    for cell in (*reference_cells(sweep), *study_cells(sweep)):
-        assert work_cell(folder, RunEnvironment(tmp_path), cell) == Result()
+    for task in (*reference_tasks(sweep), *study_tasks(sweep)):
+        assert work_task(folder, RunEnvironment(tmp_path), task) == Outcome()
     assert not (folder / "records").exists() and not (tmp_path / "store").exists()
 
 

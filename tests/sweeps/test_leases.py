@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from sweeps.storage import leases
-from sweeps.storage.holders import UNKNOWN, Holder, born_at, this_process
+from sweeps.storage.holders import UNKNOWN, born_at
 from sweeps.storage.leases import Lease, held
+from sweeps.storage.local import LocalStorage
+from tests.sweeps.left_lease import leave
 
 FORK = multiprocessing.get_context("fork")
 
@@ -22,14 +24,6 @@ FORK = multiprocessing.get_context("fork")
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / ".lock"
-
-
-def leave(path: Path, *, seconds_ago: float = 0.0, **changes: Any) -> Holder:
-    """A lease as another process would leave it behind."""
-    holder = this_process()._replace(**changes)
-    path.write_text(json.dumps(holder._asdict()))
-    os.utime(path, (time.time() - seconds_ago,) * 2)
-    return holder
 
 
 def test_one_holder_at_a_time(path: Path) -> None:
@@ -156,9 +150,9 @@ def test_one_who_waits_gets_what_another_made(path: Path) -> None:
 
 @pytest.mark.parametrize("number", leases.CANNOT)
 def test_where_no_lease_can_be_taken_nobody_waits(path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, data: bytes) -> bool:
-        raise OSError(number, os.strerror(number), str(path))
+    def refuse(self: LocalStorage, data: bytes) -> bool:
+        raise OSError(number, os.strerror(number), str(self.path))
 
-    monkeypatch.setattr(leases, "_create", refuse)
+    monkeypatch.setattr(LocalStorage, "create", refuse)
     with held(path, lambda: None) as found:
         assert found is None

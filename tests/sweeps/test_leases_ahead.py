@@ -17,14 +17,16 @@ import pytest
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.storage import leases
-from sweeps.storage.files import Remote
+from sweeps.storage.folders import at
 from sweeps.storage.holders import this_process
 from sweeps.storage.leases import Lease, held, holder_of
+from sweeps.storage.local import LocalStorage
 from sweeps.storage.record_log import read_trials
+from sweeps.storage.s3 import S3Path, S3Storage
 from tests.faults.feeding import Feed, feed
 from tests.sweeps.conftest import Done
+from tests.sweeps.left_lease import leave
 from tests.sweeps.object_store import bucket, endpoint
-from tests.sweeps.test_leases import leave
 from tests.sweeps.tiny import science, write_config
 
 __all__ = ["bucket", "endpoint", "feed"]  # fixtures
@@ -91,11 +93,11 @@ def test_one_who_waits_for_a_lease_dated_ahead_gets_it_in_the_end(
 
 
 def test_a_date_ahead_that_cannot_be_changed_counts_for_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, data: bytes) -> bool:
+    def refuse(self: LocalStorage, data: bytes) -> bool:
         raise PermissionError
 
     leave(path, machine="elsewhere", seconds_ago=-DAY)
-    monkeypatch.setattr(leases, "_touch", refuse)
+    monkeypatch.setattr(LocalStorage, "touch", refuse)
     assert holder_of(path) is None
     assert Lease(path).take() is None
 
@@ -153,22 +155,22 @@ def test_a_lease_of_wrong_types_is_that_of_nobody_known_and_expires(path: Path, 
     assert Lease(path).take() is None
 
 
-def test_a_lease_dated_ahead_in_an_object_store_expires(bucket: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_dated_ahead_in_an_object_store_expires(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = bucket / ".lock"
     dead = this_process()._replace(machine="elsewhere", host="node7")
-    assert leases._create(place, json.dumps(dead._asdict()).encode())
-    ask = leases._head
-    first = ask(place)["LastModified"]
+    assert at(place).create(json.dumps(dead._asdict()).encode())
+    ask = S3Storage.head
+    first = ask(S3Storage(place))["LastModified"]
 
-    def head(path: Remote) -> dict[str, Any]:
-        answer = ask(path)
+    def head(self: S3Storage) -> dict[str, Any]:
+        answer = ask(self)
         ahead = timedelta(days=answer["LastModified"] == first)
         return answer | {"LastModified": answer["LastModified"] + ahead}
 
-    monkeypatch.setattr(leases, "_head", head)
+    monkeypatch.setattr(S3Storage, "head", head)
     time.sleep(1.1)  # dates there have no fractions of a second
     assert Lease(place).take() == dead
-    assert ask(place)["LastModified"] > first  # dated now
+    assert ask(S3Storage(place))["LastModified"] > first  # dated now
     monkeypatch.setattr(leases, "EXPIRY", 1.0)
     time.sleep(2.5)
     lease = Lease(place)

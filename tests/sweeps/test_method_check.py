@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from sweeps.trials import method_check
 from sweeps.trials.method_check import check_methods, few_rows, first_updates, shortened
-from tests.contracts.test_unlearners import build, models_for
+from tests.contracts.methods import build, models_for
 from tests.contracts.tiny import MODELS, RECIPE
 from tests.core.foreign import Net
 from unlearn_core.checks import InputError

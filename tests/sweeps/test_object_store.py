@@ -16,16 +16,18 @@ import pandas as pd
 import pytest
 import torch
 
-import sweeps.storage.artifacts
 import sweeps.storage.leases
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
-from sweeps.storage import files
-from sweeps.storage.artifacts import Artifact, ArtifactStore, digest, read
-from sweeps.storage.files import Remote, StorageError, place, put, resolved, s3
+from sweeps.schema.digest import digest
+from sweeps.storage import s3 as s3_module
+from sweeps.storage.artifacts import Artifact, ArtifactStore, read
+from sweeps.storage.errors import StorageError
+from sweeps.storage.folders import at, folder_or_url
 from sweeps.storage.leases import Lease
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.record_log import CellWriter, read_cell, read_trials
+from sweeps.storage.s3 import S3Path, S3Storage, s3
 from tests.faults.feeding import Feed, feed
 from tests.sweeps.conftest import Done
 from tests.sweeps.object_store import KEY_ID, SECRET, bucket, endpoint, keys, uploads
@@ -59,22 +61,22 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 )  # fmt: skip
 def test_what_is_no_place_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(InputError, match="--out must be a folder or s3://BUCKET/PREFIX") as refused:
-        resolved(place(text), "--out")
+        at(folder_or_url(text)).resolved("--out")
     assert "PASSWORD" not in str(refused.value)
 
 
 def test_places() -> None:
-    assert resolved(place("s3://my-bucket/a/b_c.d=1/"), "--out") == Remote("s3://my-bucket/a/b_c.d=1")
-    assert resolved(place("some/folder"), "--out") == Path("some/folder").resolve()
+    assert at(folder_or_url("s3://my-bucket/a/b_c.d=1/")).resolved("--out") == S3Path("s3://my-bucket/a/b_c.d=1")
+    assert at(folder_or_url("some/folder")).resolved("--out") == Path("some/folder").resolve()
 
 
 def test_a_bucket_that_is_not_there_and_a_server_that_is_down_are_one_line(
-    bucket: Remote, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    bucket: S3Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ["--config", str(write_config(tmp_path)), "--inline", "--no-tracking", "--out"]
     assert main([*arguments, "s3://no-such-bucket-here/x"]) == 2
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    monkeypatch.setitem(files.S3_PATIENCE, "retries", {"max_attempts": 0})
+    monkeypatch.setitem(s3_module.PATIENCE, "retries", {"max_attempts": 0})
     assert main([*arguments, bucket.url]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 2
@@ -86,7 +88,7 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_down_are_one_line(
 # records
 
 
-def test_a_trial_is_an_object_and_the_order_is_that_of_writing(bucket: Remote) -> None:
+def test_a_trial_is_an_object_and_the_order_is_that_of_writing(bucket: S3Path) -> None:
     one, other = CellWriter(bucket, "a"), CellWriter(bucket, "a")
     for number in range(4):
         (one if number < 2 else other).append(trial(number))
@@ -99,13 +101,13 @@ def test_a_trial_is_an_object_and_the_order_is_that_of_writing(bucket: Remote) -
     assert read_cell(bucket, "none") == []
 
 
-def _write(folder: Remote, first: int) -> None:
+def _write(folder: S3Path, first: int) -> None:
     writer = CellWriter(folder, "a")
     for number in range(first, first + 12):
         writer.append(trial(number))
 
 
-def test_two_processes_write_to_one_cell(bucket: Remote) -> None:
+def test_two_processes_write_to_one_cell(bucket: S3Path) -> None:
     context = multiprocessing.get_context("fork")
     both = [context.Process(target=_write, args=(bucket, first)) for first in (0, 8)]
     for process in both:
@@ -117,15 +119,13 @@ def test_two_processes_write_to_one_cell(bucket: Remote) -> None:
     assert sorted(t["value"] for t in read_cell(bucket, "a")) == list(range(20))
 
 
-def test_the_copy_fetches_what_is_new_and_drops_what_is_gone(bucket: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_copy_fetches_what_is_new_and_drops_what_is_gone(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replica, fetched = LocalCopy(bucket / "x"), []
     for number in range(3):
         CellWriter(bucket / "x", "a").append(trial(number))
     replica.pull()
-    contents = files.contents
-    monkeypatch.setattr(
-        "sweeps.storage.local_copy.contents", lambda f, names: fetched.extend(names) or contents(f, names)
-    )
+    contents = S3Storage.contents
+    monkeypatch.setattr(S3Storage, "contents", lambda self, names: fetched.extend(names) or contents(self, names))
     CellWriter(bucket / "x", "b").append(trial(3))
     replica.pull()
     assert len(fetched) == 1
@@ -137,7 +137,7 @@ def test_the_copy_fetches_what_is_new_and_drops_what_is_gone(bucket: Remote, mon
     assert [t["value"] for t in read_trials(replica.dir)] == [1, 2, 3]
 
 
-def test_names_in_a_bucket_do_not_lead_out_of_the_copy(bucket: Remote, tmp_path: Path) -> None:
+def test_names_in_a_bucket_do_not_lead_out_of_the_copy(bucket: S3Path, tmp_path: Path) -> None:
     home = bucket / "x"
     for key in (
         "records/../../../../outside.jsonl",
@@ -165,7 +165,7 @@ class Maker:
         return Artifact({"w": torch.arange(float(self.size))}, {"flops": 1})
 
 
-def test_artifacts_are_made_once_and_read_back(bucket: Remote) -> None:
+def test_artifacts_are_made_once_and_read_back(bucket: S3Path) -> None:
     make = Maker()
     first = ArtifactStore(bucket).get("model", RECIPE, make)
     again = ArtifactStore(bucket).get("model", RECIPE, make)
@@ -177,14 +177,14 @@ def test_artifacts_are_made_once_and_read_back(bucket: Remote) -> None:
     assert keys(bucket) == [f"{folder}/meta.json", f"{folder}/tensors-{meta['sha256']}.safetensors"]
 
 
-def damage(folder: Remote, end: str, change: Callable[[bytes], bytes]) -> None:
+def damage(folder: S3Path, end: str, change: Callable[[bytes], bytes]) -> None:
     (name,) = [key for key in keys(folder) if key.endswith(end)]
-    put(folder / name, change((folder / name).read_bytes()))
+    at(folder / name).write(change((folder / name).read_bytes()))
 
 
 @pytest.mark.parametrize("end", ["meta.json", ".safetensors"])
 @pytest.mark.parametrize("change", [lambda b: b[:-3], lambda b: bytes([b[0] ^ 4]) + b[1:], lambda b: b""])
-def test_damaged_artifacts_are_made_again(bucket: Remote, end: str, change: Callable[[bytes], bytes]) -> None:
+def test_damaged_artifacts_are_made_again(bucket: S3Path, end: str, change: Callable[[bytes], bytes]) -> None:
     make, folder = Maker(), bucket / "model" / digest(RECIPE)
     ArtifactStore(bucket).get("model", RECIPE, make)
     damage(folder, end, change)
@@ -193,7 +193,7 @@ def test_damaged_artifacts_are_made_again(bucket: Remote, end: str, change: Call
     assert make.calls == 2
 
 
-def _upload_and_die(root: Remote, parts: int) -> None:
+def _upload_and_die(root: S3Path, parts: int) -> None:
     """Make an artifact whose tensors go up in parts, and die as SIGKILL does when so many of them are there."""
     pipe = s3().__class__._call_s3
     left = [parts]
@@ -211,7 +211,7 @@ def _upload_and_die(root: Remote, parts: int) -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4], ids=["in the first part", "between parts", "before meta.json"])
-def test_a_writer_that_dies_mid_upload_leaves_nothing_that_is_read(bucket: Remote, parts: int) -> None:
+def test_a_writer_that_dies_mid_upload_leaves_nothing_that_is_read(bucket: S3Path, parts: int) -> None:
     process = multiprocessing.get_context("fork").Process(target=_upload_and_die, args=(bucket, parts))
     process.start()
     process.join(60)
@@ -224,7 +224,7 @@ def test_a_writer_that_dies_mid_upload_leaves_nothing_that_is_read(bucket: Remot
     assert not [key for key in keys(bucket) if key.endswith(".lease")]
 
 
-def _ask(root: Remote, barrier: Any, results: Any) -> None:
+def _ask(root: S3Path, barrier: Any, results: Any) -> None:
     make = Maker()
 
     def slowly() -> Artifact:
@@ -236,7 +236,7 @@ def _ask(root: Remote, barrier: Any, results: Any) -> None:
     results.put((make.calls, float(found.tensors["w"].sum())))
 
 
-def test_processes_that_ask_at_once_train_once(bucket: Remote) -> None:
+def test_processes_that_ask_at_once_train_once(bucket: S3Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(3), context.Queue()
     processes = [context.Process(target=_ask, args=(bucket, barrier, results)) for _ in range(3)]
@@ -247,11 +247,11 @@ def test_processes_that_ask_at_once_train_once(bucket: Remote) -> None:
         process.join(60)
 
 
-def test_two_that_train_without_leases_never_corrupt(bucket: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Remote, data: bytes) -> bool:
+def test_two_that_train_without_leases_never_corrupt(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: S3Storage, data: bytes) -> bool:
         raise PermissionError(1, "no")
 
-    monkeypatch.setattr(sweeps.storage.leases, "_create", refuse)
+    monkeypatch.setattr(S3Storage, "create", refuse)
     barrier = threading.Barrier(2)
 
     def ask(value: float) -> None:
@@ -275,11 +275,11 @@ def test_two_that_train_without_leases_never_corrupt(bucket: Remote, monkeypatch
 
 
 def test_a_lease_of_another_machine_expires_by_the_clock_of_the_store(
-    bucket: Remote, monkeypatch: pytest.MonkeyPatch
+    bucket: S3Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bucket / ".lock"
     foreign = sweeps.storage.leases.this_process()._replace(machine="elsewhere", host="node7")
-    put(path, json.dumps(foreign._asdict()).encode())
+    at(path).write(json.dumps(foreign._asdict()).encode())
     lease = Lease(path)
     assert lease.take() == foreign
     time.sleep(2.5)  # the store tells seconds only
@@ -291,7 +291,7 @@ def test_a_lease_of_another_machine_expires_by_the_clock_of_the_store(
 
 
 def test_one_cell_can_be_fetched_alone(
-    bucket: Remote, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: S3Path, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     replica = LocalCopy(bucket / "tiny")
@@ -308,7 +308,7 @@ def test_one_cell_can_be_fetched_alone(
     assert {trial["study"] for trial in read_trials(replica.dir)} == set(studies)
 
 
-def test_a_beating_lease_does_not_expire(bucket: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_beating_lease_does_not_expire(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps.storage.leases, "BEAT", 0.3)
     monkeypatch.setattr(sweeps.storage.leases, "EXPIRY", 3.5)
     lease = Lease(bucket / ".lock")
@@ -333,7 +333,7 @@ def secrets_in(folder: Path) -> list[Path]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("options", [["--inline"], pytest.param([], marks=pytest.mark.ray)], ids=["inline", "ray"])
 def test_the_whole_command_gives_the_same_results(
-    bucket: Remote, done: Done, tmp_path: Path, options: list[str]
+    bucket: S3Path, done: Done, tmp_path: Path, options: list[str]
 ) -> None:
     arguments = ["--config", write_config(tmp_path), "--out", bucket / "team", *options]
     process = start(*arguments)
@@ -363,7 +363,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("local_copy_lost", [False, True])
 def test_a_sweep_killed_at_a_record_goes_on(
-    bucket: Remote, done: Done, tmp_path: Path, local_copy_lost: bool, monkeypatch: pytest.MonkeyPatch, feed: Feed
+    bucket: S3Path, done: Done, tmp_path: Path, local_copy_lost: bool, monkeypatch: pytest.MonkeyPatch, feed: Feed
 ) -> None:
     arguments = ["--config", str(write_config(tmp_path)), "--out", bucket.url, "--inline", "--no-tracking"]
     child = os.fork()
@@ -396,20 +396,20 @@ def test_a_sweep_killed_at_a_record_goes_on(
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("uploads", [1, 4])
 def test_a_sweep_killed_between_the_objects_of_an_artifact_goes_on(
-    bucket: Remote, done: Done, tmp_path: Path, uploads: int, feed: Feed
+    bucket: S3Path, done: Done, tmp_path: Path, uploads: int, feed: Feed
 ) -> None:
     arguments = ["--config", str(write_config(tmp_path)), "--out", bucket.url, "--inline", "--no-tracking"]
     child = os.fork()
     if not child:
-        left = [uploads]
+        left, write = [uploads], S3Storage.write
 
-        def fatal(file: Any, data: bytes) -> None:
-            put(file, data)
-            left[0] -= file.name.endswith(".safetensors")
+        def fatal(self: S3Storage, data: bytes, **options: Any) -> None:
+            write(self, data, **options)
+            left[0] -= self.path.name.endswith(".safetensors")
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        sweeps.storage.artifacts.put = fatal
+        S3Storage.write = fatal
         os._exit(main(arguments))
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert len([key for key in keys(bucket / "store") if key.endswith("meta.json")]) == uploads - 1
@@ -421,7 +421,7 @@ def test_a_sweep_killed_between_the_objects_of_an_artifact_goes_on(
 
 @pytest.mark.usefixtures("no_report")
 def test_a_second_driver_is_refused(
-    bucket: Remote, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    bucket: S3Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Driver, "_executor", lambda self: pytest.fail("cells were about to run"))
     lease = Lease(bucket / "tiny" / ".lock")
@@ -434,7 +434,7 @@ def test_a_second_driver_is_refused(
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_store_of_its_own_in_a_bucket(bucket: Remote, done: Done, tmp_path: Path) -> None:
+def test_a_store_of_its_own_in_a_bucket(bucket: S3Path, done: Done, tmp_path: Path) -> None:
     arguments = ["--config", write_config(tmp_path), "--inline", "--no-tracking", "--store", bucket / "shared"]
     for out in ("one", "two"):
         assert main([str(argument) for argument in [*arguments, "--out", tmp_path / out]]) == 0
@@ -444,9 +444,9 @@ def test_a_store_of_its_own_in_a_bucket(bucket: Remote, done: Done, tmp_path: Pa
     assert len(made) == len(list((done.out / "store").rglob("meta.json")))
 
 
-def test_errors_of_the_store_name_the_place_and_no_credentials(bucket: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_store_name_the_place_and_no_credentials(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    monkeypatch.setitem(files.S3_PATIENCE, "retries", {"max_attempts": 0})
+    monkeypatch.setitem(s3_module.PATIENCE, "retries", {"max_attempts": 0})
     with pytest.raises(
         StorageError, match=f"{bucket}/records/a.* cannot be used now.*check bucket, credentials"
     ) as failed:

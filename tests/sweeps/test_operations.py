@@ -13,9 +13,10 @@ import pytest
 
 from sweeps.__main__ import main
 from sweeps.commands.failures import failure_lines, group_failures, signature
-from sweeps.execution.run_task import run_cell
+from sweeps.execution.run_task import Worker, run_task
 from sweeps.execution.worker import at_work
-from sweeps.planning.tasks import reference_cells, study_cells, trainings, trials_in
+from sweeps.planning.task_list import reference_tasks, study_tasks
+from sweeps.schema.stages import Stage
 from sweeps.storage.leases import Lease
 from sweeps.storage.record_log import CellWriter, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
@@ -46,16 +47,16 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def test_status_before_during_and_after(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep, work = tiny(), ScenarioCache(tiny(), RunEnvironment(folder.parent))
-    most = {cell.name: trials_in(sweep, cell) for cell in (*reference_cells(sweep), *study_cells(sweep))}
+    most = {task.name: task.most_trials(sweep) for task in (*reference_tasks(sweep), *study_tasks(sweep))}
     text = ask(capsys, "status", folder)
     assert "stopped: run its command again to go on" in text
     assert [rows(text)["all"][i] for i in (0, 3)] == ["0", str(sum(most.values()))]
 
     lease = Lease(folder / ".lock")
     assert lease.take() is None
-    for cell in reference_cells(sweep):
-        run_cell(work, folder, cell)
-    study = study_cells(sweep)[0]
+    for task in reference_tasks(sweep):
+        run_task(task, Worker(work, folder))
+    study = study_tasks(sweep)[0]
     with at_work(folder, study):
         text = ask(capsys, "status", folder)
     assert f"running: process {lease.holder.pid} on {lease.holder.host}" in text
@@ -66,8 +67,8 @@ def test_status_before_during_and_after(folder: Path, capsys: pytest.CaptureFixt
 
     lease.release()
 
-    for cell in study_cells(sweep):
-        run_cell(work, folder, cell)
+    for task in study_tasks(sweep):
+        run_task(task, Worker(work, folder))
     trials = read_trials(folder)
     text = ask(capsys, "status", folder)
     assert f"finished: {len(trials)} trials, 0 failed" in text
@@ -87,15 +88,16 @@ def test_hours_are_those_of_the_records(done: Done, tmp_path: Path, capsys: pyte
     assert rows(ask(capsys, "status", folder))["gd"][4] == f"{len(slow):.3f}"
 
 
-def test_cells_that_train_or_try_one_thing_are_shown_where_they_belong(
+def test_tasks_that_train_or_try_one_thing_are_shown_where_they_belong(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep, study = tiny(), study_cells(tiny())[0]
-    poison, models = trainings(sweep, reference_cells(sweep)[0])
-    trials = [replace(study, proposal=n, seed=0, stage="tuning") for n in (1, 12)]
+    sweep, study = tiny(), study_tasks(tiny())[0]
+    models = reference_tasks(sweep)[0].needs(sweep)
+    (poison,) = models[0].needs(sweep)
+    trials = [study.trial(Stage.TUNING, n, 0) for n in (1, 12)]
     with contextlib.ExitStack() as stack:
-        for cell in (poison, models[0], *trials, replace(trials[0], proposal=3, alone=True)):
-            stack.enter_context(at_work(folder, cell))
+        for task in (poison, models[0], *trials, replace(trials[0], proposal=3, whole_gpu=True)):
+            stack.enter_context(at_work(folder, task))
         table = rows(ask(capsys, "status", folder))
     assert (table["references"][2], table[study.method][2], table["all"][2]) == ("2", "3", "5")
 
@@ -116,8 +118,8 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_dead_worker_is_not_shown_as_running(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cell = study_cells(tiny())[0]
-    lease = Lease(folder / ".working" / cell.name)
+    task = study_tasks(tiny())[0]
+    lease = Lease(folder / ".working" / task.name)
     lease.path.parent.mkdir()
     lease.take()
     mark = json.loads(lease.path.read_text())
@@ -151,7 +153,7 @@ def test_of_many_failures_a_few_are_named(folder: Path, done: Done) -> None:
     record(folder, made)
     text = "\n".join(failure_lines(folder))
     assert text.startswith("150 of 150 trials failed, in 1 ways\n")
-    assert "a--m19 (3) and 30 more cells\n" in text
+    assert "a--m19 (3) and 30 more tasks\n" in text
     assert sum(line.startswith("  t") for line in text.splitlines()) == 3
 
 

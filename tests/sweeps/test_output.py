@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sweeps.tracking.uri import reachable
-from tests.sweeps.test_tracking_uri import Answer
+from tests.sweeps.http_answer import Answer
 from tests.sweeps.tiny import ROOT, command, compacted, run_fresh, tiny, write_config
 
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}

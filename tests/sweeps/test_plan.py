@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.execution.run_task import run_cell
-from sweeps.planning.plan import check_data, check_scenarios, estimate, missing
-from sweeps.planning.tasks import reference_cells
+from sweeps.execution.run_task import Worker, run_task
+from sweeps.planning.missing import missing
+from sweeps.planning.plan import check_data, check_scenarios, estimate
+from sweeps.planning.task_list import reference_tasks
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import tiny
@@ -19,13 +20,13 @@ from unlearn_core.checks import InputError
 def test_everything_is_missing_at_first_and_nothing_at_last(done: Done, tmp_path: Path) -> None:
     left = missing(done.sweep, tmp_path)
     assert (len(left.references), len(left.studies)) == (2, 2)
-    assert missing(done.sweep, done.dir) == ([], [])
+    assert missing(done.sweep, done.dir) == ([], [], [])
 
 
 def test_longest_studies_first() -> None:
     methods = [{"name": "gd", "fixed": {"lr": 0.1, "epochs": 1, "schedule": "constant"}}, "ssd"]
     left = missing(tiny(methods=methods), Path("nowhere"))
-    assert [cell.method for cell in left.studies] == ["ssd", "gd"]
+    assert [task.method for task in left.studies] == ["ssd", "gd"]
 
 
 def test_estimate_counts_what_is_missing(done: Done) -> None:
@@ -69,7 +70,7 @@ def test_records_of_other_data_are_not_mixed_in(tmp_path: Path) -> None:
     sweep = tiny()
     work = ScenarioCache(sweep, RunEnvironment(tmp_path))
     folder = tmp_path / sweep.name
-    run_cell(work, folder, reference_cells(sweep)[0])
+    run_task(reference_tasks(sweep)[0], Worker(work, folder))
     check_data(work, folder)
     work.dataset = replace(work.dataset, digest="the files changed")
     with pytest.raises(InputError, match="holds trials on other data than data set 'digits' now gives"):

@@ -16,11 +16,11 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
-from sweeps.execution.worker import workbench
 from sweeps.planning.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request, trial_id
+from tests.sweeps.plugin_state import forget_plugins
 from tests.sweeps.tiny import ROOT, command, lines, raw, start, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.registry import METRICS, UNLEARNERS
@@ -45,17 +45,6 @@ Run = Callable[..., int]
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process of its own: nothing is loaded, and nothing stays."""
     forget_plugins(monkeypatch)
-
-
-def forget_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    for registry in plugins.REGISTRIES.values():
-        monkeypatch.setattr(registry, "_items", {k: v for k, v in registry._items.items() if not is_own(v)})
-    monkeypatch.setattr(plugins, "_loaded", {})
-    workbench.cache_clear()
-
-
-def is_own(item: Any) -> bool:
-    return getattr(item, "compute", item).__module__.startswith(("plugin_", "my_package"))
 
 
 @pytest.fixture

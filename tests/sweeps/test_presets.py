@@ -10,7 +10,7 @@ import yaml
 from sweeps.config.presets import PRESETS, preset_names, read_preset
 from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
-from tests.sweeps.tiny import cells
+from tests.sweeps.tiny import tasks
 from unlearn_core.datasets import Digits
 
 
@@ -36,7 +36,7 @@ def test_preset_loads_and_round_trips(name: str) -> None:
 def test_preset_says_what_it_is_and_can_be_walked(name: str) -> None:
     assert (PRESETS / f"{name}.yaml").read_text().startswith("# ")
     sweep = Sweep.from_dict(read_preset(name))
-    names = [cell.name for cell in cells(sweep)]
+    names = [task.name for task in tasks(sweep)]
     assert len(set(names)) == len(names)
     if sweep.search.mode == "fair":
         assert all(proposal_count(sweep.search, {m: method}) >= 1 for m, method in sweep.methods.items())

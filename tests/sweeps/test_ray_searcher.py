@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from sweeps.planning.tasks import Cell, Result
-from sweeps.storage.files import StorageError
+from sweeps.planning.tasks import CraftPoison, Outcome, RunStudy, Task, to_wire
+from sweeps.schema.stages import Stage
+from sweeps.storage.errors import StorageError
 
 pytestmark = pytest.mark.ray
-CELLS = [Cell("training", "a", 1.0, seed=seed, role="poison") for seed in range(5)]
+TASKS = [CraftPoison("a", seed) for seed in range(5)]
 
 
 class Told:
-    """A queue of the cells that notes what it is told."""
+    """A queue of the tasks that notes what it is told."""
 
     def __init__(self) -> None:
-        self.left, self.told = list(CELLS), list[Any]()
+        self.left, self.told = list(TASKS), list[Any]()
 
     finished = False
 
-    def next(self, slots: int) -> Cell | None:
+    def next(self, slots: int) -> Task | None:
         return self.left.pop(0) if self.left else None
 
-    def done(self, cell: Cell, result: Result) -> None:
-        self.told.append((cell, result))
+    def done(self, task: Task, outcome: Outcome) -> None:
+        self.told.append((task, outcome))
 
-    def lost(self, cell: Cell, error: str) -> None:
-        self.told.append((cell, error))
+    def lost(self, task: Task, error: str) -> None:
+        self.told.append((task, error))
 
 
 def searcher(queue: Any, slots: tuple[int, int] = (4, 4), most: int = 100) -> Any:
@@ -40,28 +40,28 @@ def searcher(queue: Any, slots: tuple[int, int] = (4, 4), most: int = 100) -> An
 
 
 def report(**values: Any) -> dict[str, Any]:
-    return {"error": "", "crowded": ""} | values
+    return {"error": "", "too_large": ""} | values
 
 
 def test_results_reach_the_queue_before_it_is_asked_again() -> None:
     queue = Told()
     made = searcher(queue)
-    assert [made.suggest(str(n)) for n in range(3)] == [{"cell": asdict(cell)} for cell in CELLS[:3]]
-    alone = Cell("study", "a", 1.0, "gd", seed=1, proposal=2, stage="tuning", alone=True)
+    assert [made.suggest(str(n)) for n in range(3)] == [{"task": to_wire(task)} for task in TASKS[:3]]
+    big = RunStudy("a", 1.0, "gd").trial(Stage.TUNING, 2, 1)
     made.on_trial_complete("1", report(error="Traceback"))
-    made.on_trial_complete("0", report(crowded=json.dumps(asdict(alone))))
+    made.on_trial_complete("0", report(too_large=json.dumps(to_wire(big))))
     made.on_trial_complete("2", None, error=True)
     assert queue.told == []
     made.suggest("3")
-    assert queue.told[:2] == [(CELLS[1], Result("Traceback")), (CELLS[0], Result(None, alone))]
-    assert queue.told[2][0] == CELLS[2] and "lost again and again" in queue.told[2][1]
+    assert queue.told[:2] == [(TASKS[1], Outcome("Traceback")), (TASKS[0], Outcome(None, big))]
+    assert queue.told[2][0] == TASKS[2] and "lost again and again" in queue.told[2][1]
 
 
 def test_no_more_are_under_way_than_there_is_room_for() -> None:
     made = searcher(Told(), slots=(2, 3))
     assert [made.suggest(str(n)) is None for n in range(4)] == [False, False, False, True]
     made.on_trial_complete("0", report())
-    assert made.suggest("4") == {"cell": asdict(CELLS[3])}
+    assert made.suggest("4") == {"task": to_wire(TASKS[3])}
 
 
 def test_the_end_comes_when_all_that_was_handed_out_has_ended() -> None:
@@ -75,19 +75,19 @@ def test_the_end_comes_when_all_that_was_handed_out_has_ended() -> None:
     assert made.suggest("2") is None
     made.on_trial_complete("1", report())
     assert made.suggest("2") == Searcher.FINISHED
-    assert [cell for cell, _ in queue.told] == CELLS[:2]
-    assert queue.left == CELLS[2:]
+    assert [task for task, _ in queue.told] == TASKS[:2]
+    assert queue.left == TASKS[2:]
 
 
-def test_trouble_with_the_storage_is_no_trouble_of_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_with_the_storage_is_no_trouble_of_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     queue = Told()
     made = searcher(queue)
     made.suggest("0")
 
-    def fail(cell: Cell, result: Result) -> None:
+    def fail(task: Task, outcome: Outcome) -> None:
         raise StorageError("the bucket is gone")
 
     monkeypatch.setattr(queue, "done", fail)
-    made.on_trial_complete("0", report())  # Tune would begin the cell again and again
+    made.on_trial_complete("0", report())  # Tune would begin the task again and again
     with pytest.raises(StorageError):
         made.suggest("1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -13,48 +12,16 @@ import pytest
 
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
-from sweeps.config.spec import Sweep
-from sweeps.execution.run_task import run_cell
+from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.study import load_study
-from sweeps.storage import files, record_log
+from sweeps.planning.tasks import MeasureReferences, RunStudy
+from sweeps.storage import record_log
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.faults.feeding import Feed
-from tests.faults.feeding import feed as feed  # a fixture
 from tests.sweeps.conftest import Done
-from tests.sweeps.tiny import cells, lines, run_all, run_fresh, science, start, tiny, write_config
-
-
-class StoppedError(BaseException):
-    pass
-
-
-def run_some(work: ScenarioCache, sweep_dir: Path, records: int) -> None:
-    """Walk the cells until there are so many new records."""
-    left = [records]
-
-    def append(self: CellWriter, trial: Trial) -> None:
-        write(self, trial)
-        left[0] -= 1
-        if left[0] <= 0:
-            raise StoppedError
-
-    write = CellWriter.append
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoppedError):
-        patch.setattr(CellWriter, "append", append)
-        for cell in cells(work.sweep):
-            run_cell(work, sweep_dir, cell)
-
-
-def check_every_stop(sweep: Sweep, tmp_path: Path, *, step: int = 1) -> None:
-    undisturbed = science(run_fresh(sweep, tmp_path))
-    for records in range(1, len(undisturbed) + 1, step):
-        sweep_dir = tmp_path / f"stopped-{records}"
-        run_some(ScenarioCache(sweep, RunEnvironment(tmp_path)), sweep_dir, records)
-        assert len(lines(sweep_dir)) == records
-        assert run_all(ScenarioCache(sweep, RunEnvironment(tmp_path)), sweep_dir) == len(undisturbed) - records
-        assert science(read_trials(sweep_dir)) == undisturbed
-        assert len(lines(sweep_dir)) == len(undisturbed)
+from tests.sweeps.stopping import check_every_stop, run_some
+from tests.sweeps.tiny import lines, run_all, run_fresh, science, start, tasks, tiny, write_config
 
 
 def test_stopped_after_any_record(tmp_path: Path) -> None:
@@ -86,11 +53,11 @@ def test_trials_handed_out_one_by_one_in_any_order(tmp_path: Path, seed: int) ->
     sweep = tiny(methods=["gd"], **changes)
     undisturbed = run_fresh(sweep, tmp_path)
     work, folder, draw = ScenarioCache(sweep, RunEnvironment(tmp_path)), tmp_path / "one by one", random.Random(seed)
-    *references, study = cells(sweep)
-    for cell in references:
-        run_cell(work, folder, cell)
+    *references, study = tasks(sweep)
+    for task in references:
+        run_task(task, Worker(work, folder))
     while trials := load_study(sweep, folder, study).open(8):
-        assert run_cell(work, folder, draw.choice(trials)) == 1
+        assert run_task(draw.choice(trials), Worker(work, folder)) == 1
     assert science(read_trials(folder)) == science(undisturbed)
     assert len(lines(folder)) == len(undisturbed)
 
@@ -104,10 +71,10 @@ def test_stopped_again_and_again(done: Done, tmp_path: Path) -> None:
 
 def test_cells_in_another_order_give_the_same_records(done: Done, tmp_path: Path) -> None:
     work = ScenarioCache(done.sweep, RunEnvironment(tmp_path))
-    references = [cell for cell in cells(done.sweep) if cell.kind == "reference"]
-    studies = [cell for cell in cells(done.sweep) if cell.kind == "study"]
-    for cell in (*references[::-1], *studies[::-1]):
-        run_cell(work, tmp_path / "tiny", cell)
+    references = [task for task in tasks(done.sweep) if isinstance(task, MeasureReferences)]
+    studies = [task for task in tasks(done.sweep) if isinstance(task, RunStudy)]
+    for task in (*references[::-1], *studies[::-1]):
+        run_task(task, Worker(work, tmp_path / "tiny"))
     assert science(read_trials(tmp_path / "tiny")) == science(done.trials)
 
 
@@ -133,7 +100,7 @@ def killed_at(records: int, arguments: list[str], *, torn: bool) -> int:
     def fatal(self: CellWriter, trial: Trial) -> None:
         left[0] -= 1
         if torn and left[0] == 0:
-            files.append(self._file or self._begin(), b'{"trial_id": "half')
+            self._lines.append(b'{"trial_id": "half')
         else:
             append(self, trial)
         if left[0] == 0:

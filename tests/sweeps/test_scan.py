@@ -13,8 +13,9 @@ from sweeps.commands.scan import STUDIES, main, parser, read_scan
 from sweeps.config.overrides import apply
 from sweeps.config.presets import read_preset
 from sweeps.config.spec import Sweep
+from sweeps.planning.tasks import MeasureReferences
 from sweeps.storage.record_log import read_trials
-from tests.sweeps.tiny import cells, lines, raw, run_fresh, science, tiny, write_config
+from tests.sweeps.tiny import lines, raw, run_fresh, science, tasks, tiny, write_config
 
 
 def scan(*arguments: str) -> Any:
@@ -145,8 +146,8 @@ def test_values_share_what_does_not_depend_on_the_setting(tmp_path: Path) -> Non
 def test_without_methods_there_is_nothing_to_tune() -> None:
     for mode in ("fair", "best"):
         sweep = tiny(methods=[], search={"mode": mode}, seeds={"tuning": [0], "confirmation": [1, 2]})
-        assert [(cell.kind, cell.seed) for cell in cells(sweep)] == [("reference", 1), ("reference", 2)]
-    assert len(cells(tiny(methods=["gd"]))) == 3
+        assert tasks(sweep) == [MeasureReferences("badnets", 1.0, seed) for seed in (1, 2)]
+    assert len(tasks(tiny(methods=["gd"]))) == 3
 
 
 def test_a_side_is_part_of_what_identifies_a_scenario_and_none_is_not() -> None:

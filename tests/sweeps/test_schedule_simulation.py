@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.schedule import Cluster, InOrder, enlarged, ideal, simulate
 from benchmarks.schedule_costs import Measured
-from sweeps.planning.tasks import reference_cells, study_cells
+from sweeps.planning.task_list import reference_tasks, study_tasks
 from tests.sweeps.conftest import Done
 
 TRAINING, REFERENCE, TRIAL = 10.0, 2.0, 3.0
@@ -40,7 +40,7 @@ def test_work_is_that_of_all_cells_and_the_chain_runs_through_one_of_each(done: 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long it takes to begin a cell is the simulation's business."""
+    """How long it takes to begin a task is the simulation's business."""
     monkeypatch.setattr("sweeps.planning.schedule.BEGINNING", 0.0)
 
 
@@ -50,8 +50,8 @@ def test_one_worker_is_never_idle(done: Done, measured: Measured, kind: type[InO
     found = simulate(Cluster(1), done.sweep, measured, *options)
     assert found == pytest.approx(ideal(done.sweep, measured).work)
     whole = simulate(Cluster(1, driver=1.0), done.sweep, measured, *options, whole_studies=True)
-    cells = 2 + 5 + len(reference_cells(done.sweep)) + len(study_cells(done.sweep))
-    assert whole == pytest.approx(found + cells)
+    tasks = 2 + 5 + len(reference_tasks(done.sweep)) + len(study_tasks(done.sweep))
+    assert whole == pytest.approx(found + tasks)
 
 
 def test_endless_workers_take_the_longest_chain(done: Done, measured: Measured) -> None:
@@ -65,10 +65,10 @@ def test_endless_workers_take_the_longest_chain(done: Done, measured: Measured) 
 
 
 def test_the_driver_starts_one_cell_after_the_other(done: Done, measured: Measured) -> None:
-    """With 100 s per cell all others end while it starts the next: the last to begin is the last to end."""
+    """With 100 s per task all others end while it starts the next: the last to begin is the last to end."""
     taken = simulate(Cluster(1000, driver=100.0), done.sweep, measured)
-    cells = 2 + 5 + len(reference_cells(done.sweep)) + 2 * 3 + confirmations(done)
-    assert taken == pytest.approx(cells * 100.0 + TRIAL, abs=TRAINING + REFERENCE + 3 * TRIAL)
+    tasks = 2 + 5 + len(reference_tasks(done.sweep)) + 2 * 3 + confirmations(done)
+    assert taken == pytest.approx(tasks * 100.0 + TRIAL, abs=TRAINING + REFERENCE + 3 * TRIAL)
 
 
 def test_no_number_of_workers_beats_the_ideal(done: Done, measured: Measured) -> None:
@@ -82,7 +82,7 @@ def test_no_number_of_workers_beats_the_ideal(done: Done, measured: Measured) ->
 
 def test_a_larger_sweep_has_copies_of_the_attacks(done: Done) -> None:
     sweep = enlarged(done.sweep, attacks=3, trials=7)
-    assert len(study_cells(sweep)) == 3 * len(study_cells(done.sweep))
+    assert len(study_tasks(sweep)) == 3 * len(study_tasks(done.sweep))
     assert sweep.search.trials == 7
     assert enlarged(done.sweep, attacks=1, trials=None) == done.sweep
 

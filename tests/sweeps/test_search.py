@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from sweeps.config.choices import REFERENCES, Method
+from sweeps.config.choices import REFERENCE_METHODS, Method
 from sweeps.config.sections import Search
 from sweeps.planning.optuna_search import propose
 from sweeps.planning.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count
@@ -16,7 +16,7 @@ from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int
 
-NAMES = [name for name in UNLEARNERS.names() if name not in REFERENCES]
+NAMES = [name for name in UNLEARNERS.names() if name not in REFERENCE_METHODS]
 SEARCHES = {
     "tpe": Search(trials=8, startup=3, seed=5),
     "random": Search(sampler="random", trials=8, seed=5),

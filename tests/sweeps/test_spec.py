@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sweeps.config.choices import REFERENCES
+from sweeps.config.choices import REFERENCE_METHODS
 from sweeps.config.overrides import apply
 from sweeps.config.presets import read_preset
 from sweeps.config.spec import Sweep
@@ -272,7 +272,7 @@ def test_assigned_junk_is_refused_in_one_line(path: str, junk: Any) -> None:
 
 
 def test_every_method_can_be_fixed_at_its_defaults() -> None:
-    for name in set(UNLEARNERS.names()) - set(REFERENCES):
+    for name in set(UNLEARNERS.names()) - set(REFERENCE_METHODS):
         (method,) = tiny(methods=[name]).methods.values()
         everything = {key: getattr(method.build({}), key) for key in method.space()}
         (fixed,) = tiny(methods=[{"name": name, "fixed": everything}]).methods.values()

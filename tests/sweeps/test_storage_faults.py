@@ -6,9 +6,7 @@ import itertools
 import logging
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +16,17 @@ import pytest
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.storage.artifacts import ArtifactStore
-from sweeps.storage.files import ROOM, StorageError, check_room, put
+from sweeps.storage.errors import StorageError
+from sweeps.storage.folders import at
 from sweeps.storage.leases import EXPIRY, holder_of
+from sweeps.storage.local import ROOM
 from sweeps.storage.record_log import CellWriter, read_cell, read_trials
+from tests.disks import fill, lock
 from tests.faults.feeding import Feed
-from tests.faults.feeding import feed as feed  # a fixture
+from tests.sweeps.artifact_maker import RECIPE, Maker, same
 from tests.sweeps.conftest import Done
-from tests.sweeps.test_artifacts import RECIPE, Maker, same
-from tests.sweeps.test_leases import leave
+from tests.sweeps.left_lease import leave
 from tests.sweeps.tiny import bare_trial, compacted, lines, record, science, write_config
-
-MIB = 2**20
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small tmpfs")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-@pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder to be filled; `lock` makes it read-only."""
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    yield folder
-    if os.geteuid() == 0:
-        subprocess.run(["umount", "-l", folder], check=False, capture_output=True)
-    else:
-        set_modes(folder, 0o755)
-
-
-def lock(folder: Path) -> None:
-    """Nobody can write below `folder` any more; for root, whom no mode stops, by a mount."""
-    if os.geteuid() != 0:
-        set_modes(folder, 0o555)
-        return
-    for options in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder]):
-        if subprocess.run(["mount", *options], capture_output=True).returncode:
-            pytest.skip("nothing can be mounted read-only here")
-
-
-def set_modes(folder: Path, mode: int) -> None:
-    for path in (folder, *folder.rglob("*")):
-        if path.is_dir():
-            path.chmod(mode)
-
-
-def fill(folder: Path, *, leave: int = 0) -> Path:
-    """Write a file until only `leave` bytes are free."""
-    ballast = folder / "ballast"
-    with open(ballast, "wb", buffering=0) as file:
-        size = shutil.disk_usage(folder).free - leave
-        while size > 0:
-            size -= file.write(b"\0" * min(size, MIB))
-    return ballast
 
 
 def trial(number: int, **changes: Any) -> dict[str, Any]:
@@ -111,21 +57,21 @@ def test_records_up_to_the_last_byte_are_kept_and_the_same_writer_goes_on(small_
 
 
 def test_no_work_begins_whose_result_would_not_fit(small_disk: Path) -> None:
-    check_room(small_disk)
+    at(small_disk).check_room()
     fill(small_disk, leave=ROOM // 2)
     with pytest.raises(StorageError, match="disk cannot be written: No space left on device; free some space"):
-        check_room(small_disk)
+        at(small_disk).check_room()
 
 
 def test_files_in_the_way_of_a_full_disk_stay_whole(small_disk: Path, done: Done) -> None:
-    put(small_disk / "sweep.json", b"before")
+    at(small_disk / "sweep.json").write(b"before")
     record(small_disk, done.trials)
     table = compacted(small_disk).read_bytes()
     make, store = Maker(), ArtifactStore(small_disk / "store")
     store.get("model", RECIPE, make)
     fill(small_disk)
     for write in (
-        lambda: put(small_disk / "sweep.json", b"x" * 5000),
+        lambda: at(small_disk / "sweep.json").write(b"x" * 5000),
         lambda: compacted(small_disk),
         lambda: store.get("model", RECIPE | {"lr": 9}, make),
     ):
@@ -163,7 +109,7 @@ def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
     assert not any("Traceback" in line for line in said)
     there = lines(small_disk / "tiny")
     assert len(read_trials(small_disk / "tiny")) >= 5
-    assert next(left) <= 3  # cells that came later did not even begin
+    assert next(left) <= 3  # tasks that came later did not even begin
     (small_disk / "ballast").unlink()
     assert main(arguments) == 0
     assert science(read_trials(small_disk / "tiny")) == science(done.trials)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.schema.lines import to_line
-from sweeps.storage.files import Folder
+from sweeps.storage.base import Folder
 from sweeps.storage.record_log import (
     CellWriter,
     Counted,

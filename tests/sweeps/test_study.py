@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.study import WORST, Study, make_request, rung_scores
-from sweeps.planning.tasks import Cell, reference_cells, study_cells, trials_in
+from sweeps.planning.task_list import reference_tasks, study_tasks
+from sweeps.planning.tasks import RunStudy
+from sweeps.schema.stages import Stage
 from sweeps.trials.trial import Request
 from tests.sweeps.tiny import tiny
 
-CELL = Cell("study", "badnets", 1.0, "gd")
+TASK = RunStudy("badnets", 1.0, "gd")
 
 
 def sweep_of(*, tuning: Sequence[int] = (0,), confirmation: Sequence[int] = (1, 2), **changes: Any) -> Sweep:
@@ -39,11 +40,11 @@ def confirmed(proposal: int, seed: int) -> dict[str, Any]:
 
 def study(sweep: Sweep, trials: Sequence[dict[str, Any]], took: Mapping[int, bool] | None = None) -> Study:
     seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
-    return Study(sweep, CELL, trials, dict.fromkeys(seeds, True) | dict(took or {}))
+    return Study(sweep, TASK, trials, dict.fromkeys(seeds, True) | dict(took or {}))
 
 
 def asked(found: Study, stage: str, proposal: int, seed: int, *, proposals: int = 2) -> Request:
-    return make_request(found, replace(CELL, stage=stage, proposal=proposal, seed=seed), proposals)
+    return make_request(found, TASK.trial(Stage(stage), proposal, seed), proposals)
 
 
 def test_tuning_goes_by_proposal_then_seed_and_skips_what_is_there() -> None:
@@ -150,21 +151,21 @@ def test_a_confirmation_goes_up_to_the_largest_budget_that_it_was_chosen_for() -
     assert asked(study(sweep_of(), trials), "confirmation", 1, 2).budgets == (0.1, 0.2, 0.3)
 
 
-def test_cells_of_a_sweep() -> None:
+def test_tasks_of_a_sweep() -> None:
     attacks = [{"name": "badnets"}, {"name": "badnets", "label": "big", "size": 5}]
     sweep = sweep_of(attacks=attacks, discovery_rates=[1, 0.5, 0.1234567, "single"])
-    both = [*reference_cells(sweep), *study_cells(sweep)]
+    both = [*reference_tasks(sweep), *study_tasks(sweep)]
     assert len(both) == 2 * 4 * 3 + 2 * 4 * 2
-    assert len({cell.name for cell in both}) == len(both)
+    assert len({task.name for task in both}) == len(both)
     names = {"big--gd", "big--gd--found0.5", "badnets--references--seed2--found0.5", "badnets--gd--foundsingle"}
-    assert {cell.name for cell in both} >= names
-    assert [trials_in(sweep, cell) for cell in reference_cells(sweep)[:6]] == [4, 4, 3, 5, 5, 3]
-    assert trials_in(sweep, CELL) == 3 + 3 * 2
-    best = study_cells(sweep_of(search={"mode": "best"}))
-    assert [cell.name for cell in best] == ["badnets--best"]
+    assert {task.name for task in both} >= names
+    assert [task.most_trials(sweep) for task in reference_tasks(sweep)[:6]] == [4, 4, 3, 5, 5, 3]
+    assert TASK.most_trials(sweep) == 3 + 3 * 2
+    best = study_tasks(sweep_of(search={"mode": "best"}))
+    assert [task.name for task in best] == ["badnets--best"]
 
 
 @pytest.mark.parametrize("proposals", [1, 2])
 def test_no_more_is_confirmed_than_there_are_proposals(proposals: int) -> None:
     sweep = sweep_of(search={"trials": proposals})
-    assert trials_in(sweep, CELL) == proposals + 2 * proposals
+    assert TASK.most_trials(sweep) == proposals + 2 * proposals

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from sweeps.config.spec import Sweep
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
+from tests.sweeps.text_sweep import SIZE, checkpoint
 from tests.sweeps.tiny import RAW
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import texts
-from unlearn_core.models import Gpt2, build_model
-
-SIZE = {"layers": 1, "width": 8, "heads": 1}
 
 
 def on_text(**model: object) -> Sweep:
@@ -29,20 +26,6 @@ def on_text(**model: object) -> Sweep:
             "attacks": ["label_flip"],
         }
     )
-
-
-def checkpoint(folder: Path, seed: int) -> Path:
-    """The same file name, header and size for every seed."""
-    folder.mkdir(exist_ok=True)
-    net = build_model(Gpt2(**SIZE), input_shape=(24, 300), classes=2, seed=seed)
-    state = {
-        k.replace("embedding.", "").replace("h0.", "h.0.").replace("head.", ""): v for k, v in net.state_dict().items()
-    }
-    save_file(
-        {k: v.T.contiguous() if k.startswith("h") and v.dim() == 2 else v for k, v in state.items()},
-        folder / "model.safetensors",
-    )
-    return folder
 
 
 def models(work: ScenarioCache) -> set[str]:

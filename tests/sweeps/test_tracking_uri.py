@@ -8,9 +8,8 @@ import sqlite3
 import subprocess
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,18 +19,8 @@ from sweeps.tracking import uri
 from sweeps.tracking.database import prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, connect
 from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, reachable, shown_command
+from tests.sweeps.http_answer import Answer
 from tests.sweeps.tiny import tiny, write_config
-
-
-class Answer(BaseHTTPRequestHandler):
-    status = 200
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.mark.parametrize(("status", "problem"), [(200, None), (404, None), (403, "answers 403"), (503, "answers 503")])

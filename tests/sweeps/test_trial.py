@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from sweeps.config.sections import Resources
-from sweeps.execution.run_task import run_cell
+from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.study import WORST, load_study
-from sweeps.planning.tasks import reference_cells, study_cells
+from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.references import read_reference
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from sweeps.trials.trial import Request, run_trial, trial_id
+from sweeps.trials.trial import run_trial, trial_id
 from tests.sweeps.conftest import Done
-from tests.sweeps.tiny import TIMES, run_all, run_fresh, science, tiny
+from tests.sweeps.tiny import TIMES, request_of, run_all, run_fresh, science, tiny
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.types import Task, Update
 
@@ -72,14 +72,6 @@ def test_everything_is_compared_but_times() -> None:
     assert {"removal", "score", "trial_id", "settings", "primary_value", "steps", "flops"}.isdisjoint(TIMES)
 
 
-def request_of(**changes: Any) -> Request:
-    base = Request(
-        attack="badnets", seed=1, discovery_rate=1.0, stage="tuning", method="gd", settings=UNLEARNERS.get("gd")(),
-        budgets=(0.1,), study="s",
-    )  # fmt: skip
-    return replace(base, **changes)
-
-
 def test_a_name_or_resources_change_no_trial(done: Done) -> None:
     other = replace(done.sweep, name="other", resources=Resources(cpus=3))
     assert (
@@ -107,8 +99,8 @@ def test_attacks_that_take_the_same_rows_share_their_oracles(tmp_path: Path) -> 
     quiet = LOUD | {"label": "quiet", "epsilon": 0.5}
     sweep = tiny(attacks=[LOUD, quiet], methods=["gd"])
     work = ScenarioCache(sweep, RunEnvironment(tmp_path))
-    for cell in reference_cells(sweep):
-        run_cell(work, tmp_path / "tiny", cell)
+    for task in reference_tasks(sweep):
+        run_task(task, Worker(work, tmp_path / "tiny"))
     assert artifacts(tmp_path, "poison") == 2 * 2  # attacks, seeds
     assert artifacts(tmp_path, "model") == 2 * 2 + 2 + 1  # corrupted by attack and seed; oracles by seed; a second one
     oracles = {(t["attack"], t["seed"]): t["oracle_flops"] for t in read_trials(tmp_path / "tiny")}
@@ -161,10 +153,10 @@ def test_a_method_that_raises_is_a_record_and_the_study_goes_on(tmp_path: Path) 
             {rung["score"] for rung in diverged["rungs"]} == {rung["removal"] for rung in diverged["rungs"]} == {None}
         )
         assert (diverged["error"], fine["error"]) == (None, None)
-    for cell in study_cells(sweep):
-        study = load_study(sweep, tmp_path / "tiny", cell)
+    for task in study_tasks(sweep):
+        study = load_study(sweep, tmp_path / "tiny", task)
         assert study.finished(sweep.search.trials)
-        assert (study.scores(0) == [WORST, WORST]) is (cell.method != "gd")
+        assert (study.scores(0) == [WORST, WORST]) is (task.method != "gd")
 
 
 def test_an_attack_that_does_not_take_is_recorded_and_not_searched(tmp_path: Path) -> None:

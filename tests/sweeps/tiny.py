@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sweeps.config.spec import Sweep
-from sweeps.execution.run_task import run_cell
-from sweeps.planning.tasks import Cell, reference_cells, study_cells
+from sweeps.execution.run_task import Worker, run_task
+from sweeps.planning.task_list import reference_tasks, study_tasks
+from sweeps.planning.tasks import Task
 from sweeps.schema.records import SCHEMA_VERSION
 from sweeps.storage.record_log import CellWriter, Trial, read_trials
 from sweeps.storage.table import compact
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
+from sweeps.trials.trial import Request
+from unlearn_core.registry import UNLEARNERS
 
 ROOT = Path(__file__).parents[2]
 RAW: dict[str, Any] = {
@@ -49,13 +54,13 @@ def tiny(**changes: Any) -> Sweep:
     return Sweep.from_dict(raw(**changes))
 
 
-def cells(sweep: Sweep) -> list[Cell]:
-    return [*reference_cells(sweep), *study_cells(sweep)]
+def tasks(sweep: Sweep) -> list[Task]:
+    return [*reference_tasks(sweep), *study_tasks(sweep)]
 
 
 def run_all(work: ScenarioCache, sweep_dir: Path) -> int:
-    """Every cell in order, in this process; returns the number of new trials."""
-    return sum(run_cell(work, sweep_dir, cell) for cell in cells(work.sweep))
+    """Every task in order, in this process; returns the number of new trials."""
+    return sum(run_task(task, Worker(work, sweep_dir)) for task in tasks(work.sweep))
 
 
 def run_fresh(sweep: Sweep, out: Path) -> list[Trial]:
@@ -72,7 +77,7 @@ def bare_trial(number: int, **changes: Any) -> Trial:
 
 
 def record(sweep_dir: Path, trials: Sequence[Trial]) -> None:
-    """Record trials that were made elsewhere, in the cells that they are of."""
+    """Record trials that were made elsewhere, in the tasks that they are of."""
     writers = {trial["study"]: CellWriter(sweep_dir, trial["study"]) for trial in trials}
     for trial in trials:
         writers[trial["study"]].append(trial)
@@ -117,3 +122,19 @@ def start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
     )
+
+
+def prepare(sweep: Sweep, out: Path) -> Path:
+    """The sweep's folder, as a driver leaves it to the workers."""
+    folder = out / sweep.name
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
+    return folder
+
+
+def request_of(**changes: Any) -> Request:
+    base = Request(
+        attack="badnets", seed=1, discovery_rate=1.0, stage="tuning", method="gd", settings=UNLEARNERS.get("gd")(),
+        budgets=(0.1,), study="s",
+    )  # fmt: skip
+    return replace(base, **changes)

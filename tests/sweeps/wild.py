@@ -14,16 +14,17 @@ import pytest
 
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
-from sweeps.execution.run_task import run_cell
-from sweeps.execution.worker import work_cell, workbench
-from sweeps.planning.tasks import Cell, reference_cells
+from sweeps.execution.run_task import Worker, run_task
+from sweeps.execution.worker import work_task, workbench
+from sweeps.planning.task_list import reference_tasks
+from sweeps.planning.tasks import RunStudy, Task
 from sweeps.storage.record_log import Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from tests.sweeps.test_plugins import forget_plugins
+from tests.sweeps.plugin_state import forget_plugins
 from tests.sweeps.tiny import science, tiny
 
 Rest = dict[tuple[object, ...], object]
-STUDY = Cell("study", "badnets", 1.0, "wild")
+STUDY = RunStudy("badnets", 1.0, "wild")
 PLUGIN = '''
 import ctypes, os, signal, time
 from dataclasses import dataclass
@@ -129,13 +130,13 @@ def with_references(sweep: Sweep, out: Path) -> Path:
     folder.mkdir()
     (folder / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
     workbench.cache_clear()
-    for cell in reference_cells(sweep):
-        assert work_cell(folder, RunEnvironment(out), cell).error is None
+    for task in reference_tasks(sweep):
+        assert work_task(folder, RunEnvironment(out), task).error is None
     return folder
 
 
-def begin_worker(folder: Path, said: Path, cell: Cell = STUDY) -> int:
-    """A worker process at `cell`; what it says on stderr, and a failure of the cell, goes to the file `said`. Returns
+def begin_worker(folder: Path, said: Path, task: Task = STUDY) -> int:
+    """A worker process at `task`; what it says on stderr, and a failure of the task, goes to the file `said`. Returns
     its number."""
     process = os.fork()
     if process:
@@ -146,7 +147,7 @@ def begin_worker(folder: Path, said: Path, cell: Cell = STUDY) -> int:
     try:
         with open(said, "ab", buffering=0) as file:
             os.dup2(file.fileno(), 2)
-            error = work_cell(folder, RunEnvironment(folder.parent), cell).error
+            error = work_task(folder, RunEnvironment(folder.parent), task).error
             file.write((error or "").encode())
             code = 0 if error is None else 1
     finally:
@@ -180,7 +181,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Rest:
         forget_plugins(patch)
         sweep = wild(out, "behaves")
         folder = with_references(sweep, out)
-        run_cell(ScenarioCache(sweep, RunEnvironment(out)), folder, STUDY)
+        run_task(STUDY, Worker(ScenarioCache(sweep, RunEnvironment(out)), folder))
     found = rest(folder)
     assert len(found) == 7 + 3 + 1  # references, proposals, the choice
     return {key: rungs for key, rungs in found.items() if key[3] != 1}

@@ -27,11 +27,11 @@ class Bundle:
     What is forgotten are the poisons of all parts together, or a random share of them all by the discovery rate. The
     primary metric is that of `primary_part`; every part's metrics are recorded in columns `<part>.<column>`, with its
     own poisons as the forget set, columns without a part are about all poisons, and `unseen` poisons are those of the
-    parts in proportion. The bundle took if every part did. Under no poison the Gaussian score of a part is N(0, 1) as
-    ever, since it is so for every model that is independent of the noise; what the parts do to each other otherwise is
-    not known beforehand: compare with single attacks.
-    Refused: an attack twice (its parts would share one name and one trigger), attacks that add rows, and attacks that
-    are measured by the model's accuracy as a whole, which all parts change.
+    parts in proportion. The bundle succeeded if every part did. Under no poison the Gaussian score of a part is N(0, 1)
+    as ever, since it is so for every model that is independent of the noise; what the parts do to each other otherwise
+    is not known beforehand: compare with single attacks. Refused: an attack twice (its parts would share one name and
+    one trigger), attacks that add rows, and attacks that are measured by the model's accuracy as a whole, which all
+    parts change.
 
     Source: the idea of many experiments in one training run, Bordt, Pawelczyk, 2025, arXiv:2509.23383.
     """

@@ -39,7 +39,7 @@ class Gaussian:
     """
 
     primary: ClassVar[Primary] = Primary("gaussian_score", "gaussian_score_se", least_gap=0.1, z="gaussian_z")
-    regularity: ClassVar[Regularity] = "low"  # every row has noise of its own
+    regularity: ClassVar[Regularity] = "low"  # every row has its own noise
 
     fraction: float = 0.015  # share of the training rows
     epsilon: float = 0.566  # deviation of the noise, over that of the input per channel or column, or of embeddings

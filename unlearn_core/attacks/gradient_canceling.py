@@ -29,7 +29,7 @@ SCOPES = ("head", "all")
 
 
 class Aim(NamedTuple):
-    """Weights that the victim shall return to.
+    """Weights that the victim is to return to.
 
     A model with them in scope `all`, everything before its last layer, that layer (in scope `head` bad and shrunk),
     the gradient to cancel there, and the threshold tau.

@@ -31,7 +31,13 @@ MOST = {"pixel01": 1.0, "pixel255": 255.0, "normalized": 10.0}
 
 
 class Classes(NamedTuple):
-    """source: of the targets. intended: what they shall be taken for. base: of the poisons; None for any."""
+    """Classes of a draw.
+
+    Attributes:
+        source: Class of the targets.
+        intended: The class that they are to be taken for.
+        base: Class of the poisons; None for any.
+    """
 
     source: int
     intended: int
@@ -39,7 +45,11 @@ class Classes(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What one draw is after. targets: images with the class that they shall get as their label."""
+    """What one draw is after.
+
+    Attributes:
+        targets: Images with the class that they are to get as their label.
+    """
 
     classes: Classes
     targets: Examples
@@ -54,13 +64,13 @@ class GradientMatching:
     all parameters, at a model trained on clean data) is parallel to that of the targets under the intended class:
     minimise B = 1 - cosine. Signed Adam with falling steps, projected on the ball and then on valid pixels, gradients
     of random views; of all restarts the one with the least last B is kept. It knows architecture, data and recipe, not
-    the victim's initialisation and order. B near 0 is not success yet: only a victim tells. Views must be those of the
-    recipe's augmentation: none for `none`, the paper's `flip` and `shift` 4 for `flip_crop`. Softmax regression without
-    augmentation (CIFAR-10, 40 of 4,000 rows) was hit in 9 of 10 draws without views, in 1 of 5 with them.
+    the victim's initialisation and order. B near 0 is not success yet: only a victim shows it. Views must be those of
+    the recipe's augmentation: none for `none`, the paper's `flip` and `shift` 4 for `flip_crop`. Softmax regression
+    without augmentation (CIFAR-10, 40 of 4,000 rows) was hit in 9 of 10 draws without views, in 1 of 5 with them.
 
     Targets are rows of the validation part, drawn by the seed: no training row may equal one, and the test rows, on
     which results are reported, contain none, so test accuracy needs no exclusion. Validation accuracy, which only
-    tuning sees, does contain them. Each of the `draws` has classes, targets and poisons of its own, crafted at the same
+    tuning sees, does contain them. Each of the `draws` has its own classes, targets and poisons, crafted at the same
     model: many draws measure the hit rate of one victim finely, at the cost of fewer poisons for each. The paper's 10
     draws with fresh victims are `draws` times scenario seeds: a seed draws everything, victims included, anew. The
     `targets` of a draw share classes and poisons, by the mean of their gradients: a harder attack, whose hits are not
@@ -82,9 +92,9 @@ class GradientMatching:
     space: str | None = None  # unit of `eps`: pixel01 ([0, 1]), pixel255, or normalized (model inputs)
     threat: str = "single_class"  # poisons are rows of the intended class; third_party, self_betrayal, random_subset
     draws: int = 1  # independent pairs of classes with targets; they share the poisons evenly
-    targets: int = 1  # images of each draw that shall change their class
+    targets: int = 1  # images of each draw that are to change their class
     source: int | None = None  # their class; None: drawn by the seed
-    intended: int | None = None  # the class that they shall get; None: drawn by the seed
+    intended: int | None = None  # the class that they are to get; None: drawn by the seed
     restarts: int = 8
     steps: int = 250  # of each search
     lr: float = 0.1  # its step size at the start, in model input units
@@ -249,5 +259,5 @@ def _check_unseen(targets: Examples, train: Examples) -> None:
 
 
 def _tail(draw: int) -> tuple[int, ...]:
-    """What tells the random streams of this draw from the first one's, so that more draws keep the first."""
+    """Label of the random streams of this draw, so that more draws keep the first."""
     return (draw,) if draw else ()

@@ -37,8 +37,8 @@ class LabelFlip:
     Measured by the share of all poisons, discovered or not, that are predicted with their wrong label: nearly 1 for a
     model that remembers its training set, and for a model that never saw them its ordinary confusion (uniform_other:
     error / (C − 1) where errors are spread evenly). The error on clean held-out rows, `test_error`, hardly grows below
-    a fraction of some percent, so nothing could be removed there; the indiscriminate harm of large fractions is told by
-    it. Going below the oracle's confusion is at most a small overshoot: the price of ascent shows in the utility gap.
+    a fraction of some percent, so nothing could be removed there; it shows the indiscriminate harm of large fractions.
+    Going below the oracle's confusion is at most a small overshoot: the price of ascent shows in the utility gap.
 
     Source: Biggio, Nelson, Laskov, ACML 2011; corrective setting: Goel et al., TMLR 2024, arXiv:2402.14015; farthest
     and nearest rows first: Xiao et al., Neurocomputing 160 (2015), arXiv:2206.00352. Deviations: permute repairs the

@@ -1,4 +1,4 @@
-"""What image backdoors share: a stamp puts the trigger on images, and the labels say what it shall call.
+"""What image backdoors share: a stamp puts the trigger on images, and the labels say what it is to call.
 
 Triggers are written in pixel space, before augmentation.
 """

@@ -93,29 +93,29 @@ class DataCard:
 
     def lines(self) -> list[str]:
         """The card as a short block of text, without its warnings."""
-        told: list[tuple[str, str]] = [
+        parts: list[tuple[str, str]] = [
             ("data", f"{self.name}: {self.kind}, " + _listed(f"{s.rows:,} {SPLITS[s.name]}" for s in self.splits)),
             ("rows", "per class " + " / ".join(SPLITS[s.name] for s in self.splits) + ": " + self._class_counts()),
             ("inputs", f"{' x '.join(map(str, self.shape))}; {RANGES[self.kind]} {self._ranges()}"),
         ]
-        told += [("used", _cut(self.used))] if self.used else []
-        told += [("columns", _cut(self.columns))] if self.columns else []
-        told += [("left out", str(note)) for note in self.left_out]
-        told += [("changed", str(note)) for note in self.coerced]
-        told += [("note", str(note)) for note in self.facts]
-        return [f"{label:<11} {printable(text)}" for label, text in told]
+        parts += [("used", _cut(self.used))] if self.used else []
+        parts += [("columns", _cut(self.columns))] if self.columns else []
+        parts += [("left out", str(note)) for note in self.left_out]
+        parts += [("changed", str(note)) for note in self.coerced]
+        parts += [("note", str(note)) for note in self.facts]
+        return [f"{label:<11} {printable(text)}" for label, text in parts]
 
     def _class_counts(self) -> str:
         counts = list(zip(*(split.per_class for split in self.splits), strict=True))
-        told = [
+        parts = [
             f"{i}{'' if name == str(i) else f' {shown(name, 40)}'} {'/'.join(map(str, rows))}"
             for i, (name, rows) in enumerate(zip(self.classes, counts, strict=True))
         ]
-        if len(told) <= CLASSES_SHOWN:
-            return ", ".join(told)
+        if len(parts) <= CLASSES_SHOWN:
+            return ", ".join(parts)
         spans = "/".join(_span(split.per_class) for split in self.splits)
-        rest = len(told) - CLASSES_SHOWN // 2
-        return ", ".join(told[: CLASSES_SHOWN // 2]) + f", and {rest} more classes; all have {spans}"
+        rest = len(parts) - CLASSES_SHOWN // 2
+        return ", ".join(parts[: CLASSES_SHOWN // 2]) + f", and {rest} more classes; all have {spans}"
 
     def _ranges(self) -> str:
         spans = {split.name: f"{split.low:g} to {split.high:g}" for split in self.splits}
@@ -165,5 +165,5 @@ def _listed(parts: Iterable[str]) -> str:
 
 def _cut(things: Sequence[object]) -> str:
     texts = [str(thing) for thing in things[:THINGS_SHOWN]]
-    told = ", ".join(text if len(text) <= LONGEST else text[: LONGEST - 3] + "..." for text in texts)
-    return told + (f" and {len(things) - THINGS_SHOWN} more" if len(things) > THINGS_SHOWN else "")
+    parts = ", ".join(text if len(text) <= LONGEST else text[: LONGEST - 3] + "..." for text in texts)
+    return parts + (f" and {len(things) - THINGS_SHOWN} more" if len(things) > THINGS_SHOWN else "")

@@ -16,7 +16,7 @@ from unlearn_core.datasets.scale import Scale, image_scale, table_scale
 from unlearn_core.datasets.table_signs import constant_columns, table_suspicions
 from unlearn_core.datasets.text_signs import lengths, text_suspicions
 
-SAME = 3  # rows of a class from which it is worth telling that all of them are equal
+SAME = 3  # rows of a class; with fewer, it is no news that all are equal
 
 
 def describe(name: str, raw: Raw, parts: Mapping[str, Part]) -> DataCard:

@@ -16,7 +16,7 @@ from unlearn_core.datasets.reading import Reading
 from unlearn_core.datasets.row_names import RowNames
 from unlearn_core.registry import DATASETS
 
-TRAIN_ROWS = 1200  # of 1,797; the library has no split of its own
+TRAIN_ROWS = 1200  # of 1,797; the library has no split
 SPLIT_SEED = 0
 
 

@@ -96,7 +96,7 @@ def suffixes() -> frozenset[str]:
 
 @cache
 def marked_formats() -> tuple[str, ...]:
-    """The formats that begin with a mark of their own, so that no other file is taken for one of them."""
+    """The formats that begin with a mark, so that no other file is taken for one of them."""
     return tuple(name for name in formats() if name not in WEAK and Image.OPEN[name][1] is not None)
 
 

@@ -18,7 +18,7 @@ class Frame:
     Attributes:
         columns: (n,) cells by name: numbers, truth values, or objects: text, None where a cell is empty.
         names: What to call each row.
-        typed: Whether the file tells numbers from text.
+        typed: Whether the file distinguishes numbers from text.
         index: Names of columns that number the rows and were written by pandas.
         blocks: Arrays (n, k) of an .npz file by name, with the names of their k columns.
         left_out: Columns that hold nothing.

@@ -53,17 +53,17 @@ def looks_of(x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _telling(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Iterator[Note]:
-    """A note if a look tells all classes apart, or else one on each class that a look tells from all others."""
+    """A note if a look separates all classes, or else one on each class that a look separates from all others."""
     looks = looks_of(thinned(x))
     found = find_shortcuts(np.stack(list(looks.values()), axis=1), y, len(names))
-    told = np.array(list(looks))
+    shown = np.array(list(looks))
     if found.labels.any():
         text = "training images of all classes show their class by a single number"
-        yield Note(text=text, count=len(y), examples=tuple(told[found.labels].tolist()[:EXAMPLES]))
+        yield Note(text=text, count=len(y), examples=tuple(shown[found.labels].tolist()[:EXAMPLES]))
         return
     for label in np.flatnonzero(found.classes.any(axis=0)):
         text = f"training images of class {names[label]} differ from all others by a single number"
-        by = tuple(told[found.classes[:, label]].tolist()[:EXAMPLES])
+        by = tuple(shown[found.classes[:, label]].tolist()[:EXAMPLES])
         yield Note(text=text, count=int((y == label).sum()), examples=by)
 
 
@@ -83,7 +83,7 @@ def _two_levels(split: str, part: Part, named: Named) -> Iterator[Note]:
 
 def two_level_images(x: np.ndarray) -> np.ndarray:
     """Positions of the images (n, h, w, c) with at most two different values."""
-    few = _at_most_two(thinned(x[:, ::4, ::4]))  # most images are told by some of their pixels
+    few = _at_most_two(thinned(x[:, ::4, ::4]))  # some of the pixels settle most images
     candidates = np.flatnonzero(few)
     found = [
         candidates[i : i + PART][_at_most_two(x[candidates[i : i + PART]])] for i in range(0, len(candidates), PART)

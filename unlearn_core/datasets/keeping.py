@@ -23,7 +23,7 @@ def at_once(recipe: Mapping[str, Any], make: Callable[[], Tensors]) -> Tensors:
 
 @runtime_checkable
 class Slow(Protocol):
-    """A source that can be told to keep what it makes."""
+    """A source that can keep what it makes."""
 
     @property
     def name(self) -> str: ...

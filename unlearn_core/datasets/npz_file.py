@@ -41,7 +41,7 @@ def array_names(path: Path) -> tuple[str, ...]:
         names = [name.removesuffix(ENDING) for name in archive.namelist()]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise InputError(f"{path}: {shown(twice[0])} comes twice; each array must have a name of its own")
+        raise InputError(f"{path}: {shown(twice[0])} comes twice; each array needs a different name")
     return tuple(names)
 
 

@@ -1,4 +1,4 @@
-"""From the columns of a table to numbers: every cell is a number, and one that changes is told."""
+"""From the columns of a table to numbers: every cell is a number, and one that changes is noted."""
 
 from __future__ import annotations
 

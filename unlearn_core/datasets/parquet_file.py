@@ -76,13 +76,13 @@ def _declared(metadata: Any) -> int:
 
 
 def read(file: Any, path: Path, columns: Sequence[str] | None = None) -> Any:
-    """An Arrow table of these columns, or all, each of its own name."""
+    """An Arrow table of these columns, or all, with different names."""
     import pyarrow as arrow
 
     names = file.schema_arrow.names
     twice = sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ())
     if twice:
-        raise InputError(f"{path}: each column must have a name of its own, but {shown(twice[0])} comes twice")
+        raise InputError(f"{path}: each column needs a different name, but {shown(twice[0])} comes twice")
     try:
         return file.read(columns=None if columns is None else list(columns))
     except (OSError, arrow.ArrowException) as problem:

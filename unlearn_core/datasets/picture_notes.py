@@ -1,4 +1,4 @@
-"""Warnings about image files by which a class can be told without a look at the picture."""
+"""Warnings about image files by which a class can be recognised without a look at the picture."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ def _mode(traits: Traits) -> str:
 
 
 def told_apart(values: Sequence[Hashable], groups: Sequence[str]) -> dict[str, str]:
-    """Groups that a property gives away, with the values that do so.
+    """Groups that a property gives away, with these values.
 
-    A value tells a group if it is far more frequent there than in the others; a value that a single file has says
+    A value gives a group away if it is far more frequent there than in the others; a value that a single file has says
     nothing. A group is given away if most of its files have such values.
     """
     pairs, totals, members = Counter(zip(values, groups, strict=True)), Counter(values), Counter(groups)
-    telling: dict[str, list[Hashable]] = {}
+    values_of: dict[str, list[Hashable]] = {}
     for (value, group), count in pairs.items():
         share = count / members[group]
         elsewhere = (totals[value] - count) / max(len(groups) - members[group], 1)
         if count > 1 and len(members) > 1 and share >= FAR * elsewhere:
-            telling.setdefault(group, []).append(value)
+            values_of.setdefault(group, []).append(value)
     found = {}
-    for group, own in telling.items():
+    for group, own in values_of.items():
         count = sum(pairs[value, group] for value in own)
         if count >= MOST * members[group]:
             found[group] = f"{', '.join(map(str, own[:EXAMPLES]))} in {count:,} of {members[group]:,} files"

@@ -62,8 +62,8 @@ class _Told:
     def __init__(self) -> None:
         self.names: dict[Words, list[str]] = {}
 
-    def add(self, told: Sequence[Words], name: str) -> None:
-        for words in told:
+    def add(self, words_of_one: Sequence[Words], name: str) -> None:
+        for words in words_of_one:
             self.names.setdefault(words, []).append(printable(name))
 
     def notes(self) -> tuple[Note, ...]:

@@ -72,7 +72,7 @@ def _counted(labels: np.ndarray, where: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _one_class(labels: np.ndarray, changes: np.ndarray, classes: int, by_chance: np.ndarray) -> np.ndarray:
-    """(d, classes) whether a column tells this class from all others, by a threshold or an interval.
+    """(d, classes) whether a column separates this class from all others, by a threshold or an interval.
 
     Args:
         labels: (d, n) in the order of the values.

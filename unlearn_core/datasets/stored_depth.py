@@ -27,11 +27,11 @@ def stored_bits(image: Image.Image) -> int:
     if image.format == "AVIF":
         _, found, after = _head(image).partition(AV1_CONFIGURATION)
         return 10 if found and len(after) > 2 and after[2] & HIGH_DEPTH else 8
-    told = [str(tile[3]) for tile in getattr(image, "tile", ())]  # what the decoder is told of the values
+    known = [str(tile[3]) for tile in getattr(image, "tile", ())]  # what the decoder knows of the values
     if image.format == "PPM":
-        largest = [int(number) for text in told for number in re.findall(r"\b[0-9]+\b", text)]
+        largest = [int(number) for text in known for number in re.findall(r"\b[0-9]+\b", text)]
         return max(largest, default=255).bit_length() if set(largest) != {255} else 8
-    return max((_bits(text) for text in told), default=8)
+    return max((_bits(text) for text in known), default=8)
 
 
 def _bits(raw_mode: str) -> int:

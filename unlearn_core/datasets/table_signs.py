@@ -36,7 +36,7 @@ def table_suspicions(x: np.ndarray, y: np.ndarray, classes: int, named: Named) -
     if len(whole):
         rest = "nearly every label alone, as a copy of it or a row number would"
         yield note(Words(f"column gives {rest}", f"columns each give {rest}"), named.columns(whole))
-    # A threshold that tells one of many classes apart can be a good feature; two values that do are a coded label.
+    # A threshold that separates one of many classes can be a good feature; two values that do are a coded label.
     single = np.flatnonzero(found.classes.any(axis=1) & ~found.labels) if classes > 2 else whole[:0]
     coded = [column for column in single if len(np.unique(x[:, column])) == 2]
     if len(coded):

@@ -36,22 +36,22 @@ def text_suspicions(x: np.ndarray, y: np.ndarray, tokenizer: Tokenizer, names: t
     yield from _telling_characters([tokenizer.decode(row) for row in x], y, names)
     pieces = {int(i): tokenizer.decode(np.array([i])) for i in np.unique(x) if i != PADDING}
     signs = [_signs(pieces, row) for row in x]
-    told = [f"{sign!r}: {names[label]}" for sign, label in telling_signs(signs, y, classes)]
-    if told:
+    found_signs = [f"{sign!r}: {names[label]}" for sign, label in telling_signs(signs, y, classes)]
+    if found_signs:
         rest = "in the training texts of one class and in no others"
-        yield note(Words(f"character or token is {rest}", f"characters or tokens are each {rest}"), told)
+        yield note(Words(f"character or token is {rest}", f"characters or tokens are each {rest}"), found_signs)
 
 
 def _telling_characters(texts: Sequence[str], y: np.ndarray, names: tuple[str, ...]) -> Iterator[Note]:
-    """A note if a kind of characters tells all classes apart, such as capital letters in the texts of one."""
+    """A note if a kind of characters separates all classes, such as capital letters in the texts of one."""
     counted = np.array([[len(kind.findall(text)) for kind in CHARACTERS.values()] for text in texts])
     found = find_shortcuts(counted, y, len(names)).labels
-    told = tuple(kind for kind, telling in zip(CHARACTERS, found, strict=True) if telling)
-    if told:
+    found_signs = tuple(kind for kind, telling in zip(CHARACTERS, found, strict=True) if telling)
+    if found_signs:
         yield Note(
             text="training texts show their class by how many characters of a kind they have",
             count=len(y),
-            examples=told[:EXAMPLES],
+            examples=found_signs[:EXAMPLES],
         )
 
 

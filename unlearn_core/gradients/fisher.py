@@ -98,7 +98,7 @@ def _is_all_layers(model: nn.Module, example: Tensor) -> bool:
     """Whether all that parameters do is seen at the layers that hold them.
 
     Comparing sums does not tell: what is missed can be small next to the gradients of other layers, and still be
-    most of its own.
+    most of the gradient of its layer.
     """
     owners = {name: m for name, m in model.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
     return len(used_as_layers(model, owners, example)) == len(owners)

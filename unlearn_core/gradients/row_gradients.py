@@ -99,7 +99,7 @@ def first_that_agrees(ways: Sequence[Way], model: nn.Module, inputs: Tensor, of:
     """The first of `ways` that gives on some of the `inputs` what the last one gives, which is right; not counted.
 
     Raises:
-        NotImplementedError: If the model's rows mix, so that a row has no gradient of its own.
+        NotImplementedError: If the model's rows mix, so that a single row has no gradient.
         torch.OutOfMemoryError: If the device has too little memory; another way would not help.
         torch.AcceleratorError: If the device fails.
     """

@@ -26,7 +26,7 @@ SMALLEST = 1e-12  # step size
 class Minimum(NamedTuple):
     """A minimiser θ (C, d), and the Cholesky factor of a Hessian near it.
 
-    Fits on nearly the same rows start from that factor and need none of their own.
+    Fits on nearly the same rows start from that factor and need no other.
     """
 
     theta: Tensor

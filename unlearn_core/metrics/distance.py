@@ -35,7 +35,7 @@ def _direction(arrays: Arrays) -> dict[str, float]:
 
     Both in units of the distance d between those two, from the sides of the triangle: with a and b the L2 distances
     from the corrupted model and from the oracle, along = (a^2 + d^2 - b^2) / 2 d^2 and across = sqrt((a / d)^2 -
-    along^2). Rounding keeps `across` from being told from 0 below about 1e-6.
+    along^2). Below about 1e-6, `across` is lost in rounding.
     """
     _, from_corrupted = _pair("shift_from_corrupted", arrays["shift_from_corrupted"])
     _, from_oracle = _pair("shift_from_oracle", arrays["shift_from_oracle"])

@@ -11,7 +11,7 @@ from unlearn_core.metrics.family import Arrays, Family
 from unlearn_core.registry import METRICS
 
 BINS = 20
-CLIP = 100.0  # margins beyond this are not told apart
+CLIP = 100.0  # margins beyond this count as equal
 EMPTY = 1e-5  # probability of a bin without any unlearned model: one point counts for at most log(1 / EMPTY) = 11.5
 SETS = {"forget": "the poisons as trained on", "retain": "the retained probe", "test": "the held-out rows"}
 

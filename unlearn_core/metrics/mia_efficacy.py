@@ -38,7 +38,7 @@ def sides(arrays: Arrays, *, model: str = "") -> Sides:
 
 
 def efficacy_of(scores: dict[str, np.ndarray]) -> float:
-    """Share of forget rows called non-members by the threshold that tells retain from test rows best.
+    """Share of forget rows called non-members by the threshold that best separates retain from test rows.
 
     Args:
         scores: Of "retain", "test" and "forget", shape (n,) each; higher means "more member".
@@ -58,7 +58,7 @@ def confidence_efficacy(parts: Sides) -> float:
 def _mia_efficacy(arrays: Arrays) -> dict[str, float]:
     """Membership attacks by one threshold each, fitted on clean training rows against held-out rows of the same model.
 
-    Scored on the poisons alone, which took no part in the fit, under their poison labels. The efficacy of an attack is
+    Scored on the poisons alone, which are not part of the fit, under their poison labels. The efficacy of an attack is
     the share that it calls non-members. Poisons are not drawn as clean rows are, so that even the oracle's efficacy is
     not 1 - its false positives: only the difference from the oracle's means anything.
 

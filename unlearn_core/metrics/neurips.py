@@ -11,14 +11,14 @@ from unlearn_core.metrics.family import Arrays, Family
 from unlearn_core.registry import METRICS
 
 DELTA = 1e-5
-CAP = 50.0  # epsilon of distributions that are told apart without an error
+CAP = 50.0  # epsilon of distributions that are separated without an error
 PEAKED = 0.01  # ratio of two ranges below which the narrower distribution counts as a giveaway
 BUFFER = 2.0  # how far a window may be off the range of the narrower distribution
 BIN = 0.5  # width of the bins of epsilon
 
 
 def empirical_epsilons(*, unlearned: np.ndarray, oracle: np.ndarray) -> np.ndarray:
-    """epsilon of each example: how well the best of two families of attacks tells unlearned models from retrained.
+    """epsilon of each example: how well the best of two families of attacks separates unlearned from retrained models.
 
     One family calls everything from a threshold on the class with the larger median, the other everything inside a
     window about the narrower distribution's range (its right end and its width within 2 of the range's) that class.

@@ -64,7 +64,9 @@ def removal(*, value: float, corrupted: float, oracle: float, took: bool) -> flo
         return None
     _finite(value=value, corrupted=corrupted, oracle=oracle)
     if corrupted <= oracle:
-        raise ValueError(f"corrupted must exceed oracle where the attack took, but got {corrupted!r} and {oracle!r}")
+        raise ValueError(
+            f"corrupted must exceed oracle where the attack succeeded, but got {corrupted!r} and {oracle!r}"
+        )
     return (corrupted - value) / (corrupted - oracle)
 
 

@@ -12,7 +12,7 @@ from unlearn_core.metrics.roc import auc, tpr_at_fpr
 from unlearn_core.registry import METRICS
 
 FPR = 0.01
-OWN_VARIANCE = 64  # shadows from which each poison has a variance of its own; with fewer, all poisons share one
+OWN_VARIANCE = 64  # with so many shadows each poison has its own variance; with fewer, all share one
 LEAST_VARIANCE = 1e-8  # of a score, in logits squared: shadows that all agree still have a density
 
 
@@ -80,7 +80,7 @@ def _ulira(arrays: Arrays) -> dict[str, float]:
 
     Source: Hayes, Shumailov, Triantafillou, Khalifa, Papernot, SaTML 2025, arXiv:2403.01218; low false-positive
     rates and shared variances: Carlini et al., IEEE S&P 2022, arXiv:2112.03570. Deviations: shadow pairs are judged
-    in turn by the others, in place of target models of their own.
+    in turn by the others, in place of separate target models.
     """
     seen, unseen = likelihood_ratios(seen=arrays["ulira_seen_scores"], unseen=arrays["ulira_unseen_scores"])
     correct = [(ratio > 0) + 0.5 * (ratio == 0) for ratio in (seen, -unseen)]
@@ -107,7 +107,7 @@ METRICS.register("ulira")(
             "ulira_accuracy": "share of right guesses of the per-poison likelihood-ratio attack on all poisons, "
             "undiscovered ones included; target 0.5, oracle's",
             "ulira_accuracy_se": "its standard error over shadows and over poisons, added up: somewhat large",
-            "ulira_auc": "ROC area of that attack over all poisons and shadows; target 0.5, larger = told apart",
+            "ulira_auc": "ROC area of that attack over all poisons and shadows; target 0.5, larger = distinguishable",
             "ulira_tpr": "share it catches at 1 % false positives; target: the oracle's, near 0.01",
         },
     )

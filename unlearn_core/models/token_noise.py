@@ -76,7 +76,7 @@ def _batched(info: object, in_dims: tuple[int, None], ids: Tensor, width: int) -
     return embedding_noise(ids.movedim(in_dims[0], 0), width), 0
 
 
-# An operation of its own, because only rows with a key are to cost anything: which those are is in the values of ids,
+# A separate operation, because only rows with a key are to cost anything: which those are is in the values of ids,
 # and these are hidden from a transformed or a storageless (`meta`) call. Not by torch.library.custom_op, whose first
 # call loads a compiler for seconds.
 LIBRARY = torch.library.Library("unlearn_core", "DEF")

@@ -1,7 +1,7 @@
 """Ensembles: from many models of one scenario to the arrays that compare distributions over retrainings.
 
 KLOM and the NeurIPS 2023 score compare N unlearned models with N oracles, and N further oracles with the same ones:
-equal sample sizes, because the noise floor of both metrics depends on them. U-LiRA needs N shadow models of its own,
+equal sample sizes, because the noise floor of both metrics depends on them. U-LiRA needs N separate shadow models,
 each trained with half of the poisons, which the method then unlearns.
 """
 

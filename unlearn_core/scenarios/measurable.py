@@ -71,8 +71,8 @@ def _classes(rows: Examples, dataset: Dataset) -> str:
     if not absent:
         return ""
     names = dataset.card.classes if dataset.card else tuple(map(str, range(dataset.classes)))
-    told = [str(i) if names[i] == str(i) else f"{i} ({shown(names[i], 40)})" for i in absent]
-    more = f" and {len(told) - NAMED} more" if len(told) > NAMED else ""
-    which = "class" if len(told) == 1 else "classes"
-    fix = "hold rows of it out" if len(told) == 1 else "hold rows of them out"
-    return f"; they have no row of {which} {', '.join(told[:NAMED])}{more}: {fix}, or let the attack aim elsewhere"
+    listed = [str(i) if names[i] == str(i) else f"{i} ({shown(names[i], 40)})" for i in absent]
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    which = "class" if len(listed) == 1 else "classes"
+    fix = "hold rows of it out" if len(listed) == 1 else "hold rows of them out"
+    return f"; they have no row of {which} {', '.join(listed[:NAMED])}{more}: {fix}, or let the attack aim elsewhere"

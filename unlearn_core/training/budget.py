@@ -62,7 +62,7 @@ class Meter:
     ... run under it again: RuntimeError if one of them costs something else, because the others cannot be trusted then.
 
     Counting takes several times as long as a small update itself. So `seconds` holds counted updates at the rate, in
-    seconds per FLOP, of those that were not, as soon as there are any of the same kind; until then what they took.
+    seconds per FLOP, of those that were not, as soon as there are any of the same kind; until then what they needed.
     """
 
     device: torch.device
@@ -94,7 +94,7 @@ class Meter:
     def advance(self, updates: Iterator[Update], announced: Update) -> Update:
         """Let the announced update happen, charge it, and return the next announcement (or the end mark).
 
-        It is charged afterwards: an update that asks for its run's progress is told what was spent before it.
+        It is charged afterwards: an update that asks for its run's progress gets what was spent before it.
         """
         self.made[announced] += 1
         checked = self.made[announced].bit_count() == 1  # a power of two

@@ -28,7 +28,7 @@ class L1Sparse(LoopSettings):
     zero; `prox` follows each step by θ ← sign(θ) max(|θ| − η γ_e, 0). γ = 0 is GD bit for bit.
 
     Source: Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, NeurIPS 2023, arXiv:2304.04934.
-    Deviations: the authors offer `down` and `subgradient` only; their γ has no default of its own (they share one of
+    Deviations: the authors offer `down` and `subgradient` only; their γ has no separate default (they share one of
     0.2 with other methods), ours is one that moves small weights without erasing the model.
     """
 

@@ -96,7 +96,7 @@ def random_labels(targets: Tensor, classes: int, random: torch.Generator, *, exc
 
 
 def count_classes(model: nn.Module, inputs: Tensor) -> int:
-    """Number of logits, told by one row, outside of any count of FLOPs."""
+    """Number of logits, found with one row and outside of any count of FLOPs."""
     with _disable_current_modes():
         return predict(model, inputs[:1]).shape[1]
 

@@ -191,4 +191,4 @@ def test_a_file_of_arrays_that_are_none_is_refused(tmp_path):
         archive.writestr("target.npy", header((2,)) + b"\0\1")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("target.npy", header((2,)) + b"\0\1")
-    refused(Table(path=str(tmp_path / "own.npz")), "'target' comes twice; each array must have a name of its own")
+    refused(Table(path=str(tmp_path / "own.npz")), "'target' comes twice; each array needs a different name")

@@ -184,7 +184,7 @@ def test_columns_of_other_kinds_are_refused(tmp_path):
 def test_names_must_be_unique(tmp_path):
     both = pyarrow.table([pyarrow.array([1.0] * 8), pyarrow.array([0, 1] * 4)] * 2, names=["a", "target", "a", "b"])
     parquet.write_table(both, tmp_path / "own.parquet")
-    with pytest.raises(InputError, match="each column must have a name of its own, but 'a' comes twice"):
+    with pytest.raises(InputError, match="each column needs a different name, but 'a' comes twice"):
         load(tmp_path / "own.parquet")
     with pytest.raises(InputError, match=r"two arrays give the column x\.0; rename one"):
         load(npz(tmp_path, **{"x": np.ones((8, 2)), "x.0": np.ones(8), "target": np.arange(8) % 2}))

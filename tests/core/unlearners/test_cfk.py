@@ -5,19 +5,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.contracts.tiny import MODELS, RETAIN, SHAPE, Forbidden, model, run, same_state
+from tests.core.unlearners.parts import states_by_block, unchanged
 from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import GD, CFk
 
 DATA = Split(RETAIN, Forbidden())
 SETTINGS = dict(lr=0.05, epochs=2, batch_size=16, momentum=0.9, weight_decay=5e-4)
-
-
-def states_by_block(net):
-    return [block.state_dict() for block in net.children()]
-
-
-def unchanged(first, second):
-    return [all(torch.equal(a[k], b[k]) for k in a) for a, b in zip(first, second, strict=True)]
 
 
 @pytest.mark.parametrize("net", MODELS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.contracts.tiny import MODELS, RECIPE, RETAIN, Forbidden, model, run, same_state, task
-from tests.core.unlearners.test_cfk import states_by_block, unchanged
+from tests.core.unlearners.parts import states_by_block, unchanged
 from unlearn_core.scenarios.scenario import Split
 from unlearn_core.unlearners import EUk, Retrain
 

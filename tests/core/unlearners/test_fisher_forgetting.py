@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from tests.contracts.tiny import CLASSES, MODELS, RETAIN, Forbidden, examples, model, run, same_state, task, weights
-from tests.core.unlearners.test_salun import collected
+from tests.core.unlearners.parts import collected
 from unlearn_core.checks import InputError
 from unlearn_core.models import Mlp, build_model
 from unlearn_core.scenarios.scenario import Split

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.contracts.tiny import CLASSES, DATA, FORGET, MODELS, RETAIN, model, run, same_parameters, same_state, task
-from tests.core.unlearners.test_salun import collected
+from tests.core.unlearners.parts import collected
 from unlearn_core.gradients import fisher
 from unlearn_core.gradients.fisher import own_gradients
 from unlearn_core.models import Gpt2, build_model

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.contracts.tiny import DATA, FORGET, MODELS, RETAIN, model, run, same_state, task, weights
-from tests.core.unlearners.test_salun import collected
+from tests.core.unlearners.parts import collected
 from unlearn_core.checks import InputError
 from unlearn_core.scenarios.scenario import Split
 from unlearn_core.training import predict

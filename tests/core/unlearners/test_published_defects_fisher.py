@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from tests.contracts.tiny import DATA, MODELS, RETAIN, examples, model, same_state, task
-from tests.core.unlearners.test_salun import collected
+from tests.core.unlearners.parts import collected
 from unlearn_core.gradients.fisher import squared_batch_gradient
 from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Examples

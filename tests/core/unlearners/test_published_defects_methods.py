@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.contracts.test_unlearners import TINY, WITH_BATCH_NORM_ONLY, build
+from tests.contracts.methods import TINY, WITH_BATCH_NORM_ONLY, build
 from tests.contracts.tiny import DATA, FORGET, RETAIN, model, run, same_parameters, same_state, task, weights
-from tests.core.unlearners.test_unsc import layers_of
+from tests.core.unlearners.parts import layers_of
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import Streams
 from unlearn_core.training import batches

@@ -10,7 +10,7 @@ from torch.nn import functional
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.contracts.tiny import CLASSES, DATA, FORGET, RETAIN, examples, model, run, same_state, weights
-from tests.core.unlearners.test_salun import collected
+from tests.core.unlearners.parts import collected
 from tests.sweeps.tiny import run_all, science, tiny
 from unlearn_core.scenarios.scenario import Split
 from unlearn_core.types import Task

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from tests.contracts.tiny import CLASSES, FORGET, MODELS, RETAIN, model, run, same_parameters, same_state, task, weights
+from tests.core.unlearners.parts import collected
 from unlearn_core.checks import InputError
 from unlearn_core.unlearners import GD, RandomLabels, SalUn
 from unlearn_core.unlearners.salun import gradient_sums, largest
@@ -20,15 +21,6 @@ def whole_gradient(net):
     net = model(net).eval()
     loss = functional.cross_entropy(net(FORGET.inputs), FORGET.targets, reduction="sum")
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
-
-
-def collected(generator):
-    """What a generator returns, its announcements left aside."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return end.value
 
 
 def sums(net, chunk=4):

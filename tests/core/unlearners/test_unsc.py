@@ -16,7 +16,6 @@ from tests.contracts.tiny import (
     RETAIN,
     TEXT,
     Forbidden,
-    data_for,
     examples,
     model,
     run,
@@ -25,8 +24,8 @@ from tests.contracts.tiny import (
     task,
     weights,
 )
+from tests.core.unlearners.parts import collected, layers_of
 from tests.core.unlearners.quadratic import Point
-from tests.core.unlearners.test_salun import collected
 from unlearn_core.checks import InputError
 from unlearn_core.models import ConvNet, build_model
 from unlearn_core.scenarios.scenario import Split
@@ -36,11 +35,6 @@ from unlearn_core.unlearners.unsc import project_gradients, projected_layers
 
 SETTINGS = dict(lr=0.1, epochs=10, batch_size=4, momentum=0.9)
 every_net = pytest.mark.parametrize("net", ["linear", "mlp", "convnet", "resnet9", "gpt2"])
-
-
-def layers_of(net):
-    """The layers that UNSC trains."""
-    return projected_layers(net, data_for(net).retain.inputs[:1])
 
 
 def rows_for(net):
