@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from sweeps.commands.status import searched
 from sweeps.config.spec import Sweep
-from sweeps.planning.proposals import proposal_count
 from sweeps.planning.study import Study
 from sweeps.planning.tasks import (
     CraftPoison,
@@ -114,8 +113,7 @@ class Simulated:
         return []
 
     def open(self, study: RunStudy) -> list[RunTrial]:
-        state = self._study(study)
-        return state.open(proposal_count(self.sweep.search, state.methods))
+        return self._study(study).open()
 
     def count(self, task: Task) -> int:
         raise NotImplementedError("simulated workers are never lost")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweeps.planning.manifest import read_manifest
+from sweeps.commands.look import folder_parser, show
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import Trial, iter_trials
 
 EXAMPLES = 3  # trials named per group
@@ -35,6 +36,11 @@ class Failure:
         self.tasks[trial["study"]] += 1
         if len(self.named) < EXAMPLES:
             self.named.append(trial)
+
+
+def main(words: Sequence[str] | None = None, prog: str = "unlearn failures") -> int:
+    """Run the verb; returns the exit code: 0 shown, 1 storage fails, 2 bad input."""
+    return show(folder_parser(prog), words, lambda replica, given: failure_lines(replica.dir))
 
 
 def group_failures(trials: Iterable[Trial]) -> tuple[list[Failure], int]:

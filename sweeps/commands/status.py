@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sweeps.commands.look import folder_parser, show
 from sweeps.config.spec import Sweep
 from sweeps.execution.worker import WORKING
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.missing import missing
 from sweeps.planning.tasks import Task, folder_of
 from sweeps.schema.stages import Stage
@@ -17,6 +17,7 @@ from sweeps.storage.folders import at
 from sweeps.storage.holders import Holder
 from sweeps.storage.leases import holder_of
 from sweeps.storage.local_copy import LocalCopy
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import Trial, iter_trials
 
 
@@ -103,6 +104,11 @@ def expect(lines: Iterable[Line]) -> None:
             if done:
                 line.expected = line.left * sum(other.seconds for other in known) / done
                 break
+
+
+def main(words: Sequence[str] | None = None, prog: str = "unlearn status") -> int:
+    """Run the verb; returns the exit code: 0 shown, 1 storage fails, 2 bad input."""
+    return show(folder_parser(prog), words, lambda replica, given: status_lines(replica))
 
 
 def status_lines(replica: LocalCopy) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.config.hints import list_hint
-from sweeps.config.presets import check_label
+from sweeps.config.labels import check_label
 from sweeps.config.settings import build, choose, key_text, plain
 from unlearn_core.checks import InputError, shown
 from unlearn_core.registry import ATTACKS, UNLEARNERS

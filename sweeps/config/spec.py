@@ -14,8 +14,9 @@ import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.config.choices import Method, read_attacks, read_methods, read_named
 from sweeps.config.hints import place_hint
+from sweeps.config.labels import check_name
 from sweeps.config.plugins import Plugin, digests, load_plugins
-from sweeps.config.presets import check_name
+from sweeps.config.presets import read_preset
 from sweeps.config.sections import DataRows, Ensemble, Resources, Search, Seeds
 from sweeps.config.settings import as_dict, build, check_keys, plain
 from sweeps.config.shares import SINGLE, read_budgets, read_rates, share
@@ -89,6 +90,21 @@ class Sweep:
             raise InputError(
                 f"attacks and seeds make {made:,} scenarios, more than {MOST_SCENARIOS:,}; list fewer of them"
             )
+
+    @classmethod
+    def preset(cls, name: str, changes: Mapping[str, Any] | None = None) -> Sweep:
+        """A ready sweep, changed as with `--set`; changes that matter give it a name with a hash.
+
+        Args:
+            name: of the preset, such as "quick".
+            changes: new values by dotted path, such as {"search.trials": 2, "attacks.gaussian.epsilon": 0.5}.
+
+        Raises:
+            InputError: for anything unknown or out of range.
+        """
+        from sweeps.config.naming import changed_sweep  # which builds on this class
+
+        return changed_sweep(read_preset(name), list((changes or {}).items()))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every setting filled in; `from_dict` reads it back."""

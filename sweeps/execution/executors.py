@@ -9,12 +9,6 @@ from sweeps.planning.tasks import Outcome, Task
 from sweeps.storage.base import Folder
 from sweeps.trials.scenario_cache import RunEnvironment
 
-KEPT = "finished trials are kept: run the same command again to go on"
-
-
-class ExecutorLostError(RuntimeError):
-    """What runs the tasks is gone; what they recorded is kept."""
-
 
 class Queue(Protocol):
     """The work and its order: see `sweeps.planning.schedule.Schedule`."""

@@ -14,8 +14,9 @@ import sys
 import time
 from typing import Any
 
-from sweeps.execution.executors import KEPT, ExecutorLostError, Queue
+from sweeps.execution.executors import Queue
 from sweeps.execution.gpu_share import Memory, measured, share_of
+from sweeps.execution.lost import KEPT, ExecutorLostError
 from sweeps.execution.ray_home import kept, private_home
 from sweeps.execution.ray_watchdog import LocalRay, Watchdog
 from sweeps.execution.worker import work_task

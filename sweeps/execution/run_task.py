@@ -9,7 +9,6 @@ from functools import singledispatch
 from sweeps.execution.crash_counter import Attempts
 from sweeps.execution.limits import Guard, share_limit
 from sweeps.planning.missing import ensemble_missing, references_missing
-from sweeps.planning.proposals import proposal_count
 from sweeps.planning.reference_records import await_references, reference_trials
 from sweeps.planning.study import load_study, make_request
 from sweeps.planning.tasks import (
@@ -124,12 +123,11 @@ def _run_trials(study_task: RunStudy, task: RunStudy | RunTrial, worker: Worker)
     references = {seed: read_reference(trials) for seed, trials in recorded.items()}
     study, count = load_study(sweep, folder, study_task), 0
     guard = Guard(worker.cache, task, CellWriter(folder, task.folder), worker.attempts)
-    proposals = proposal_count(sweep.search, study.methods)
-    while left := [trial for trial in study.open(proposals) if task in (study_task, trial)]:
+    while left := [trial for trial in study.open() if task in (study_task, trial)]:
         for trial in left:
             if worker.stopping():
                 return count
-            request = make_request(study, trial, proposals)
+            request = make_request(study, trial)
             study.add(guard.run(trial, request, references[request.seed]))
             count += 1
     return count

@@ -1,4 +1,4 @@
-"""What a worker process does with one cell. Knows nothing of Ray: the same function runs in-process."""
+"""What a worker process does with one task. Knows nothing of Ray: the same function runs in-process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sweeps.config.spec import Sweep
 from sweeps.execution.crash_counter import noted
 from sweeps.execution.limits import GpuShareTooSmall, free, leaving_broken_devices, limit_memory, share_limit
 from sweeps.execution.run_task import Worker, run_task
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.tasks import Outcome, Task
 from sweeps.storage.base import Folder
 from sweeps.storage.folders import at, child
 from sweeps.storage.leases import Lease
+from sweeps.storage.manifest import read_manifest
 from sweeps.trials.ensemble import oracle_outputs
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from unlearn_core.checks import InputError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models  # noqa: F401 - these imports fill the registries
 from sweeps.config import presets
-from sweeps.config.presets import check_label, check_name
+from sweeps.config.labels import check_label, check_name
 from sweeps.config.settings import as_dict, build, check_keys, choose, plain
 from unlearn_core import checks
 from unlearn_core.checks import InputError, shown
@@ -82,7 +83,7 @@ class Hypotheses(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         attacks = [{"label": label, **attacked.to_dict()} for label, attacked in self.attacks.items()]
-        features, protocol = (plain(part) for part in (self.features, self.protocol))
+        features, protocol = (plain(dataclasses.asdict(part)) for part in (self.features, self.protocol))
         return {"name": self.name, "features": features, "attacks": attacks, "protocol": protocol}
 
 

@@ -47,7 +47,7 @@ class RunEnvironment(NamedTuple):
     """Where a sweep runs and keeps its files. Changes no result.
 
     out: folder of sweeps. device: `cpu` or `cuda`. threads: CPU threads per trial. store: artifacts, by default a
-    folder in `out`. gpus: share of a GPU that a cell gets.
+    folder in `out`. gpus: share of a GPU that a task gets.
     """
 
     out: Folder

@@ -22,10 +22,10 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.errors import answered
 from sweeps.commands.run import main
 from sweeps.config.presets import preset_names
-from sweeps.planning.manifest import read_manifest
 from sweeps.storage import record_log
 from sweeps.storage.errors import StorageError
 from sweeps.storage.leases import Lease
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.method_check import FORGET
 from tests.sweeps.conftest import Done
@@ -191,7 +191,9 @@ def test_options_that_do_not_exist_are_code_2(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as stop:
         main(["--prest", "quick"])
     assert stop.value.code == 2
-    assert "unrecognized arguments: --prest quick" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("error: option --prest is unknown; did you mean '--preset'")
+    assert said.count("\n") == 1
 
 
 def test_bad_input_is_not_in_the_way_of_its_correction(run: Run, tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_an_unreachable_tracking_store_is_a_warning(
     assert main([str(argument) for argument in arguments]) == 0
     said = capsys.readouterr().err
     assert "warning: MLflow: tracking server 127.0.0.1:9 does not answer" in said
-    assert "--sync-mlflow" in said
+    assert f"send it later: unlearn sync {out / 'tiny'} --tracking-uri http://127.0.0.1:9\n" in said
     assert read_trials(out / "tiny")
     assert main([str(argument) for argument in [*arguments, "--sync-mlflow"]]) == 2
     assert "error: --tracking-uri: tracking server 127.0.0.1:9 does not answer" in capsys.readouterr().err
@@ -307,7 +309,7 @@ def test_a_finished_sweep_runs_nothing_and_its_table_is_made_again(
     before, table = lines(folder), (folder / "records.parquet").read_bytes()
     (folder / "records.parquet").write_bytes(b"of a run that was killed before this")
     monkeypatch.setattr(Driver, "_executor", lambda self: pytest.fail("nothing was missing"))
-    assert run("--resume") == 0
+    assert run() == 0
     assert "tiny: all trials are done already" in capsys.readouterr().err
     assert lines(folder) == before
     assert (folder / "records.parquet").read_bytes() == table
@@ -411,6 +413,7 @@ def finish_inline(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run")
 def test_ctrl_c_leaves_a_sweep_that_can_go_on(tmp_path: Path) -> None:
     code, said = interrupt(tmp_path, "--inline", "--no-tracking")

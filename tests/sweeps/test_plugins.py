@@ -16,7 +16,7 @@ from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.config import plugins
 from sweeps.config.spec import Sweep
-from sweeps.planning.manifest import read_manifest
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request, trial_id
@@ -278,6 +278,7 @@ def test_workers_load_it_too(example: Path, tmp_path: Path) -> None:
     assert methods_in(tmp_path / "out" / "tiny") == {"sign_descent"}
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_docs_are_understood(example: Path) -> None:
     told = re.findall(r"budget_sweep\.py (--plugin .*)", (ROOT / "docs" / "plugins.md").read_text())
     assert len(told) == 2

@@ -12,7 +12,7 @@ import pytest
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.missing import missing
-from sweeps.planning.proposals import known_to, proposal_count
+from sweeps.planning.proposals import known_to
 from sweeps.planning.schedule import Schedule
 from sweeps.planning.tasks import (
     CraftPoison,
@@ -58,7 +58,7 @@ class Imagined:
         return [MeasureEnsemble(*threat, seed) for seed in seeds] if self.sweep.ensemble.members else []
 
     def open(self, study: RunStudy) -> list[RunTrial]:
-        seeds, n = self.sweep.seeds, proposal_count(self.sweep.search, study.methods(self.sweep))
+        seeds, n = self.sweep.seeds, study.proposals(self.sweep)
         tuning = [study.trial(Stage.TUNING, p, s) for p in range(n) for s in seeds.tuning]
         left = [trial for trial in tuning if trial not in self.trials]
         if left:

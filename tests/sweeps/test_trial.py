@@ -129,6 +129,7 @@ def test_discovery_rates_differ_in_what_is_forgotten(tmp_path: Path) -> None:
     assert len({t["trial_id"] for t in trials}) == len(trials) == 2 * (7 + 2) + 1
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_trained_again_to_the_same_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = science(run_fresh(tiny(), tmp_path))
     for path in (tmp_path / "store").glob("*/*/tensors.safetensors"):
@@ -155,7 +156,7 @@ def test_a_method_that_raises_is_a_record_and_the_study_goes_on(tmp_path: Path) 
         assert (diverged["error"], fine["error"]) == (None, None)
     for task in study_tasks(sweep):
         study = load_study(sweep, tmp_path / "tiny", task)
-        assert study.finished(sweep.search.trials)
+        assert study.finished()
         assert (study.scores(0) == [WORST, WORST]) is (task.method != "gd")
 
 
