@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from sweeps.config.spec import Resources
+from sweeps.config.sections import Resources
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.study import WORST, load_study
 from sweeps.planning.task_list import reference_tasks, study_tasks
