@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -56,8 +56,8 @@ class StudyReports:
 
     def after(self, trial: Trial) -> StudyReport | None:
         """The report after a trial was added to the study; None unless the trial completes its proposal's tuning."""
-        number = trial["proposal"]
-        if trial["stage"] != Stage.TUNING or not self._is_evaluated(number):
+        number = trial.proposal
+        if number is None or trial.stage != Stage.TUNING or not self._is_evaluated(number):
             return None
         score = self._score(number)
         self._best = max(self._best, score)
@@ -74,8 +74,8 @@ class StudyReports:
             trials=len(self._study.tuned) + len(self._study.confirmed) + len(self._study.compared),
         )
 
-    def _evaluated(self) -> Iterator[int]:
-        return filter(self._is_evaluated, dict.fromkeys(number for number, _ in self._study.tuned))
+    def _evaluated(self) -> set[int]:
+        return {number for number, _ in self._study.tuned if number is not None and self._is_evaluated(number)}
 
     def _is_evaluated(self, number: int) -> bool:
         return all((number, seed) in self._study.tuned for seed in self._study.tuning_seeds)
@@ -85,14 +85,11 @@ class StudyReports:
 
     def _by_budget(self, number: int, column: str) -> dict[str, float]:
         trials = [self._study.tuned[number, seed] for seed in self._study.tuning_seeds]
-        return {str(budget): fmean(_value(trial, budget, column) for trial in trials) for budget in self._budgets}
-
-    @property
-    def _budgets(self) -> tuple[float, ...]:
-        return self._study.sweep.budgets
+        budgets = self._study.sweep.budgets
+        return {str(budget): fmean(_value(trial, budget, column) for trial in trials) for budget in budgets}
 
 
 def _value(trial: Trial, budget: float, column: str) -> float:
     """What a trial has at a budget; NaN where it has nothing."""
-    found = [rung.get(column) for rung in trial["rungs"] if rung["budget"] == budget]
-    return math.nan if not found or found[0] is None else float(found[0])
+    found = {rung.budget: getattr(rung, column) for rung in trial.rungs}.get(budget)
+    return math.nan if found is None else float(found)

@@ -13,6 +13,7 @@ from sweeps.execution.ray_executor import RayExecutor
 from sweeps.planning.done_work import RecordedWork
 from sweeps.planning.missing import missing
 from sweeps.planning.schedule import Schedule
+from sweeps.schema.records import Trial
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
 from tests.sweeps.conftest import Done
@@ -104,20 +105,20 @@ def test_every_proposal_of_a_study_is_reported(runs: Runs, done: Done) -> None:
     for method in ("gd", "ssd"):
         name = f"badnets--{method}"
         seen = [result for run in runs[1:] for result in run.seen.get(name, ()) if not result["finished"]]
-        assert [result["proposal"] for result in seen] == [0, 1, 2]
-        tuned = {t["proposal"]: t for t in done.trials if t["study"] == name and t["stage"] == "tuning"}
+        assert [result.proposal for result in seen] == [0, 1, 2]
+        tuned = {t.proposal: t for t in done.trials if t.study == name and t.stage == "tuning"}
         for result in seen:
-            trial = tuned[result["proposal"]]
-            assert result["efficacy"] == pytest.approx({str(r["budget"]): r["efficacy"] for r in trial["rungs"]})
-            assert result["utility_gap"] == pytest.approx({str(r["budget"]): r["utility_gap"] for r in trial["rungs"]})
-            assert (result["study"], result["method"]) == (name, method)
+            trial = tuned[result.proposal]
+            assert result["efficacy"] == pytest.approx({str(r.budget): r.efficacy for r in trial.rungs})
+            assert result["utility_gap"] == pytest.approx({str(r.budget): r.utility_gap for r in trial.rungs})
+            assert (result.study, result["method"]) == (name, method)
             assert result["settings"].items() <= settings(trial).items()
         scores = [result["score"] for result in seen]
         assert [result["best_score"] for result in seen] == [max(scores[: n + 1]) for n in range(3)]
 
 
-def settings(trial: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(trial["settings"])
+def settings(trial: Trial) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(trial.settings)
     return found
 
 

@@ -13,7 +13,8 @@ from sweeps.config.spec import Sweep
 from sweeps.execution.study_report import StudyReports
 from sweeps.planning.study import WORST, Study
 from sweeps.planning.tasks import RunStudy
-from tests.sweeps.tiny import tiny
+from sweeps.schema.records import Trial
+from tests.sweeps.tiny import bare_trial, tiny
 
 BUDGETS = (0.1, 0.3)
 
@@ -22,17 +23,12 @@ def sweep_of(**changes: Any) -> Sweep:
     return tiny(methods=[{"name": "gd", "fixed": {"schedule": "constant"}}], budgets=list(BUDGETS), **changes)
 
 
-def trial(proposal: int, seed: int, rungs: Mapping[float, tuple[float, float, float]], stage: str = "tuning") -> Any:
+def trial(proposal: int, seed: int, rungs: Mapping[float, tuple[float, float, float]], stage: str = "tuning") -> Trial:
     """A record; by budget: score, efficacy and utility gap."""
     names = ("score", "efficacy", "utility_gap")
     settings = {"name": "gd", "lr": 0.5 + proposal, "epochs": 3, "schedule": "constant"}
-    return {
-        "stage": stage,
-        "proposal": proposal,
-        "seed": seed,
-        "settings": json.dumps(settings),
-        "rungs": [{"budget": b, **dict(zip(names, values, strict=True))} for b, values in rungs.items()],
-    }
+    made = [{"budget": b, "status": "ok", **dict(zip(names, values, strict=True))} for b, values in rungs.items()]
+    return bare_trial(proposal, stage=stage, seed=seed, settings=json.dumps(settings), rungs=made)
 
 
 def reports_of(*tuning: int) -> tuple[Study, StudyReports]:
