@@ -19,7 +19,7 @@ REFERENCE_METHODS = ("retrain", "retrain_at_budget", "retrain_discovered")
 class Method:
     """An unlearner in a sweep: settings that are fixed, the others searched."""
 
-    name: str  # of a registered unlearner
+    name: str  # name of an unlearner
     fixed: dict[str, Any] = field(default_factory=dict)  # settings by name; all others are searched
 
     def __post_init__(self) -> None:
