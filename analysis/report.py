@@ -60,9 +60,14 @@ def build_report(
     return Report(path, summary(results), results)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -P -m analysis.report") -> int:
     """Command line; returns 0, or 2 with one message on stderr when there is nothing to report."""
-    parser = argparse.ArgumentParser(prog="python -P -m analysis.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=__doc__,
+        epilog=f"example:\n  {prog} results/quick --budget-axis seconds",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", metavar="DIR", help="results folder of one sweep (OUT/<sweep name>)")
     parser.add_argument("--budget-axis", choices=list(AXES), default="flops", help="cost to draw fronts against")
     parser.add_argument("--tolerance", type=float, help="largest utility gap that may win (default: the sweep's own)")

@@ -87,7 +87,9 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> Path:
 def prepared(phase: str, config: Path, inline: bool) -> Callable[[], object]:
     """What a phase does, with everything imported that it needs."""
     from sweeps.commands.export import export
-    from sweeps.commands.run import parser, read_sweep
+    from sweeps.commands.options import RunOptions
+    from sweeps.commands.reading import read_sweep
+    from sweeps.commands.run import parser
     from sweeps.commands.status import status_lines
     from sweeps.storage.local_copy import LocalCopy
     from sweeps.storage.table import compact
@@ -111,8 +113,8 @@ def prepared(phase: str, config: Path, inline: bool) -> Callable[[], object]:
 
     words = ["--config", str(config), "--out", str(config.parent), "--no-tracking", *(["--inline"] if inline else [])]
     options = parser().parse_args(words)
-    driver = WithoutReport(read_sweep(options), options, "benchmark")
-    return driver.print_plan if phase == "plan" else driver.run
+    driver = WithoutReport(read_sweep(options), RunOptions.from_namespace(options), "benchmark")
+    return driver.print_plan if phase == "plan" else lambda: driver.run().code
 
 
 def child(phase: str, config: Path, inline: bool) -> None:

@@ -26,15 +26,15 @@ from analysis.figures import style
 from analysis.figures.save import save
 from benchmarks.schedule_costs import COPY, Measured, Simulated
 from sweeps.config.spec import Sweep
-from sweeps.execution.ray_executor import LEAST_AHEAD, MOST_CELLS, ROUNDS
+from sweeps.execution.ray_executor import LEAST_AHEAD, MOST_TASKS, ROUNDS
 from sweeps.planning import schedule
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.missing import Missing
 from sweeps.planning.proposals import known_to
 from sweeps.planning.schedule import Schedule
 from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.planning.tasks import Outcome, Task, Threat
 from sweeps.schema.stages import Stage
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
 from unlearn_core.checks import InputError
 
@@ -163,7 +163,7 @@ def table(sweep: Sweep, measured: Measured, slots: Sequence[int], driver: float)
     """One row per number of places: ideal makespan in seconds, and the share of it that each way reaches."""
     best, rows = ideal(sweep, measured), []
     for places in slots:
-        fit = max(MOST_CELLS, ROUNDS * places)
+        fit = max(MOST_TASKS, ROUNDS * places)
         cluster, least = Cluster(places, ahead=max(LEAST_AHEAD, places), driver=driver, fit=fit), best.makespan(places)
         rows.append(
             {
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, metavar="N", help="proposals per study (default: as measured)")
     parser.add_argument("--slots", type=int, nargs="+", default=SLOTS, help="GPUs, with one task on each")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="as if all took X times as long")
-    parser.add_argument("--driver", type=float, default=DRIVER, metavar="S", help="seconds to start a cell")
+    parser.add_argument("--driver", type=float, default=DRIVER, metavar="S", help="seconds to start a task")
     parser.add_argument("--figure", type=Path, metavar="STEM", help="draw STEM.png and STEM.pdf")
     options = parser.parse_args()
     measured = Measured(read_trials(options.sweep), options.scale)

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, read_preset
+from sweeps.config.presets import read_preset
+from sweeps.config.spec import Sweep
 from sweeps.planning.missing import missing
 from sweeps.planning.task_list import reference_tasks
 from sweeps.planning.tasks import Outcome, Task
@@ -109,7 +110,7 @@ def in_process(sweep: Sweep, out: Path, workers: int) -> Times:
 
 def found(sweep_dir: Path) -> dict[str, list[float | None]]:
     """What must not depend on how many workers there were."""
-    return {trial["trial_id"]: [rung["score"] for rung in trial["rungs"]] for trial in read_trials(sweep_dir)}
+    return {trial.trial_id: [rung.score for rung in trial.rungs] for trial in read_trials(sweep_dir)}
 
 
 def measure(sweep: Sweep, repeats: int) -> dict[int, list[Times]]:

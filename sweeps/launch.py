@@ -43,6 +43,15 @@ def own_modules(last: str | None = None) -> Callable[[], None]:
     return settle
 
 
+def unlearn() -> int:
+    """The console script `unlearn`; returns its exit code."""
+    own_modules()()
+    from sweeps.commands.main import main
+    from unlearn_core.host.output import run
+
+    return run(main)
+
+
 if __name__ == "__main__":
     del sys.argv[0]
     own_modules()()

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeps.commands.run import parser, read_sweep
+from sweeps.commands.reading import read_sweep
+from sweeps.commands.run import parser
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = {document["kind"]: document for document in yaml.safe_load_all((ROOT / "kuberay.yaml").read_text())}

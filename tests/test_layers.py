@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.commands.verbs import VERBS
+
 ROOT = Path(__file__).parents[1]
 PURE = tuple(f"unlearn_core.{name}" for name in ("metrics", "registry", "checks", "types", "host"))
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
-SCHEMA = tuple(f"sweeps.schema.{name}" for name in ("records", "lines", "stages", "manifest_kinds"))
+SCHEMA = tuple(f"sweeps.schema.{path.stem}" for path in sorted((ROOT / "sweeps/schema").glob("[!_]*.py")))
 FLOORS = {
     "sweeps": [
         {"schema"},
@@ -35,8 +37,8 @@ LOOSE = {
 }
 """Modules of a package that are in no room: its doors."""
 FILES = {
-    "ray": {"ray_executor.py", "tune_queue.py", "ray_watch.py"}, "optuna": {"optuna_search.py"},
-    "mlflow": {"mlflow_mirror.py"},
+    "ray": {"ray_executor.py", "ray_watch.py", "tune_fit.py", "tune_queue.py", "tune_stop.py"},
+    "optuna": {"optuna_search.py"}, "mlflow": {"mlflow_mirror.py"},
 }  # fmt: skip
 
 
@@ -110,12 +112,24 @@ def test_the_records_schema_needs_the_standard_library_only() -> None:
 
 
 def test_importing_sweeps_is_quick() -> None:
-    assert not top(loaded_by("sweeps.commands.run", "sweeps.tracking.sync")) & {
+    assert not top(loaded_by("sweeps.commands.driver", "sweeps.tracking.sync")) & {
         "ray",
         "mlflow",
         "optuna",
         "matplotlib",
     }
+
+
+HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "sklearn", "pandas", "pyarrow", "s3fs"}
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("report", "hypotheses", "scan", "status")])
+def test_verbs_load_what_they_need_and_nothing_heavy(verb: str) -> None:
+    assert not top(loaded_by("sweeps.commands.main", VERBS[verb].module)) & HEAVY
+
+
+def test_the_public_names_of_sweeps_are_imported_when_they_are_asked_for() -> None:
+    assert not top(loaded_by("sweeps")) & HEAVY
 
 
 def test_analysis_reads_records_only() -> None:

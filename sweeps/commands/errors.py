@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from sweeps.execution.executors import KEPT, ExecutorLostError
+from sweeps.execution.lost import KEPT, ExecutorLostError
 from sweeps.storage.errors import StorageError
 from unlearn_core.checks import InputError
 

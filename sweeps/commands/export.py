@@ -5,17 +5,25 @@ from __future__ import annotations
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from sweeps.planning.manifest import read_manifest
+from sweeps.commands.look import folder_parser, show
 from sweeps.storage.errors import writing
 from sweeps.storage.folders import at
-from sweeps.storage.table import compact
+from sweeps.storage.manifest import read_manifest
 from unlearn_core.checks import InputError
 
 TABLE = "records.parquet"
 CONTENT = ("sweep.json", TABLE, "report")
 """Configuration with versions and machine, results, and report. Models and logs stay behind."""
+
+
+def main(words: Sequence[str] | None = None, prog: str = "unlearn export") -> int:
+    """Run the verb; returns the exit code: 0 written, 1 storage fails, 2 bad input."""
+    p = folder_parser(prog)
+    p.add_argument("--to", type=Path, metavar="FILE", help="archive (default: DIR.tar.gz)")
+    return show(p, words, lambda replica, given: [f"wrote {export(replica.dir, given.to)}"])
 
 
 def export(sweep_dir: Path, target: Path | None = None) -> Path:
@@ -25,6 +33,8 @@ def export(sweep_dir: Path, target: Path | None = None) -> Path:
     InputError if there is no sweep or no record, or if the target exists or cannot be made; StorageError if the disk
     is full.
     """
+    from sweeps.storage.table import compact  # with pandas, which takes a while to load
+
     read_manifest(sweep_dir)
     path = target or sweep_dir.with_name(f"{sweep_dir.resolve().name}.tar.gz")
     if not path.parent.is_dir():

@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps.commands import run as run_verb
+from sweeps.commands.arguments import Parser
 from sweeps.commands.errors import answered
 from sweeps.commands.listing import print_list
+from sweeps.commands.options import RunOptions
+from sweeps.commands.reading import read_raw
+from sweeps.config.labels import check_name
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, check_name, read_preset
+from sweeps.config.presets import read_preset
+from sweeps.config.spec import Sweep
 from sweeps.launch import module_command
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from sweeps.storage.folders import on_this_machine
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of
@@ -64,9 +69,13 @@ class Scan(NamedTuple):
     points: list[tuple[str, Sweep]]
 
 
-def parser() -> argparse.ArgumentParser:
-    p = run_verb.parser()
-    p.prog, p.description = "python -P -m sweeps.commands.scan", (__doc__ or "").split("\n")[0]
+DOOR = "python -P -m sweeps.commands.scan"
+
+
+def parser(prog: str = DOOR) -> Parser:
+    p = run_verb.parser(prog)
+    p.description = "Vary one setting, all others as in a base sweep."
+    p.epilog = f"example:\n  {prog} --study dimension --cpu --data-root DATA"
     vary = p.add_argument_group("what to vary")
     vary.add_argument("--study", help="a ready scan: " + ", ".join(STUDIES))
     vary.add_argument("--cpu", action="store_true", help=f"its base is {BASE}-cpu, for two cores, not {BASE}")
@@ -80,7 +89,7 @@ def read_scan(options: argparse.Namespace) -> Scan:
     study = _study(options)
     _check_places(options)
     base = options.preset or (BASE + ("-cpu" if options.cpu else "") if options.study else "quick")
-    raw = run_verb.read_raw(options, lambda: read_preset(base))
+    raw = read_raw(options, lambda: read_preset(base))
     raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
     stem = check_name("--name", options.name or _stem(options, study, options.config.stem if options.config else base))
     points = [_point(raw, stem, study, [*study.changes, *options.assignments], value) for value in study.values]
@@ -147,26 +156,26 @@ def run(options: argparse.Namespace, command: str) -> int:
     scan = read_scan(options)
     from sweeps.commands.scan_point import ScanPoint  # torch and pandas are loaded only once the words make sense
 
-    points = [ScanPoint(sweep, options, command) for _, sweep in scan.points]
+    run_options = RunOptions.from_namespace(options)
+    points = [ScanPoint(sweep, run_options, command) for _, sweep in scan.points]
     if options.sync_mlflow:
-        return max([point.sync_tracking() for point in points])
+        return max([point.mirror.sync() for point in points])
     for point in points:
         point.print_plan() if options.dry_run else point.check()
     if options.dry_run:
         return 0
     folder = options.out.resolve() / scan.name
     write_scan(folder, scan, command)
-    failed = max([point.run() for point in points])
+    failed = max([point.run().code for point in points])
     sys.stdout.flush()
     return subprocess.run(module_command("analysis.scan", str(folder))).returncode or failed
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = DOOR) -> int:
     """Run the command; returns the exit code: 0 done, 1 some work failed, 2 bad input."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    options = parser().parse_args(arguments)
-    command = shown_command(["python", "-P", "-m", "sweeps.commands.scan", *arguments])
-    return answered(lambda: run(options, command))
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = parser(prog).parse_args(words)
+    return answered(lambda: run(options, shown_command([*prog.split(), *words])))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ class ScanPoint(Driver):
 
     def check(self) -> None:
         """Whether what is left can be done; raises InputError. A scan asks all its points before it trains anything."""
+        _ = self.place
         check_manifest(self.sweep, self.replica)
         left = missing(self.sweep, self.dir)
         if left.references or left.studies:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sweeps.commands.look import folder_parser, show
 from sweeps.config.spec import Sweep
 from sweeps.execution.worker import WORKING
-from sweeps.planning.manifest import read_manifest
 from sweeps.planning.missing import missing
 from sweeps.planning.tasks import Task, folder_of
 from sweeps.schema.stages import Stage
@@ -17,6 +17,7 @@ from sweeps.storage.folders import at
 from sweeps.storage.holders import Holder
 from sweeps.storage.leases import holder_of
 from sweeps.storage.local_copy import LocalCopy
+from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import Trial, iter_trials
 
 
@@ -38,18 +39,18 @@ class Line:
 
     def add(self, trial: Trial) -> None:
         self.done += 1
-        self.failed += trial["error"] is not None
+        self.failed += trial.error is not None
         self.seconds += trial_seconds(trial)
 
 
 def trial_seconds(trial: Trial) -> float:
     """Seconds that a trial kept its worker; a reference model counts with its training (the corrupted model's is taken
     to be as long as the oracle's)."""
-    if trial["stage"] != Stage.REFERENCE or trial["method"] == "retrain_at_budget":
-        return float(trial.get("trial_seconds") or 0)
-    if trial["method"] == "none":
-        return float(trial.get("oracle_seconds") or 0)
-    return sum(float(rung["seconds"]) for rung in trial["rungs"] or ())
+    if trial.stage != Stage.REFERENCE or trial.method == "retrain_at_budget":
+        return trial.trial_seconds or 0.0
+    if trial.method == "none":
+        return trial.oracle_seconds or 0.0
+    return sum(rung.seconds or 0.0 for rung in trial.rungs)
 
 
 def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
@@ -57,8 +58,8 @@ def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
     done: Counter[str] = Counter()
     lines: dict[tuple[str, str], Line] = {}
     for trial in iter_trials(replica.dir):
-        done[trial["study"]] += 1
-        key = trial["attack"], searched(trial) if _studied(trial) else trial["stage"] + "s"
+        done[trial.study] += 1
+        key = trial.attack, searched(trial) if _studied(trial) else trial.stage + "s"
         lines.setdefault(key, Line(*key)).add(trial)
     left = missing(sweep, replica.dir)
     running = at_work_now(replica.home)
@@ -81,11 +82,11 @@ def at_work_now(home: Folder) -> Counter[str]:
 
 def searched(trial: Trial) -> str:
     """The method of the study that a trial is of, or `best`."""
-    return str(trial["study"]).removeprefix(f"{trial['attack']}--").partition("--")[0]
+    return trial.study.removeprefix(f"{trial.attack}--").partition("--")[0]
 
 
 def _studied(trial: Trial) -> bool:
-    return trial["proposal"] is not None
+    return trial.proposal is not None
 
 
 def _key(task: Task) -> tuple[str, str]:
@@ -103,6 +104,11 @@ def expect(lines: Iterable[Line]) -> None:
             if done:
                 line.expected = line.left * sum(other.seconds for other in known) / done
                 break
+
+
+def main(words: Sequence[str] | None = None, prog: str = "unlearn status") -> int:
+    """Run the verb; returns the exit code: 0 shown, 1 storage fails, 2 bad input."""
+    return show(folder_parser(prog), words, lambda replica, given: status_lines(replica))
 
 
 def status_lines(replica: LocalCopy) -> list[str]:

@@ -13,18 +13,36 @@ from unlearn_core.checks import InputError, close_names, shown
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
-def apply(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """A copy of `raw` with each `a.b.c=value` applied, values read as YAML.
+Changes = Sequence[tuple[str, Any]]
+"""Dotted paths and their new values."""
 
-    A step into a list is an index, or the `label` or `name` of one of its items: `attacks.gaussian.epsilon=2`.
+
+def apply(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """A copy of `raw` with each `a.b.c=value` applied, values read as YAML."""
+    return changed(raw, parsed(assignments))
+
+
+def parsed(assignments: Sequence[str]) -> Changes:
+    """The changes that texts such as `a.b.c=value` ask for."""
+    return [_parsed(assignment) for assignment in assignments]
+
+
+def changed(raw: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """A copy of `raw` with the changes made.
+
+    A step into a list is an index, or the `label` or `name` of one of its items: `attacks.gaussian.epsilon`.
     """
-    changed = copy.deepcopy(dict(raw))
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not path:
-            raise InputError(f"--set needs key=value, but got {shown(assignment)}")
-        _put(changed, path.split("."), _value(text, assignment), path)
-    return changed
+    copied = copy.deepcopy(dict(raw))
+    for path, value in changes:
+        _put(copied, path.split("."), value, path)
+    return copied
+
+
+def _parsed(assignment: str) -> tuple[str, Any]:
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise InputError(f"--set needs key=value, but got {shown(assignment)}")
+    return path, _value(text, assignment)
 
 
 def _value(text: str, assignment: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import read_text, regular_file
+from unlearn_core.host.files import read_text, regular_file
 
 MOST_BYTES = 200_000
 MOST_NODES = 20_000  # values, lists and mappings, with those that aliases stand for

@@ -9,15 +9,11 @@ from sweeps.planning.tasks import Outcome, Task
 from sweeps.storage.base import Folder
 from sweeps.trials.scenario_cache import RunEnvironment
 
-KEPT = "finished trials are kept: run the same command again to go on"
-
-
-class ExecutorLostError(RuntimeError):
-    """What runs the tasks is gone; what they recorded is kept."""
-
 
 class Queue(Protocol):
     """The work and its order: see `sweeps.planning.schedule.Schedule`."""
+
+    stopped: bool
 
     @property
     def finished(self) -> bool: ...
@@ -27,6 +23,8 @@ class Queue(Protocol):
     def done(self, task: Task, outcome: Outcome) -> None: ...
 
     def lost(self, task: Task, error: str) -> None: ...
+
+    def leave(self, task: Task) -> None: ...
 
 
 class Executor(Protocol):

@@ -1,4 +1,4 @@
-"""Which share of a GPU a cell needs, from the memory that its work takes when it is tried."""
+"""Which share of a GPU a task needs, from the memory that its work takes when it is tried."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sweeps.config.spec import Method
+from sweeps.config.choices import Method
 from sweeps.execution.limits import CONTEXT
 from sweeps.execution.worker import workbench
 from sweeps.storage.base import Folder
@@ -24,7 +24,7 @@ from unlearn_core.training.budget import Meter
 from unlearn_core.types import Examples, Task
 
 MARGIN = 1.5  # for what differs between scenarios; a trial that needs more all the same is done again on a whole GPU
-MOST = 8  # cells on a GPU: more only wait for each other
+MOST = 8  # tasks on a GPU: more only wait for each other
 STEPS = 3  # of each kind of work
 
 log = logging.getLogger(__name__)
@@ -38,21 +38,21 @@ class Memory(NamedTuple):
 
 
 def share_of(memory: Memory) -> float:
-    """The share of a GPU that a cell is given: one divided by the number of cells that fit, rounded down."""
+    """The share of a GPU that a task is given: one divided by the number of tasks that fit, rounded down."""
     fit = int(memory.room / (memory.needed * MARGIN)) if memory.needed else MOST
     return int(1e4 / min(MOST, max(1, fit))) / 1e4
 
 
 def measured(sweep_dir: Folder, place: RunEnvironment) -> Memory:
-    """What a cell of this sweep takes on the GPU of this process, which must be a fresh one; all of it where that
+    """What a task of this sweep takes on the GPU of this process, which must be a fresh one; all of it where that
     cannot be found out. An error of the device is raised: another one may do."""
     room = torch.cuda.mem_get_info(0)[0] + CONTEXT if place.device == "cuda" else 0  # asking takes a context
     try:
         try_out(workbench(sweep_dir, place))
-    except Exception as problem:  # whatever is wrong goes wrong in the cells, too, and is recorded there
+    except Exception as problem:  # whatever is wrong goes wrong in the tasks, too, and is recorded there
         if ends_process(problem) and not is_memory(problem):
             raise
-        log.warning("memory could not be measured, so every cell gets a whole GPU: %s", problem)
+        log.warning("memory could not be measured, so every task gets a whole GPU: %s", problem)
         return Memory(room, room)
     return Memory(torch.cuda.max_memory_reserved() + CONTEXT, room)
 

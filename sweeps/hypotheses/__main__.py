@@ -12,10 +12,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps.commands.arguments import Parser
 from sweeps.commands.errors import answered
-from sweeps.commands.run import read_raw
+from sweeps.commands.reading import read_raw
+from sweeps.config.labels import check_name
 from sweeps.config.overrides import apply
-from sweeps.config.spec import check_name
 from sweeps.execution.interruption import run_told
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.launch import module_command
@@ -33,12 +34,11 @@ H1: removing poisons moves the minimiser further than removing clean rows. H2: g
 orthogonal to where the model has to go. Running the same command again does only what is missing."""
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -P -m sweeps.hypotheses",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+DOOR = "python -P -m sweeps.hypotheses"
+
+
+def parser(prog: str = DOOR) -> Parser:
+    p = Parser(prog, DESCRIPTION, f"{prog} --preset digits --set protocol.seeds=5")
     p.add_argument("--preset", help=f"one of {', '.join(preset_names())} (default: digits)")
     p.add_argument("--config", type=Path, metavar="FILE", help="a test of your own, in YAML like the presets")
     p.add_argument(
@@ -54,9 +54,9 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = DOOR) -> int:
     """Run the command; returns the exit code: 0 done, 2 bad input."""
-    options = parser().parse_args(argv)
+    options = parser(prog).parse_args(argv)
     return answered(lambda: _run(options))
 
 

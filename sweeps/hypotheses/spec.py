@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models  # noqa: F401 - these imports fill the registries
-from sweeps.config import spec
+from sweeps.config import presets
+from sweeps.config.labels import check_label, check_name
 from sweeps.config.settings import as_dict, build, check_keys, choose, plain
-from sweeps.config.spec import check_label, check_name
 from unlearn_core import checks
 from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.features import Features
@@ -111,9 +111,9 @@ def _attacks(raw: Any, protocol: Protocol) -> dict[str, Attacked]:
 
 
 def preset_names() -> list[str]:
-    return spec.preset_names(PRESETS)
+    return presets.preset_names(PRESETS)
 
 
 def read_preset(name: str) -> dict[str, Any]:
     """The settings of a preset; an unknown name raises InputError with the nearest ones."""
-    return spec.read_preset(name, PRESETS) | {"name": f"hypotheses-{name}"}
+    return presets.read_preset(name, PRESETS) | {"name": f"hypotheses-{name}"}

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from sweeps.planning.manifest import NAME, DataFacts, read_manifest
-from sweeps.storage.artifacts import digest
+from sweeps.planning.manifest import DataFacts
+from sweeps.schema.digest import digest
 from sweeps.storage.base import PART
 from sweeps.storage.folders import at
+from sweeps.storage.manifest import NAME, read_manifest
 from sweeps.storage.record_log import first_without
 from sweeps.trials.scenario_cache import ScenarioCache
 from unlearn_core.checks import InputError

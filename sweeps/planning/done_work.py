@@ -7,7 +7,6 @@ from typing import Protocol
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.missing import ensemble_missing
-from sweeps.planning.proposals import proposal_count
 from sweeps.planning.reference_records import await_references, where_attack_succeeded
 from sweeps.planning.study import load_study
 from sweeps.planning.tasks import MeasureEnsemble, MeasureReferences, RunStudy, RunTrial, Task, Threat, ensemble_seeds
@@ -54,8 +53,7 @@ class RecordedWork:
 
     def open(self, study: RunStudy) -> list[RunTrial]:
         self.refresh(study.folder)
-        proposals = proposal_count(self.sweep.search, study.methods(self.sweep))
-        return load_study(self.sweep, self.dir, study).open(proposals)
+        return load_study(self.sweep, self.dir, study).open()
 
     def count(self, task: Task) -> int:
         self.refresh(task.folder)

@@ -1,4 +1,4 @@
-"""`sweep.json`: what the sweep in a folder is, for workers, for the analysis, and for whoever resumes it."""
+"""Writes `sweep.json`: what the sweep in a folder is, for workers, for the analysis, and for whoever resumes it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps.config.spec import Sweep
-from sweeps.schema.manifest_kinds import wrong_in_manifest
-from sweeps.storage.base import Folder
 from sweeps.storage.folders import at
 from sweeps.storage.local_copy import LocalCopy
+from sweeps.storage.manifest import NAME, read_manifest
 from sweeps.trials.machine import code_version, describe_driver, versions
 from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import UNLEARNERS
-
-NAME = "sweep.json"
 
 
 class DataFacts(NamedTuple):
@@ -26,22 +23,6 @@ class DataFacts(NamedTuple):
 
     digest: str
     card: dict[str, Any] | None
-
-
-def read_manifest(sweep_dir: Folder) -> dict[str, Any]:
-    """Its content. Raises InputError if there is none, or it is damaged."""
-    try:
-        content = dict(json.loads((sweep_dir / NAME).read_text()))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"there is no sweep in {sweep_dir}; name the folder with its {NAME}") from None
-    except (ValueError, TypeError, RecursionError):
-        content = {}
-    wrong = wrong_in_manifest(content) if "spec" in content else ["spec"]
-    if wrong:
-        raise InputError(
-            f"{sweep_dir / NAME} is damaged ({wrong[0]}); delete it, and the sweep's own command writes it again"
-        )
-    return content
 
 
 def check_manifest(sweep: Sweep, replica: LocalCopy) -> None:

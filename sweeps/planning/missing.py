@@ -6,7 +6,6 @@ from functools import cache
 from typing import NamedTuple
 
 from sweeps.config.spec import Sweep
-from sweeps.planning.proposals import proposal_count
 from sweeps.planning.reference_records import where_attack_succeeded
 from sweeps.planning.study import Study
 from sweeps.planning.task_list import ensemble_tasks, reference_tasks, study_tasks
@@ -36,8 +35,7 @@ def missing(sweep: Sweep, sweep_dir: Folder) -> Missing:
     succeeded = cache(lambda threat: where_attack_succeeded(sweep, sweep_dir, threat, unknown=False))
 
     def unfinished(task: RunStudy) -> bool:
-        study = Study(sweep, task, read_own(sweep_dir, task.folder), succeeded(task.threat))
-        return not study.finished(proposal_count(sweep.search, study.methods))
+        return not Study(sweep, task, read_own(sweep_dir, task.folder), succeeded(task.threat)).finished()
 
     studies = [task for task in study_tasks(sweep) if task.threat in waiting or unfinished(task)]
     ensembles = [task for task in ensemble_tasks(sweep, sweep_dir) if ensemble_missing(sweep_dir, task)]
@@ -53,4 +51,4 @@ def ensemble_missing(sweep_dir: Folder, task: MeasureEnsemble) -> bool:
 
 
 def _recorded_methods(sweep_dir: Folder, task: Task) -> set[str]:
-    return {trial["method"] for trial in read_own(sweep_dir, task.folder)}
+    return {trial.method for trial in read_own(sweep_dir, task.folder)}

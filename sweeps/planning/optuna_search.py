@@ -1,8 +1,7 @@
-"""Proposals of a study. Proposal n is a pure function of (seed, cell, n, history): resuming changes nothing."""
+"""The search library behind `proposals.py`."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,38 +15,32 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, create_trial
 
-from sweeps.config.spec import Method, Search
-from sweeps.planning.proposals import Finished, Proposal, defaults, grid
+from sweeps.config.choices import Method
+from sweeps.config.sections import Search
+from sweeps.planning.proposals import Finished, Proposal
 from unlearn_core.seeding import derive
 from unlearn_core.space import Choice, Int, Range
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def propose(
-    search: Search, cell: str, number: int, history: Sequence[Finished], methods: Mapping[str, Method]
+def suggest(
+    search: Search, folder: str, number: int, history: Sequence[Finished], methods: Mapping[str, Method]
 ) -> Proposal:
-    """Proposal `number` of the study `cell`, given the finished proposals 0 .. number-1.
-
-    The first proposal of each method is its published default, so that every method gets at least that.
-    """
-    if search.sampler == "grid":
-        (method,) = methods.values()
-        return Proposal(method.name, next(itertools.islice(grid(method, search.grid_points), number, None)))
+    """Proposal `number` of the study in `folder`, by the library's sampler from the finished proposals."""
     names = list(methods)
-    if number < len(names):
-        return Proposal(names[number], defaults(methods[names[number]]))
-    study = optuna.create_study(study_name=cell, direction="maximize", sampler=_sampler(search, cell, number, methods))
-    study.add_trials([_told(finished, methods) for finished in history])
+    sampler = _sampler(search, folder, number, methods)
+    study = optuna.create_study(study_name=folder, direction="maximize", sampler=sampler)
+    study.add_trials([_as_trial(finished, methods) for finished in history])
     trial = study.ask()
     name = trial.suggest_categorical("method", names) if len(names) > 1 else names[0]
     chosen = {key: _suggest(trial, _key(name, key, methods), span) for key, span in methods[name].space().items()}
     return Proposal(name, chosen)
 
 
-def _sampler(search: Search, cell: str, number: int, methods: Mapping[str, Method]) -> optuna.samplers.BaseSampler:
+def _sampler(search: Search, folder: str, number: int, methods: Mapping[str, Method]) -> optuna.samplers.BaseSampler:
     """Every argument is given: the library's defaults changed between versions, and with them the algorithm."""
-    seed = derive(search.seed, cell, number) % 2**32
+    seed = derive(search.seed, folder, number) % 2**32
     if search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(
@@ -79,7 +72,7 @@ def _distribution(span: Range) -> BaseDistribution:
     return FloatDistribution(span.low, span.high, log=span.log)
 
 
-def _told(finished: Finished, methods: Mapping[str, Method]) -> FrozenTrial:
+def _as_trial(finished: Finished, methods: Mapping[str, Method]) -> FrozenTrial:
     """A finished proposal as the library stores it."""
     name, chosen = finished.proposal
     space = methods[name].space()

@@ -1,13 +1,17 @@
-"""Proposals that need no search library: defaults, grids, and how many there are."""
+"""The proposals of a study: how many there are, which settings each has, and which scores it may depend on.
+
+Proposal n is a pure function of (seed, folder of the study, n, history), so resuming changes nothing.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sweeps.config.spec import MOST_PROPOSALS, Method, Search
+from sweeps.config.choices import Method
+from sweeps.config.sections import MOST_PROPOSALS, Search
 from unlearn_core.checks import InputError
 from unlearn_core.space import Choice, Int, Range
 
@@ -20,10 +24,34 @@ class Proposal(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A proposal with what it reached; larger is better."""
+    """A proposal with its mean score; larger is better."""
 
     proposal: Proposal
     value: float
+
+
+def propose(
+    search: Search, folder: str, number: int, history: Sequence[Finished], methods: Mapping[str, Method]
+) -> Proposal:
+    """One proposal of a study. The first of each method is its published default, so every method is tried at least
+    with that.
+
+    Args:
+        search: how the sweep searches.
+        folder: the study's folder, which makes its random numbers differ from those of other studies.
+        number: which proposal, counted from 0.
+        history: the proposals 0 .. `known_to(search, number)` - 1.
+        methods: the methods that the study searches over.
+    """
+    if search.sampler == "grid":
+        (method,) = methods.values()
+        return Proposal(method.name, next(itertools.islice(grid(method, search.grid_points), number, None)))
+    names = list(methods)
+    if number < len(names):
+        return Proposal(names[number], defaults(methods[names[number]]))
+    from sweeps.planning.optuna_search import suggest  # importing it costs a second
+
+    return suggest(search, folder, number, history, methods)
 
 
 def proposal_count(search: Search, methods: Mapping[str, Method]) -> int:
@@ -37,8 +65,8 @@ def proposal_count(search: Search, methods: Mapping[str, Method]) -> int:
 
 
 def known_to(search: Search, number: int) -> int:
-    """How many proposals' scores proposal `number` may depend on: those before its batch, so that a batch can be tried
-    at once whatever the number of workers; none while settings are drawn at random, which takes no score."""
+    """How many proposals' scores proposal `number` may depend on: those before its batch, so that a batch can run at
+    once on any number of workers. None while settings are drawn at random, which needs no score."""
     drawn = max(1, search.startup)
     if search.sampler != "tpe" or number < drawn:
         return 0

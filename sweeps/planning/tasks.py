@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from sweeps.config.spec import SINGLE, Method, Sweep
+from sweeps.config.choices import Method
+from sweeps.config.shares import SINGLE
+from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.schema.stages import Stage
 from sweeps.trials.ensemble import ENSEMBLE_REFERENCES, MODELS_PER_MEMBER
@@ -273,6 +275,10 @@ class RunStudy(Task):
         """The methods that the study searches over."""
         return dict(sweep.methods) if self.method == BEST else {self.method: sweep.methods[self.method]}
 
+    def proposals(self, sweep: Sweep) -> int:
+        """How many proposals the study makes."""
+        return proposal_count(sweep.search, self.methods(sweep))
+
     def trial(self, stage: Stage, proposal: int, seed: int) -> RunTrial:
         """One trial of the study."""
         return RunTrial(self.attack, self.discovery_rate, self.method, stage, proposal, seed)
@@ -285,8 +291,8 @@ class RunStudy(Task):
         return self.most_trials(sweep) + self._most_ensemble_trials(sweep) * (2 * sweep.ensemble.members - 1)
 
     def most_trials(self, sweep: Sweep) -> int:
-        proposals, seeds = proposal_count(sweep.search, self.methods(sweep)), sweep.seeds
-        tuning, confirmation = proposals * len(seeds.tuning), self._most_chosen(sweep) * len(seeds.confirmation)
+        tuning = self.proposals(sweep) * len(sweep.seeds.tuning)
+        confirmation = self._most_chosen(sweep) * len(sweep.seeds.confirmation)
         return tuning + confirmation + self._most_ensemble_trials(sweep)
 
     def _most_ensemble_trials(self, sweep: Sweep) -> int:
@@ -294,7 +300,7 @@ class RunStudy(Task):
         return self._most_chosen(sweep) * len(ensemble_seeds(sweep, seeds))
 
     def _most_chosen(self, sweep: Sweep) -> int:
-        return min(proposal_count(sweep.search, self.methods(sweep)), len(sweep.budgets))
+        return min(self.proposals(sweep), len(sweep.budgets))
 
 
 @dataclass(frozen=True)

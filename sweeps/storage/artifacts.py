@@ -1,8 +1,8 @@
 """Content-addressed artifacts: made once, shared by every sweep that uses the same store, rebuilt when damaged.
 
-`store/<kind>/<hash>/` holds `tensors.safetensors` and `meta.json`; the hash is that of the recipe that makes it. Both
-are written under a temporary name and renamed, and checked against a checksum when read. In an object store the
-tensors are called after their checksum and `meta.json` comes last: without it there is nothing to read.
+`store/<kind>/<hash>/` holds `tensors.safetensors` and `meta.json`; the hash is that of the recipe that makes it. They
+are checked against a checksum when they are read. On a disk both are written under a temporary name and renamed. In an
+object store the tensors are named after their checksum and `meta.json` is written last: without it nothing is read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sweeps.schema.digest import digest
 from sweeps.storage.base import Folder
 from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at, child
@@ -39,14 +40,8 @@ class Artifact(NamedTuple):
     meta: dict[str, Any]
 
 
-def digest(content: Any) -> str:
-    """16 hex digits that identify a JSON value; equal values give equal digests on every machine."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 class ArtifactStore:
-    """Artifacts under one folder. One that cannot be written is read; what it lacks stays in memory."""
+    """Artifacts under one folder. If it cannot be written it is still read, and new artifacts stay in memory."""
 
     def __init__(self, root: Folder) -> None:
         self.root = root
@@ -80,7 +75,7 @@ class ArtifactStore:
             return self._keep(folder, recipe, make())
 
     def tensors(self, recipe: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The features that `recipe` makes, likewise."""
+        """The tensors of a recipe for features, kept in the same way."""
         return self.get("features", recipe, lambda: Artifact(make(), {})).tensors
 
     def _keep(self, folder: Folder, recipe: Mapping[str, Any], made: Artifact) -> Artifact:
@@ -101,7 +96,7 @@ class ArtifactStore:
 
 
 def _make_parent(folder: Folder) -> bool:
-    """Whether the folder of this kind is there, as a store that cannot be written may lack it."""
+    """Whether the folder of this kind of artifacts is there; a store that cannot be written may lack it."""
     try:
         at(folder.parent).make_folder()
     except StorageError as problem:

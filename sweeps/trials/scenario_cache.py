@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sweeps.config.settings import as_dict, plain
 from sweeps.config.spec import Sweep
-from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
+from sweeps.schema.digest import digest
+from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.storage.base import Folder
 from sweeps.storage.memory_cache import GIB, Recent
 from sweeps.trials.feasible import check_rates, check_scenario, telling
@@ -46,7 +47,7 @@ class RunEnvironment(NamedTuple):
     """Where a sweep runs and keeps its files. Changes no result.
 
     out: folder of sweeps. device: `cpu` or `cuda`. threads: CPU threads per trial. store: artifacts, by default a
-    folder in `out`. gpus: share of a GPU that a cell gets.
+    folder in `out`. gpus: share of a GPU that a task gets.
     """
 
     out: Folder

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeps.storage.artifacts import Artifact, ArtifactStore, digest, read, write
+from sweeps.schema.digest import digest
+from sweeps.storage.artifacts import Artifact, ArtifactStore, read, write
 from sweeps.storage.errors import StorageError
 from sweeps.storage.local import ABANDONED, LocalStorage
 from tests.sweeps.artifact_maker import CONTENT, RECIPE, Maker, same

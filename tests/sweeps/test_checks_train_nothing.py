@@ -10,8 +10,11 @@ import pytest
 
 import unlearn_core.attacks  # noqa: F401 - registers them
 from sweeps.commands.driver import Driver
+from sweeps.commands.folders import prepare
+from sweeps.commands.options import RunOptions
 from sweeps.commands.run import main, parser
-from sweeps.planning.manifest import read_manifest, write_manifest
+from sweeps.planning.manifest import write_manifest
+from sweeps.storage.manifest import read_manifest
 from sweeps.trials.feasible import NeedsModel, check_scenario
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.contracts.attack_cases import ROWS
@@ -134,8 +137,8 @@ def test_the_command_takes_no_context_on_a_gpu(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("sweeps.commands.driver.pick_device", lambda *_: "cuda")
     monkeypatch.setattr("torch.cuda._lazy_init", refuse)
     options = parser().parse_args(["--out", str(tmp_path), "--no-tracking"])
-    driver = Driver(tiny(resources={"gpus": 1}), options, "command")
+    driver = Driver(tiny(resources={"gpus": 1}), RunOptions.from_namespace(options), "command")
     assert driver.place.device == "cuda"
-    driver._prepare_folder()
+    prepare(driver.replica, driver.out, driver.store)
     write_manifest(driver.sweep, driver.replica, driver.place, "command", driver._check_work())
     assert read_manifest(driver.dir)["machine"]["device"]

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, preset_names, read_preset
+from sweeps.config.presets import preset_names, read_preset
+from sweeps.config.spec import Sweep
 from sweeps.hypotheses.spec import Hypotheses
 from sweeps.hypotheses.spec import preset_names as hypotheses_names
 from sweeps.hypotheses.spec import read_preset as read_hypotheses
-from sweeps.storage.artifacts import digest
+from sweeps.schema.digest import digest
 from unlearn_core.registry import UNLEARNERS
 
 FROZEN = json.loads((Path(__file__).parent / "frozen" / "identities.json").read_text())

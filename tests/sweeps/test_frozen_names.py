@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.config.spec import Sweep, preset_names, read_preset
-from sweeps.planning.proposals import proposal_count
+from sweeps.config.presets import preset_names, read_preset
+from sweeps.config.spec import Sweep
 from sweeps.planning.task_list import ensemble_tasks, reference_tasks, study_tasks
 from sweeps.planning.tasks import Task
 from sweeps.schema.stages import Stage
@@ -35,7 +35,7 @@ def single_trials(sweep: Sweep) -> Iterator[Task]:
     stages = [(Stage.TUNING, seed) for seed in sweep.seeds.tuning]
     stages += [(Stage.CONFIRMATION, seed) for seed in sweep.seeds.confirmation]
     for study in study_tasks(sweep):
-        for proposal in range(proposal_count(sweep.search, study.methods(sweep))):
+        for proposal in range(study.proposals(sweep)):
             for stage, seed in stages:
                 trial = study.trial(stage, proposal, seed)
                 yield from (trial, replace(trial, whole_gpu=True))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sweeps.commands.driver import Driver
+from sweeps.commands.mirroring import Mirroring
 from sweeps.commands.run import main
 from sweeps.execution.interruption import run_told, two_stages
 from sweeps.execution.worker import work_task
@@ -25,6 +25,8 @@ from sweeps.planning.tasks import Outcome
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
 from tests.sweeps.tiny import prepare, start, tiny, write_config
+
+pytestmark = pytest.mark.slow
 
 PLUGIN = Path(__file__).with_name("slow_method.py")
 EXECUTORS = pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_the_first_press_lets_running_trials_finish(
     assert "stopping once the trials that run are finished and recorded; press Ctrl-C again to stop at once" in said
     assert said.rstrip().endswith(KEPT)
     assert "Traceback" not in said
-    trials = [trial for trial in read_trials(running.folder) if trial["method"] == "unhurried"]
+    trials = [trial for trial in read_trials(running.folder) if trial.method == "unhurried"]
     events = running.events()
     assert events.count("begin") == events.count("end") == len(trials) in (1, 2)
     assert set(pd.read_parquet(running.folder / "records.parquet").method) >= {"unhurried", "oracle"}
@@ -111,9 +113,9 @@ def test_a_run_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     again = start(*running.arguments)
     _, said = again.communicate(timeout=200)
     assert again.returncode == 0, said
-    trials = [trial for trial in read_trials(running.folder) if trial["method"] == "unhurried"]
+    trials = [trial for trial in read_trials(running.folder) if trial.method == "unhurried"]
     assert running.events().count("begin") == len(trials) == 8
-    assert len({json.dumps([t["stage"], t["seed"]]) for t in trials}) == 8
+    assert len({json.dumps([t.stage, t.seed]) for t in trials}) == 8
 
 
 def test_nothing_is_begun_any_more(tmp_path: Path) -> None:
@@ -188,9 +190,9 @@ def test_a_mirror_that_is_killed_while_it_is_waited_for_is_told(
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "sweep.json").write_text("{}")
     killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-    monkeypatch.setattr(Driver, "_tracking_command", lambda self: killed)
+    monkeypatch.setattr(Mirroring, "command", lambda self: killed)
     arguments = ["--config", write_config(tmp_path), "--out", tmp_path, "--inline", "--sync-mlflow"]
     assert main([str(argument) for argument in arguments]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: MLflow has not got everything, as its process was ended by signal 9 (")
-    assert said.endswith("; the records are kept, send the rest with --sync-mlflow\n")
+    assert said.endswith(f"; the records are kept, send the rest: unlearn sync {tmp_path / 'tiny'}\n")

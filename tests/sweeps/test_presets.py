@@ -7,7 +7,8 @@ import json
 import pytest
 import yaml
 
-from sweeps.config.spec import PRESETS, Sweep, preset_names, read_preset
+from sweeps.config.presets import PRESETS, preset_names, read_preset
+from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from tests.sweeps.tiny import tasks
 from unlearn_core.datasets import Digits

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.storage.artifacts import Artifact, ArtifactStore, digest
+from sweeps.schema.digest import digest
+from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request, trial_id
 from tests.sweeps.tiny import tiny

@@ -11,7 +11,8 @@ import pytest
 
 from sweeps.commands.scan import STUDIES, main, parser, read_scan
 from sweeps.config.overrides import apply
-from sweeps.config.spec import Sweep, read_preset
+from sweeps.config.presets import read_preset
+from sweeps.config.spec import Sweep
 from sweeps.planning.tasks import MeasureReferences
 from sweeps.storage.record_log import read_trials
 from tests.sweeps.tiny import lines, raw, run_fresh, science, tasks, tiny, write_config
@@ -113,6 +114,7 @@ def test_views_that_victims_do_not_see_are_warned_of_value_by_value(
     assert "augmentation 'flip': it hits less often; set flip to true and shift to 0" in told[0]
 
 
+@pytest.mark.slow
 def test_a_scan_runs_resumes_and_gives_the_numbers_of_its_sweeps(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

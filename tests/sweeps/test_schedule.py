@@ -12,7 +12,7 @@ import pytest
 
 from sweeps.config.spec import Sweep
 from sweeps.planning.missing import missing
-from sweeps.planning.proposals import known_to, proposal_count
+from sweeps.planning.proposals import known_to
 from sweeps.planning.schedule import Schedule
 from sweeps.planning.tasks import (
     CraftPoison,
@@ -58,7 +58,7 @@ class Imagined:
         return [MeasureEnsemble(*threat, seed) for seed in seeds] if self.sweep.ensemble.members else []
 
     def open(self, study: RunStudy) -> list[RunTrial]:
-        seeds, n = self.sweep.seeds, proposal_count(self.sweep.search, study.methods(self.sweep))
+        seeds, n = self.sweep.seeds, study.proposals(self.sweep)
         tuning = [study.trial(Stage.TUNING, p, s) for p in range(n) for s in seeds.tuning]
         left = [trial for trial in tuning if trial not in self.trials]
         if left:
@@ -249,6 +249,25 @@ def test_a_trial_that_fails_as_a_whole_is_not_tried_again_and_neither_is_its_stu
     assert len(seen) == len(set(seen))
     assert len(schedule.failed) == 1
     assert sum(trial.method == "ssd" for trial in only(RunTrial, seen)) == 6 * 2 + 2
+
+
+@pytest.mark.parametrize("slots", [1, 40])
+def test_a_study_that_is_ended_early_is_left_whole_or_in_parts(slots: int) -> None:
+    schedule, imagined = scheduled(sweep_of(attacks=ATTACKS[:1]))
+    ended, seen = RunStudy("a", 1.0, "gd"), list[Task]()
+    while (task := schedule.next(slots)) is not None:
+        seen.append(task)
+        if task in (ended, ended.trial(Stage.TUNING, 0, 7)):
+            schedule.leave(task)
+            continue
+        imagined.trials |= {task} if isinstance(task, RunTrial) else set()
+        schedule.done(task, OK)
+    assert schedule.finished and schedule.failed == []
+    assert len(seen) == len(set(seen))
+    whole = [study.method for study in only(RunStudy, seen)]
+    parts = [trial.method for trial in only(RunTrial, seen)]
+    assert (sorted(whole) == ["gd", "ssd"] and not parts) if slots == 1 else parts.count("ssd") == 6 * 2 + 2
+    assert parts.count("gd") < 6 * 2
 
 
 @pytest.mark.parametrize("slots", [1, 40])

@@ -1,4 +1,4 @@
-"""Proposals: pure functions of (seed, cell, number, history)."""
+"""Proposals: pure functions of (seed, study, number, history)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from sweeps.config.spec import REFERENCE_METHODS, Method, Search
-from sweeps.planning.optuna_search import propose
-from sweeps.planning.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count
+from sweeps.config.choices import REFERENCE_METHODS, Method
+from sweeps.config.sections import Search
+from sweeps.planning.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count, propose
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int
@@ -35,11 +35,11 @@ def value(proposal: Proposal) -> float:
     return round(-sum(math.log(1 + abs(v)) for v in numbers), 2)
 
 
-def walk(search: Search, methods: Mapping[str, Method], *, cell: str = "a--b", count: int = 8) -> list[Finished]:
+def walk(search: Search, methods: Mapping[str, Method], *, folder: str = "a--b", count: int = 8) -> list[Finished]:
     """An undisturbed study."""
     history: list[Finished] = []
     for number in range(min(count, proposal_count(search, methods))):
-        proposal = propose(search, cell, number, history, methods)
+        proposal = propose(search, folder, number, history, methods)
         history.append(Finished(proposal, value(proposal)))
     return history
 
@@ -72,8 +72,8 @@ def test_what_is_drawn_at_random_does_not_ask_for_scores(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["tpe", "random", "best"])
 def test_other_cells_and_seeds_get_other_proposals(kind: str) -> None:
     search, methods = SEARCHES[kind], methods_for(SEARCHES[kind])
-    one, other = walk(search, methods, cell="a--gd"), walk(search, methods, cell="b--gd")
-    reseeded = walk(Search(**(vars(search) | {"seed": 6})), methods, cell="a--gd")
+    one, other = walk(search, methods, folder="a--gd"), walk(search, methods, folder="b--gd")
+    reseeded = walk(Search(**(vars(search) | {"seed": 6})), methods, folder="a--gd")
     first = len(methods)
     assert (
         [f.proposal for f in one[:first]]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sweeps.commands.run import main
 from sweeps.config.overrides import apply
-from sweeps.config.spec import PRESETS
+from sweeps.config.presets import PRESETS
 from sweeps.config.strict_yaml import MOST_BYTES, MOST_NODES, parse, read_mapping
 from unlearn_core.checks import InputError
 

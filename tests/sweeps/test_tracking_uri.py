@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.commands.driver import Driver
-from sweeps.commands.run import main, parser
+from sweeps.commands.mirroring import Mirroring
+from sweeps.commands.options import RunOptions
+from sweeps.commands.run import main
+from sweeps.storage.local_copy import LocalCopy
 from sweeps.tracking import uri
 from sweeps.tracking.database import prepared
 from sweeps.tracking.mlflow_mirror import DatabaseTables, connect
 from sweeps.tracking.uri import artifact_root, default_uri, no_stray_folder, reachable, shown_command
 from tests.sweeps.http_answer import Answer
-from tests.sweeps.tiny import tiny, write_config
+from tests.sweeps.tiny import write_config
 
 
 @pytest.mark.parametrize(("status", "problem"), [(200, None), (404, None), (403, "answers 403"), (503, "answers 503")])
@@ -79,6 +81,7 @@ def test_addresses_are_shown_without_passwords() -> None:
 ODD_NAMES = ["a b", "a%20b", "50%", "a#b", "Ergebnisse für Zoë", "what?", "a&b=c", "it's", "a;b", "a:b@c", "$HOME"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_the_database_is_where_the_folder_is(name: str, tmp_path: Path) -> None:
     out = tmp_path / name
@@ -128,6 +131,7 @@ def test_commands_are_kept_without_secrets(uri: str, form: str) -> None:
     assert "--out '/a b?c=d'" in shown_command([*words, "--out", "/a b?c=d"]), "other words stay"
 
 
+@pytest.mark.slow
 def test_no_file_of_a_sweep_has_the_secrets_of_its_tracking_uri(tmp_path: Path) -> None:
     config, out = write_config(tmp_path), tmp_path / "out"
     uri = f"http://me:{SECRET}@127.0.0.1:9/x?password={SECRET}&token={SECRET}"
@@ -146,12 +150,11 @@ def test_messages_name_no_query() -> None:
 def test_the_tracking_uri_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = default_uri(tmp_path / "elsewhere")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", wanted)
-    driver = driver_of(tmp_path)
-    assert driver.tracking_uri == wanted
-    assert driver_of(tmp_path, "--tracking-uri", "http://host").tracking_uri == "http://host"
+    assert mirror_of(tmp_path).uri == wanted
+    assert mirror_of(tmp_path, tracking_uri="http://host").uri == "http://host"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert driver_of(tmp_path).tracking_uri == default_uri(tmp_path / "out")
+    assert mirror_of(tmp_path).uri == default_uri(tmp_path / "out")
 
 
-def driver_of(folder: Path, *words: str) -> Driver:
-    return Driver(tiny(), parser().parse_args(["--out", str(folder / "out"), "--inline", *words]), "")
+def mirror_of(folder: Path, **options: str) -> Mirroring:
+    return Mirroring(LocalCopy(folder / "out" / "tiny"), RunOptions.of(out=folder / "out", **options))

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import CELLS, read_text
 from unlearn_core.datasets.frame import Frame, text_cells
 from unlearn_core.datasets.numbers import COMMA, NUMBER
 from unlearn_core.datasets.reading import Words, note
 from unlearn_core.datasets.row_names import RowNames
+from unlearn_core.host.files import CELLS, read_text
 
 INDEX = re.compile(r"Unnamed: 0(\.\d+)*")  # what pandas calls a column without a name; the first is its index
 NAMELESS = Words("column without a name or a value", "columns without a name or a value")

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import check_size
 from unlearn_core.datasets.parquet_file import open_parquet, read, shared_values
+from unlearn_core.host.files import check_size
 from unlearn_core.models.pretrained import snapshot
 
 

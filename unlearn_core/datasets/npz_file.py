@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import check_size, regular_file
 from unlearn_core.datasets.frame import Frame, text_cells
 from unlearn_core.datasets.row_names import numbered
+from unlearn_core.host.files import check_size, regular_file
 
 ENDING = ".npy"
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import check_size, regular_file
 from unlearn_core.datasets.frame import Frame, text_cells
 from unlearn_core.datasets.row_names import numbered
+from unlearn_core.host.files import check_size, regular_file
 
 INDEX = re.compile(r"__index_level_\d+__")
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value in memory

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from unlearn_core.checks import InputError, shown
-from unlearn_core.datasets.files import read_text
 from unlearn_core.datasets.labels import UNLABELLED, is_missing
 from unlearn_core.datasets.reading import Note, Words, note
 from unlearn_core.datasets.row_names import RowNames
+from unlearn_core.host.files import read_text
 
 HEADER = "sentence\tlabel"
 MOST_LABEL = 10**6

@@ -1,0 +1,103 @@
+"""`unlearn describe`: what something is that a configuration can name, with its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sweeps.commands.arguments import Parser, add_plugins
+from sweeps.commands.choices import ALIASES, columns_of, entries
+from sweeps.commands.errors import answered
+from sweeps.config.catalogue import Entry, Setting
+from sweeps.config.presets import preset_names, preset_text
+from unlearn_core.checks import InputError, close_names
+from unlearn_core.host.private import private_files
+from unlearn_core.space import Choice, Range
+
+DESCRIPTION = """Show what an attack, method, metric, model, data set or preset is, with its settings.
+
+Every setting has a line: its type, its default, what a search draws it from, and what it means."""
+WIDEST = 24  # of the columns of a table, in characters; longer values push the rest of their line aside
+
+
+def main(words: Sequence[str] | None = None, prog: str = "unlearn describe") -> int:
+    """Run the verb; returns the exit code: 0 shown, 2 unknown or bad input."""
+    p = Parser(prog, DESCRIPTION, f"{prog} scrub")
+    p.add_argument("words", nargs="+", metavar="NAME", help="a name; a kind before it chooses among equal names")
+    add_plugins(p)
+    given = p.parse_args(words)
+
+    @private_files()
+    def show() -> int:
+        print("\n\n".join(described(given.words, given.plugin)))
+        return 0
+
+    return answered(show)
+
+
+def described(words: Sequence[str], plugins: Sequence[str] = ()) -> list[str]:
+    """What `words` name, as text; several things may have the same name.
+
+    Args:
+        words: a name, or a kind and a name.
+        plugins: plug-ins to load first.
+
+    Raises:
+        InputError: if nothing is called that.
+    """
+    *kinds, name = words
+    for kind in kinds:
+        if kind not in ALIASES:
+            raise InputError(f"kind {kind!r} is unknown; {close_names(kind, ALIASES)}")
+    wanted = {ALIASES[kind] for kind in kinds}
+    known = entries(plugins)
+    found = [entry for entry in known if name in (entry.name, *entry.columns) and (not kinds or entry.kind in wanted)]
+    presets = [name] if name in preset_names() and (not kinds or "preset" in wanted) else []
+    if not found and not presets:
+        names = {entry.name for entry in known} | {*preset_names()} | columns_of(known).keys()
+        raise InputError(f"nothing is called {name!r}; {close_names(name, names)}")
+    return [*map(_preset, presets), *map(_described, found)]
+
+
+def _preset(name: str) -> str:
+    return f"preset {name}\n\n{preset_text(name).rstrip()}"
+
+
+def _described(entry: Entry) -> str:
+    facts = {**entry.facts, "source": entry.source}
+    width = max(map(len, facts))
+    parts = [
+        f"{entry.kind} {entry.name}\n{entry.summary}",
+        entry.description,
+        "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items() if fact),
+        _settings(entry.settings),
+        _columns(entry.columns),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _settings(settings: Sequence[Setting]) -> str:
+    if not settings:
+        return ""
+    head = ("setting", "type", "default", "searched", "meaning")
+    rows = [(s.name, s.type, s.default or "must be given", range_text(s.searched), s.meaning) for s in settings]
+    return "\n".join(aligned([head, *rows]))
+
+
+def range_text(span: Range | None) -> str:
+    """A range in words, such as `0.0001 to 0.3, log`."""
+    if span is None:
+        return "-"
+    if isinstance(span, Choice):
+        return " | ".join(map(str, span.options))
+    return f"{span.low:g} to {span.high:g}" + (", log" if span.log else "")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    widths = [min(WIDEST, max(map(len, column))) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _columns(columns: Mapping[str, str]) -> str:
+    lines: Iterable[str] = (f"  {name}: {meaning}" for name, meaning in columns.items())
+    return "\n".join(["columns of records.parquet", *lines]) if columns else ""

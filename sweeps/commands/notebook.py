@@ -1,0 +1,64 @@
+"""A sweep from Python, such as from a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.commands.driver import Driver
+from sweeps.commands.options import RunOptions
+from sweeps.config.spec import Sweep
+from unlearn_core.host.private import private_files
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What became of a sweep.
+
+    Args:
+        folder: its folder on this machine, with records, table and report.
+        failed: work that came to nothing: poisons, trainings or studies, not single trials.
+        missing: work that is not complete although nothing failed.
+        reported: whether the report was made.
+    """
+
+    folder: Path
+    failed: int
+    missing: int
+    reported: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is done and reported."""
+        return self.reported and not self.failed and not self.missing
+
+    @property
+    def report(self) -> Path:
+        """The page with tables and figures."""
+        return self.folder / "report" / "index.html"
+
+
+def run_sweep(sweep: Sweep, **options: Any) -> SweepResult:
+    """Run what is missing of a sweep, and report; prints what the command prints.
+
+    Args:
+        sweep: what to run, such as `Sweep.preset("quick", {"search.trials": 2})`.
+        options: where and how, as `RunOptions` lists them, such as `out="results", inline=True`.
+
+    Returns:
+        Where everything is, and what is not done.
+
+    Raises:
+        InputError: before anything expensive, if sweep, options, data and machine do not fit together.
+        StorageError: if the storage fails while it runs; what was recorded before is kept.
+        KeyboardInterrupt: if it is interrupted; the same call goes on.
+    """
+    driver = Driver(sweep, RunOptions.of(**options), "sweeps.run_sweep, from Python")
+
+    @private_files()
+    def run() -> SweepResult:
+        ended = driver.run()
+        return SweepResult(driver.dir, ended.failed, ended.missing, ended.report == 0)
+
+    return run()
