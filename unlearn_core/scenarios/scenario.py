@@ -79,7 +79,7 @@ class Scenario:
         model = self.fresh_model(label)
         meter = Meter(self.device, self.recipe.bf16)
         rng = self.streams(label)
-        with global_seed(derive(rng.seed, "layers")):  # dropout, where a model has it, takes no generator
+        with global_seed(layers_seed(rng)):
             cost = run_to_end(train_updates(model, examples, self.recipe, rng), model, meter)
         if cost.status == "diverged":
             raise InputError(f"training diverged: recipe lr {self.recipe.lr!r} is too large for this model; lower it")
@@ -243,19 +243,40 @@ def unlearn(
 
     An anytime method runs once and is measured on the way; another runs once per budget.
     """
-    runs = [list(budgets)] if method.anytime else [[budget] for budget in budgets]
     measured: list[Measured] = []
-    for ladder in runs:
-        model = thaw_if_whole(copy.deepcopy(corrupted))
-        meter = Meter(rng.device, recipe.bf16)
-        task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
+    for ladder in ladders(method, budgets):
         if rng.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(rng.device)
-        with global_seed(derive(rng.seed, "layers")):  # as for trainings
-            for rung in climb(begin(method, task), model, meter, ladder):
+        with global_seed(layers_seed(rng)):
+            for rung, model in climb_ladder(method, corrupted, split, recipe=recipe, rng=rng, ladder=ladder):
                 memory = torch.cuda.max_memory_allocated(rng.device) if rng.device.type == "cuda" else None
                 measured.append(measure(rung, model, evaluator, memory))
     return measured
+
+
+def ladders(method: Any, budgets: Sequence[float]) -> list[list[float]]:
+    """The budgets of each run: all in one, or one run each for a method whose schedule needs its end."""
+    return [list(budgets)] if method.anytime else [[budget] for budget in budgets]
+
+
+def layers_seed(rng: Streams) -> int:
+    """Seed of torch's global stream during a run: dropout, where a model has it, takes no generator."""
+    return derive(rng.seed, "layers")
+
+
+def climb_ladder(
+    method: Any, corrupted: nn.Module, split: Split, *, recipe: Recipe, rng: Streams, ladder: Sequence[float]
+) -> Iterator[tuple[Rung, nn.Module]]:
+    """One run of `method` from a copy of `corrupted`, paused at each budget of `ladder` (FLOPs).
+
+    Yields:
+        Each rung with the model in that state; the next step changes this very model.
+    """
+    model = thaw_if_whole(copy.deepcopy(corrupted))
+    meter = Meter(rng.device, recipe.bf16)
+    task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
+    for rung in climb(begin(method, task), model, meter, ladder):
+        yield rung, model
 
 
 def begin(method: Any, task: Task) -> Iterator[Update]:
