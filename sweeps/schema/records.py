@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sweeps.schema.stages import Stage
+
 SCHEMA_VERSION = 2  # 2: lines have checksums
 
 TRIAL_COLUMNS: dict[str, str] = {
@@ -158,9 +160,9 @@ def is_reported(trial: dict[str, Any], rung: dict[str, Any]) -> bool:
     """Whether the report's means are over this rung of the trial."""
     if rung.get("status") not in GOOD or rung.get("efficacy") is None or trial.get("attack_took") is False:
         return False
-    if trial.get("stage") == "reference":
+    if trial.get("stage") == Stage.REFERENCE:
         return trial.get("method") == "retrain_at_budget" and trial.get("held_out") != "validation"
-    if trial.get("stage") != "confirmation" or rung.get("budget") is None:
+    if trial.get("stage") != Stage.CONFIRMATION or rung.get("budget") is None:
         return False
     return round(rung["budget"], BUDGET_DIGITS) in parse_budgets(trial.get("chosen_for"))
 

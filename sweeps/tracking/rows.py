@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sweeps.schema.records import METRIC_PREFIX, RUNG_COLUMNS
+from sweeps.schema.stages import Stage
 
 Trial = dict[str, Any]
 
@@ -143,7 +144,7 @@ def best_points(trials: Sequence[Trial], since: int, *, closing: bool = False) -
     best: dict[str, MetricPoint] = {}
     found, step = [], 0
     for index, trial in enumerate(trials):
-        if trial.get("stage") != "tuning":
+        if trial.get("stage") != Stage.TUNING:
             continue
         step = max(step, trial.get("proposal") or 0)  # never falls: the latest value of a metric is the last one
         for rung in trial.get("rungs") or []:
@@ -161,7 +162,7 @@ def confirmed_points(trials: Sequence[Trial], since: int) -> list[MetricPoint]:
     sums: dict[str, tuple[float, int]] = {}
     found = []
     for index, trial in enumerate(trials):
-        if trial.get("stage") != "confirmation":
+        if trial.get("stage") != Stage.CONFIRMATION:
             continue
         chosen = {per_mille(budget) for budget in json.loads(trial.get("chosen_for") or "[]")}
         for rung in trial.get("rungs") or []:
