@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sweeps.tracking import mlflow_mirror, sync
-from tests.sweeps.mirrored import SMALL, Flaky, Sweep, fill, trial
+from tests.sweeps.mirrored import SMALL, Flaky, Sweep, content, fill, trial
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`
 from unlearn_core.checks import InputError
@@ -27,6 +27,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, uri: str) -> dict[str,
     return sweep.comparable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_every_write_can_fail(
     tmp_path: Path, uri: str, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch, after: bool
@@ -60,6 +61,7 @@ def test_a_second_run_of_a_key_is_removed(sweep: Sweep) -> None:
     assert all(run["run"][0] != "twin" for run in sweep.shown().values())
 
 
+@pytest.mark.slow
 def test_several_syncs_equal_one(tmp_path: Path, uri: str) -> None:
     trials = [trial(n, f"study {n % 2}", stage="confirmation" if n > 5 else "tuning") for n in range(8)]
     shown = []
@@ -80,8 +82,8 @@ def test_several_syncs_equal_one(tmp_path: Path, uri: str) -> None:
 def test_a_record_that_comes_late_is_neither_lost_nor_doubled(sweep: Sweep) -> None:
     sweep.write([trial(n) for n in (0, 1, 3)])
     sweep.sync()
-    late = trial(2)
-    late["rungs"][0]["score"] = 7.0
+    first, *rest = content(2)["rungs"]
+    late = trial(2, rungs=[first | {"score": 7.0}, *rest])
     sweep.write([late], part="0", start=0)
     assert sweep.sync().new == 1
     assert sum(key.startswith("trial/") for key in sweep.shown()) == 4
