@@ -11,7 +11,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from sweeps.storage.base import PART, Seen, first_line, part_name
+from sweeps.schema.line_files import first_line
+from sweeps.storage.base import PART, Seen, part_name
 from sweeps.storage.errors import StorageError
 from unlearn_core.checks import InputError
 
@@ -69,7 +70,7 @@ def s3() -> Any:
 
 @contextlib.contextmanager
 def asked(where: S3Path) -> Iterator[None]:
-    """Turns what an object store answers into StorageError; what is missing or there already stays what it is."""
+    """Turns the errors of an object store into StorageError, but for FileNotFoundError and FileExistsError."""
     try:
         yield
     except (FileNotFoundError, FileExistsError, StorageError, InputError):
