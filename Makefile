@@ -1,5 +1,5 @@
 # make sweep    run the default sweep; options in ARGS, as in: make sweep ARGS='--help'
-# make test     fast tests; make test ARGS='-m slow' for the others
+# make test     fast tests; make test DIST=loadgroup ARGS='-m slow' for the others
 # make lint     what must be clean before a commit
 # make setup    the environment in .venv; all the others do it first, and it costs nothing when nothing changed
 
@@ -9,6 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# of tests: as many as processors; the tests of Ray stay together with DIST=loadgroup
+WORKERS ?= auto
+DIST ?= worksteal
 # Without stored bytecode every Python, and so every worker of Ray, compiles torch and all the others again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -20,7 +23,7 @@ sweep: $(READY)
 	$(RUN) sweeps/budget_sweep.py $(ARGS)
 
 test: $(READY)
-	$(RUN) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist $(DIST) $(ARGS)
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -134,6 +134,7 @@ def test_the_commands_for_jobs(head: Head, tmp_path: Path) -> None:  # noqa: F81
         assert (out / name / "report" / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_commands_for_a_bucket(
     bucket: S3Path,  # noqa: F811
     project: Path,

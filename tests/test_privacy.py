@@ -88,6 +88,7 @@ def test_workers_keep_to_it_on_any_machine(tmp_path: Path, monkeypatch: pytest.M
     assert modes(folder / "records") == modes(tmp_path / "store") == {"000"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["sweeps.tracking.sync", "analysis.report", "sweeps"])
 def test_other_commands_keep_to_it_too(tmp_path: Path, module: str) -> None:
     arguments = ["status", str(tmp_path)] if module == "sweeps" else [str(tmp_path)]

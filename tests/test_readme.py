@@ -36,6 +36,7 @@ def test_figures_exist():
         assert (Path(__file__).parent.parent / path).exists(), path
 
 
+@pytest.mark.slow
 def test_the_table_of_methods_is_what_its_command_makes():
     found = README.partition(method_table.BEGIN)[2].partition(method_table.END)[0]
     assert found == method_table.table(), "run python -m benchmarks.method_table --write"

@@ -113,6 +113,7 @@ def test_a_pickle_among_the_data_is_refused(evil: bytes, tmp_path: Path, capsys:
     assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # of a busy machine
 def test_no_secret_reaches_a_file_or_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = {

@@ -12,8 +12,8 @@ import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models  # noqa: F401 - these imports fill the registries
 from sweeps.config import presets
+from sweeps.config.labels import check_label, check_name
 from sweeps.config.settings import as_dict, build, check_keys, choose, plain
-from sweeps.config.spec import check_label, check_name
 from unlearn_core import checks
 from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.features import Features

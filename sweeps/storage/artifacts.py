@@ -1,8 +1,8 @@
 """Content-addressed artifacts: made once, shared by every sweep that uses the same store, rebuilt when damaged.
 
-`store/<kind>/<hash>/` holds `tensors.safetensors` and `meta.json`; the hash is that of the recipe that makes it. Both
-are written under a temporary name and renamed, and checked against a checksum when read. In an object store the
-tensors are called after their checksum and `meta.json` comes last: without it there is nothing to read.
+`store/<kind>/<hash>/` holds `tensors.safetensors` and `meta.json`; the hash is that of the recipe that makes it. They
+are checked against a checksum when they are read. On a disk both are written under a temporary name and renamed. In an
+object store the tensors are named after their checksum and `meta.json` is written last: without it nothing is read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Artifact(NamedTuple):
 
 
 class ArtifactStore:
-    """Artifacts under one folder. One that cannot be written is read; what it lacks stays in memory."""
+    """Artifacts under one folder. If it cannot be written it is still read, and new artifacts stay in memory."""
 
     def __init__(self, root: Folder) -> None:
         self.root = root
@@ -75,7 +75,7 @@ class ArtifactStore:
             return self._keep(folder, recipe, make())
 
     def tensors(self, recipe: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The features that `recipe` makes, likewise."""
+        """The tensors of a recipe for features, kept in the same way."""
         return self.get("features", recipe, lambda: Artifact(make(), {})).tensors
 
     def _keep(self, folder: Folder, recipe: Mapping[str, Any], made: Artifact) -> Artifact:
@@ -96,7 +96,7 @@ class ArtifactStore:
 
 
 def _make_parent(folder: Folder) -> bool:
-    """Whether the folder of this kind is there, as a store that cannot be written may lack it."""
+    """Whether the folder of this kind of artifacts is there; a store that cannot be written may lack it."""
     try:
         at(folder.parent).make_folder()
     except StorageError as problem:

@@ -1,4 +1,4 @@
-"""Which process is meant: told from others of the same machine, and from later ones of the same number."""
+"""Which process holds a lease: not another one of the same machine, nor a later one with the same number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ TAKEN: set[str] = set()  # tokens of the leases that this process has
 
 
 class Holder(NamedTuple):
-    """The process that has a lease; `born` tells it from later ones of the same number, where the system says so."""
+    """The process that has a lease.
+
+    Attributes:
+        host: name of its machine, for people.
+        machine: identifies this boot of its machine.
+        pid: its number.
+        born: when it started, so that it is not mistaken for a later one with the same number; "" if unknown.
+        since: when it got the lease, in UTC.
+        token: random, one per lease.
+    """
 
     host: str
     machine: str
@@ -48,7 +57,7 @@ def this_machine() -> str:
 
 
 def born_at(pid: int) -> str:
-    """When a process started, in ticks since the machine did (no clock can be set wrong); "" where nothing tells."""
+    """When a process started, in ticks since its machine did, which no clock can change; "" if that is unknown."""
     try:
         state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if state in "ZX" else others[18]  # one that is dead and not yet buried by its parent

@@ -1,8 +1,8 @@
 """Leases: which process does something that should be done once, on one machine or on many.
 
 A lease is a small file that names its holder and that only one process can create. A holder shows that it lives by
-touching the file; whoever is on the same machine asks for the process instead. A lease is a courtesy: losing one costs
-work that is done twice, never a result, since records and artifacts are safe with any number of writers.
+touching the file; on the same machine one looks for the process instead. A lease is a courtesy: losing one costs work
+that is done twice, never a result, since records and artifacts are safe with any number of writers.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class _Patience:
         self.speaks = self.began + QUIET
 
     def ends(self) -> bool:
-        """Whether what the holder makes is made here as well. Says now and then what is waited for."""
+        """Whether to stop waiting and make it here as well. Says now and then on stderr who is waited for."""
         now, others = time.monotonic(), self.lease.others
         if others and (self.known is None or others[:3] != self.known[:3]):
             self.known, self.changed = others, now

@@ -1,7 +1,7 @@
 """A sweep in an object store and its copy on this machine, which progress, analysis and MLflow read.
 
-Workers write to the object store, and what is there is the truth. Objects with records never change, so the copy only
-ever fetches what it has not got; the report and the table are made here and sent back.
+Workers write to the object store, which always counts. Objects with records never change, so only those that the copy
+lacks are fetched. The report and the table are made here and uploaded.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from sweeps.storage.folders import at
 
 NAME = re.compile(r"[\w=+-][\w.=+-]*/[\w=+-][\w.=+-]*\.jsonl", re.ASCII)  # a bucket may hold any names
 AT_ONCE = 500  # objects fetched side by side
-PAUSE, SHARE = 5.0, 20.0  # between two looks: seconds, and multiples of what the last one took
+PAUSE, SHARE = 5.0, 20.0  # between two looks: seconds, and multiples of the time of the last one
 
 
 class LocalCopy:
-    """The copy of a sweep; of a sweep in a folder of this machine it is that folder, and there is nothing to do."""
+    """The copy of a sweep. A sweep in a folder of this machine needs none: there nothing is copied.
+
+    Attributes:
+        home: the sweep, which workers write to.
+        dir: its folder on this machine, for everything that reads it.
+        is_apart: whether these are two.
+    """
 
     def __init__(self, home: Folder) -> None:
         self.home, self.dir = home, at(home).local_copy
@@ -30,7 +36,14 @@ class LocalCopy:
         self._next = 0.0  # when it is time for another look
 
     def pull(self, *, patient: bool = False) -> None:
-        """Make the copy equal to what is there; `patient`: unless that was done a moment ago."""
+        """Make the copy equal to the sweep.
+
+        Args:
+            patient: do nothing if that was done a moment ago.
+
+        Raises:
+            StorageError: if the sweep cannot be read or the copy not be written.
+        """
         if not self.is_apart:
             return
         with self._lock:
@@ -41,7 +54,7 @@ class LocalCopy:
                 self._next = now + max(PAUSE, SHARE * (now - began))
 
     def pull_cell(self, folder: str) -> None:
-        """Fetch what is new of one cell."""
+        """Fetch the new records in one folder of the sweep."""
         if self.is_apart:
             with self._lock, writing(self.dir):
                 self._fetch(self.home / "records" / folder, self.dir / "records" / folder, levels=1)
@@ -78,7 +91,7 @@ class LocalCopy:
         return set(there)
 
     def push(self, *names: str) -> None:
-        """Send files and folders that were made here; what does not exist is left out."""
+        """Upload files and folders that were made here; those that do not exist are left out."""
         if not self.is_apart:
             return
         for name in names:

@@ -1,4 +1,4 @@
-"""Waiting for another process of this machine, with a word and an end."""
+"""Waiting for another process of this machine: it says so, and it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 def locked(folder: Path, purpose: str) -> Iterator[None]:
     """Hold the lock of a folder, which ends with its process; where folders cannot be locked (NFS) nobody waits.
 
-    purpose: what it is for, said to those who wait. Raises StorageError after LONGEST.
+    Args:
+        folder: must exist.
+        purpose: of the lock, shown to those who wait.
+
+    Raises:
+        StorageError: after LONGEST seconds.
     """
     number = os.open(folder, os.O_RDONLY)
     try:
@@ -32,7 +37,7 @@ def locked(folder: Path, purpose: str) -> Iterator[None]:
 
 
 def _lock(number: int, busy: str) -> None:
-    began, told = time.monotonic(), False
+    began, said = time.monotonic(), False
     while True:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,7 +48,7 @@ def _lock(number: int, busy: str) -> None:
         waited = time.monotonic() - began
         if waited > LONGEST:
             raise StorageError(f"{busy}; it was waited for {LONGEST:g} s: end it, and run the same command again")
-        if waited > QUIET and not told:
+        if waited > QUIET and not said:
             print(f"{busy}; waiting for it, at most {LONGEST:g} s", file=sys.stderr, flush=True)
-            told = True
+            said = True
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What a process remembers of what it made or read: only the last of it, and only so many bytes."""
+"""The last few values that a process made or read, up to a number of bytes."""
 
 from __future__ import annotations
 
@@ -50,8 +50,11 @@ class Recent(Generic[T]):
 
 
 def memory(value: Any) -> dict[tuple[str, int], int]:
-    """Bytes of the tensors and arrays in a value, by where they lie: what is shared is there once. Looks into modules,
-    dataclasses, mappings and sequences."""
+    """Bytes of the tensors and arrays in a value, found in modules, dataclasses, mappings and sequences.
+
+    Returns:
+        Bytes by where they lie, so that memory which is shared counts once.
+    """
     if isinstance(value, Tensor):
         storage = value.untyped_storage()
         return {(str(value.device), storage.data_ptr()): storage.nbytes()}

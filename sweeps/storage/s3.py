@@ -69,7 +69,7 @@ def s3() -> Any:
 
 @contextlib.contextmanager
 def asked(where: S3Path) -> Iterator[None]:
-    """Turns what an object store answers into StorageError; what is missing or there already stays what it is."""
+    """Turns the errors of an object store into StorageError, but for FileNotFoundError and FileExistsError."""
     try:
         yield
     except (FileNotFoundError, FileExistsError, StorageError, InputError):

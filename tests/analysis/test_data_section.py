@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from analysis.pages.data_section import CLASSES_SHOWN, data_section
 from analysis.report import build_report
 from tests.analysis.maker import INFO, write_sweep
@@ -58,6 +60,7 @@ def test_the_page_has_the_section_and_escapes_names(tmp_path: Path) -> None:
     assert "1 class has no test row" in section[0]
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_card_has_no_section(tmp_path: Path) -> None:
     assert data_section(None) is None
     folder = write_sweep(tmp_path / "old", info=INFO)

@@ -109,6 +109,7 @@ def _plotly_scripts() -> int:
     return int(get_plotlyjs().count("<script"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["seconds", "passes"])
 def test_options(known_folder: Path, tmp_path: Path, axis: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "elsewhere"
@@ -127,6 +128,7 @@ def test_tuning_alone_still_makes_a_page(tmp_path: Path) -> None:
     assert "undecided: there are no confirmed results yet" in report.text
 
 
+@pytest.mark.slow
 def test_method_chosen_for_one_attack_only(known_folder: Path, tmp_path: Path) -> None:
     """In mode `best` a method may be confirmed for one attack and never for another."""
     rows = pd.read_parquet(known_folder / "records.parquet")
@@ -161,6 +163,7 @@ def test_bad_tolerance_ends_with_code_2(known_folder: Path, capsys: pytest.Captu
     assert "tolerance must be zero or a positive number" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_missing_folder_as_a_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "analysis.report", str(tmp_path / "nowhere")]
     done = subprocess.run(
@@ -186,6 +189,7 @@ def test_fronts_draw_in_a_browser(tmp_path: Path) -> None:
     assert 'id="front-2"' not in dom, "the attack that did not take has no front"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", [150_000, 300_000, 450_000, 2_000_000])  # in tables, figures, and the page
 def test_a_disk_that_fills_up_while_the_report_is_written_is_one_line(
     known_folder: Path, small_disk: Path, leave: int, capsys: pytest.CaptureFixture[str]

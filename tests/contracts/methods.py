@@ -39,7 +39,10 @@ TINY = {
     "retrain_at_budget": {},
 }
 every_method = pytest.mark.parametrize("name", UNLEARNERS.names())
-every_model = pytest.mark.parametrize("net", [*MODELS, *TEXT_MODELS])
+LARGE = {"resnet9", "gpt2"}  # several times as slow as the others; tests/contracts/test_text_models.py is always run
+every_model = pytest.mark.parametrize(
+    "net", [pytest.param(net, marks=[pytest.mark.slow] * (net in LARGE)) for net in (*MODELS, *TEXT_MODELS)]
+)
 some_models = pytest.mark.parametrize("net", ["mlp", "convnet"])  # without and with BatchNorm
 WITH_BATCH_NORM_ONLY = {"bn_refresh"}  # refuse other models, and change no parameter
 WITH_HIDDEN_LAYERS_ONLY = {"rem"}

@@ -52,6 +52,7 @@ class AskedForError(Exception):
     pass
 
 
+@pytest.mark.slow
 @every_method
 def test_weights_are_started_afresh_by_those_that_say_so(name, monkeypatch):
     def refuse(*_, **__):

@@ -223,7 +223,7 @@ WITHOUT_STEP_SIZE = {"ssd", "lfssd", "potion", "fisher_forgetting", "influence",
 
 
 @every_method
-@pytest.mark.parametrize("net", ["linear", "mlp", "convnet"])
+@pytest.mark.parametrize("net", ["linear", "mlp", pytest.param("convnet", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lr", [1e6, 1e25])
 def test_divergence_is_a_status_not_an_exception(name, net, lr):
     if name in WITHOUT_STEP_SIZE:

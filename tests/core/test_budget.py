@@ -331,6 +331,7 @@ CHARGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", CHARGES)
 def test_charges_of_resnet18_runs(run, resnet, sample_pass):
     method, counts, percent = CHARGES[run]

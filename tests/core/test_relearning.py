@@ -129,6 +129,7 @@ def test_the_cap_keeps_to_two_percent_of_the_oracle(rows, epochs):
     assert cost == pytest.approx(COST_SHARE) if passes < MOST_PASSES else cost < COST_SHARE
 
 
+@pytest.mark.slow
 def test_flops_are_about_two_percent_of_the_oracle():
     """Counted by torch. The first check comes on top, and a small network's first layer, whose backward pass costs as
     much as its forward pass and not twice that, makes checks dearer."""

@@ -17,6 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--fault-seed", type=int, metavar="N", help="of random moments (default: another in every run)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fault-table", default=None) and config.getoption("numprocesses", default=None):
+        raise pytest.UsageError("--fault-table needs one process, which has all faults; leave -n out")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--fault-table", default=None)
     if path:

@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
-ROWS = pytest.StashKey[list[tuple[str, str, float, float, str]]]()
 Note = Callable[[str, str, float, float, str], None]
 """(attack, metric, of the corrupted model, of the oracle, what is asked)."""
+GATE = "gate"
 
 
 @pytest.fixture
 def note(request: pytest.FixtureRequest) -> Note:
-    """Takes down the values of one gate."""
-    rows = request.config.stash.setdefault(ROWS, [])
-    return lambda *row: rows.append(row)
+    """Notes the values of one gate in the test's report, which reaches the terminal from parallel workers, too."""
+    return lambda *row: request.node.user_properties.append((GATE, row))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    rows = terminalreporter.config.stash.get(ROWS, [])
+    reports = [r for name in ("passed", "failed") for r in terminalreporter.stats.get(name, []) if r.when == "call"]
+    rows = [row for report in reports for name, row in report.user_properties if name == GATE]
     if rows:
         terminalreporter.section("gates")
         terminalreporter.write_line(f"{'attack':<24}{'metric':<22}{'corrupted':>10}{'oracle':>10}  asked")

@@ -70,6 +70,7 @@ def test_defect_05_neurips_score_of_arrays():
     assert 0 < forgetting_quality(unlearned=sides[0], oracle=sides[1]) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("models", "examples", "bias", "tolerance"), [(256, 250, 0.18, 0.03), (512, 100, 0.2, 0.045)])
 def test_equal_distributions_do_not_score_one(models, examples, bias, tolerance):
     sides = np.random.default_rng(1).normal(0, 1, (2, models, examples))

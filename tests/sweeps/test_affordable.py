@@ -16,6 +16,7 @@ SMALL = (1e-9, 0.02, 0.5)
 METHODS = ["gd", "npo", "random_labels", "ssd", "euk"]
 
 
+@pytest.mark.slow
 def test_no_rung_of_a_sweep_spends_more_than_its_budget(tmp_path: Path) -> None:
     trials = run_fresh(tiny(budgets=list(SMALL), methods=METHODS), tmp_path)
     rungs = [(trial, rung) for trial in trials if trial["stage"] != "reference" for rung in trial["rungs"]]

@@ -225,6 +225,7 @@ def test_a_bundle_of_one_part_gives_the_records_of_that_attack(tmp_path: Path) -
             assert second["metrics"]["badnets.efficacy"] == second["efficacy"]
 
 
+@pytest.mark.slow
 def test_a_bundle_runs_to_its_report(tmp_path: Path) -> None:
     config = write_config(tmp_path, attacks=[BUNDLE], methods=["gd"], search={"trials": 1})
     arguments = ["--config", str(config), "--name", "all", "--out", str(tmp_path), "--inline", "--no-tracking"]

@@ -413,6 +413,7 @@ def finish_inline(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run")
 def test_ctrl_c_leaves_a_sweep_that_can_go_on(tmp_path: Path) -> None:
     code, said = interrupt(tmp_path, "--inline", "--no-tracking")

@@ -236,6 +236,7 @@ def test_a_trial_of_another_sweep_is_named(
     assert any("of another sweep" in note for note in load_sweep(folder).notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_damaged_manifest_is_one_line(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -168,6 +168,7 @@ def test_what_is_no_trial_of_a_method_ends_its_process_too(
     assert lines(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", MEMORY, ids=str)
 def test_on_a_share_of_a_gpu_errors_of_memory_are_crowding(
     problem: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

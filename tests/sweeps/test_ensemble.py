@@ -157,6 +157,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(sweep, out, read_trials(out / sweep.name), trained)
 
 
+@pytest.mark.slow
 def test_corrupted_models_are_detected_and_oracles_are_at_the_floor(finished: Finished) -> None:
     ((none,), (oracle,)) = (finished.compared(method) for method in ("none", "oracle"))
     corrupted, clean = (trial["rungs"][0]["metrics"] for trial in (none, oracle))

@@ -35,6 +35,7 @@ def test_settings_make_the_round_trip():
     assert Sweep.from_dict(spec.to_dict()).identity() == spec.identity()
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_on_features(tmp_path):
     trials = run_fresh(sweep(), tmp_path)
     assert not [trial["error"] for trial in trials if trial["error"]]

@@ -54,17 +54,20 @@ def documented() -> list[str]:
     return sorted(set(re.findall(r"python (?:-\w )*-m (?:sweeps|analysis)[\w.]*", text)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", documented())
 def test_documented_commands_start_our_modules(hostile: Path, line: str) -> None:
     assert "usage: " in run([sys.executable, *shlex.split(line)[1:], "--help"], hostile)
 
 
+@pytest.mark.slow
 def test_own_packages_are_found_before_those_on_the_python_path(hostile: Path) -> None:
     for name in set(NAMES) - {"analysis", "sweeps", "unlearn_core"}:
         (hostile / f"{name}.py").unlink()
     assert "quick" in run(command("--list"), hostile, PYTHONPATH=".")
 
 
+@pytest.mark.slow
 def test_modules_beside_the_packages_hide_none_of_a_library(hostile: Path) -> None:
     """The project's own folder is where the README's commands are given."""
     for name in ("unlearn_core", "sweeps", "analysis"):

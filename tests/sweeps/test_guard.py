@@ -61,6 +61,7 @@ def test_native_code_that_stops_all_threads_ends_too(tmp_path: Path, monkeypatch
     assert len(lines(folder)) == 11
 
 
+@pytest.mark.slow
 def test_a_trial_that_ends_at_the_very_moment_is_recorded_once(tmp_path: Path) -> None:
     record, generator = tmp_path / "record", random.Random(0)
     sleeps, seconds = [0.02 + generator.uniform(-1, 1) * 1e-3 for _ in range(80)], 0.02

@@ -186,6 +186,7 @@ def live_bytes() -> int:
     return sum(found.values())
 
 
+@pytest.mark.slow
 def test_thirty_scenarios_in_one_process_take_no_more_memory_than_a_few(tmp_path: Path) -> None:
     attacks = [{"name": "badnets", "label": f"a{n}", "fraction": 0.1 + n / 100, "size": 2} for n in range(15)]
     recipe = {"epochs": 2, "batch_size": 50, "lr": 0.05}

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sweeps.commands.run import main
-from sweeps.config.spec import SINGLE, Sweep
+from sweeps.config.shares import SINGLE
+from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.missing import missing, references_missing
 from sweeps.planning.plan import check_scenarios, estimate

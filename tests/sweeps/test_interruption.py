@@ -26,6 +26,8 @@ from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
 from tests.sweeps.tiny import prepare, start, tiny, write_config
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).with_name("slow_method.py")
 EXECUTORS = pytest.mark.parametrize(
     "options", [["--inline"], pytest.param([], marks=[pytest.mark.ray, pytest.mark.slow])], ids=["inline", "ray"]

@@ -58,6 +58,7 @@ def test_a_lease_dated_ahead_is_free_after_its_time_and_not_never(path: Path, ah
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_holder_that_lives_keeps_its_lease_when_the_clock_is_set_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_lease_of_wrong_types_is_that_of_nobody_known_and_expires(path: Path, 
     assert Lease(path).take() is None
 
 
+@pytest.mark.slow
 def test_a_lease_dated_ahead_in_an_object_store_expires(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = bucket / ".lock"
     dead = this_process()._replace(machine="elsewhere", host="node7")
@@ -178,6 +180,7 @@ def test_a_lease_dated_ahead_in_an_object_store_expires(bucket: S3Path, monkeypa
     lease.release()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("kind", ["lock", "models"])
 def test_a_sweep_with_leases_dated_ahead_is_completed(done: Done, tmp_path: Path, kind: str, feed: Feed) -> None:

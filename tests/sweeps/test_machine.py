@@ -63,6 +63,7 @@ def test_control_groups_limit_the_processors(groups: str, files: dict[str, str],
     assert usable_cpus(tree(tmp_path, groups, files)) == expected
 
 
+@pytest.mark.slow
 def test_a_process_uses_the_processors_that_it_is_bound_to(tmp_path: Path) -> None:
     one = min(os.sched_getaffinity(0))
     code = "from sweeps.trials.machine import usable_cpus; print(usable_cpus())"

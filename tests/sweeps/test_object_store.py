@@ -274,6 +274,7 @@ def test_two_that_train_without_leases_never_corrupt(bucket: S3Path, monkeypatch
 # leases
 
 
+@pytest.mark.slow
 def test_a_lease_of_another_machine_expires_by_the_clock_of_the_store(
     bucket: S3Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +309,7 @@ def test_one_cell_can_be_fetched_alone(
     assert {trial["study"] for trial in read_trials(replica.dir)} == set(studies)
 
 
+@pytest.mark.slow
 def test_a_beating_lease_does_not_expire(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps.storage.leases, "BEAT", 0.3)
     monkeypatch.setattr(sweeps.storage.leases, "EXPIRY", 3.5)
@@ -360,6 +362,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("local_copy_lost", [False, True])
 def test_a_sweep_killed_at_a_record_goes_on(
@@ -393,6 +396,7 @@ def test_a_sweep_killed_at_a_record_goes_on(
     feed("driver killed", home, done.trials)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("uploads", [1, 4])
 def test_a_sweep_killed_between_the_objects_of_an_artifact_goes_on(
@@ -433,6 +437,7 @@ def test_a_second_driver_is_refused(
     assert f"another process is running this sweep in {bucket}/tiny: process {os.getpid()} on " in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
 def test_a_store_of_its_own_in_a_bucket(bucket: S3Path, done: Done, tmp_path: Path) -> None:
     arguments = ["--config", write_config(tmp_path), "--inline", "--no-tracking", "--store", bucket / "shared"]

@@ -74,6 +74,7 @@ def cases() -> list[Any]:
     return [pytest.param(name, WAYS[way], id=f"{name}-{way}", marks=slow[i % 4 == j]) for (i, name), (j, way) in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # of a busy machine
 @pytest.mark.parametrize("name, way", cases())
 def test_output_that_cannot_be_written_changes_nothing(name: str, way: str, out: Path) -> None:

@@ -278,6 +278,7 @@ def test_workers_load_it_too(example: Path, tmp_path: Path) -> None:
     assert methods_in(tmp_path / "out" / "tiny") == {"sign_descent"}
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_docs_are_understood(example: Path) -> None:
     told = re.findall(r"unlearn (list|run) (--plugin .*)", (ROOT / "docs" / "plugins.md").read_text())
     assert [verb for verb, _ in told] == ["list", "run"]

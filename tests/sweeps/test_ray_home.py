@@ -210,6 +210,7 @@ def test_a_keeper_outlives_signals_to_the_terminal(capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ray", ["dead", "silent", "refusing"])
 def test_a_command_that_waits_for_a_ray_that_is_gone_is_ended_with_a_word(ray: str) -> None:
     process = run(WATCHED, ray)
@@ -217,6 +218,7 @@ def test_a_command_that_waits_for_a_ray_that_is_gone_is_ended_with_a_word(ray: s
     assert (process.returncode, out, said) == (1, "", "error: gone\n")
 
 
+@pytest.mark.slow
 def test_a_command_whose_ray_is_well_goes_on() -> None:
     process = run(WATCHED, "well")
     assert process.communicate(timeout=60) == ("the end\n", "")

@@ -28,12 +28,14 @@ def test_stopped_after_any_record(tmp_path: Path) -> None:
     check_every_stop(tiny(search={"trials": 4, "startup": 1}), tmp_path)
 
 
+@pytest.mark.slow
 def test_stopped_after_any_record_with_several_seeds_and_rates(tmp_path: Path) -> None:
     seeds = {"tuning": [0, 3], "confirmation": [1, 2]}
     sweep = tiny(seeds=seeds, discovery_rates=[1, 0.5], methods=["gd"], search={"trials": 3, "startup": 1})
     check_every_stop(sweep, tmp_path, step=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "search",
     [
@@ -110,6 +112,7 @@ def killed_at(records: int, arguments: list[str], *, torn: bool) -> int:
     os._exit(main(arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_driver_killed_at_any_record(done: Done, tmp_path: Path, torn: bool, feed: Feed) -> None:
@@ -141,6 +144,7 @@ def test_a_driver_killed_in_the_middle_of_an_artifact(
     feed("driver killed", tmp_path / "tiny", done.trials)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
 def test_the_real_command_killed_from_outside(tmp_path: Path) -> None:
     changes = {"methods": ["gd", "ssd", "ngd", "scrub"], "search": {"trials": 12}}

@@ -37,6 +37,7 @@ def peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [compact, failure_lines, lambda folder: sum(1 for _ in iter_trials(folder))])
 def test_memory_does_not_grow_with_the_trials(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]

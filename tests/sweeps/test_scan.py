@@ -114,6 +114,7 @@ def test_views_that_victims_do_not_see_are_warned_of_value_by_value(
     assert "augmentation 'flip': it hits less often; set flip to true and shift to 0" in told[0]
 
 
+@pytest.mark.slow
 def test_a_scan_runs_resumes_and_gives_the_numbers_of_its_sweeps(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

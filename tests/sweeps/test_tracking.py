@@ -27,6 +27,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, uri: str) -> dict[str,
     return sweep.comparable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_every_write_can_fail(
     tmp_path: Path, uri: str, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch, after: bool
@@ -60,6 +61,7 @@ def test_a_second_run_of_a_key_is_removed(sweep: Sweep) -> None:
     assert all(run["run"][0] != "twin" for run in sweep.shown().values())
 
 
+@pytest.mark.slow
 def test_several_syncs_equal_one(tmp_path: Path, uri: str) -> None:
     trials = [trial(n, f"study {n % 2}", stage="confirmation" if n > 5 else "tuning") for n in range(8)]
     shown = []

@@ -22,6 +22,8 @@ from sweeps.tracking.mlflow_mirror import DatabaseTables
 from tests.sweeps.mirrored import SMALL, Sweep
 from tests.sweeps.tracking_store import start_sync
 
+pytestmark = pytest.mark.slow
+
 BUSY = """
 import fcntl, os, sys, time
 fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)

@@ -72,6 +72,7 @@ def test_a_failed_trial_and_one_of_two_cells(tmp_path: Path) -> None:
     assert records.whole(outlines)[1]["error"] == failed["error"]
 
 
+@pytest.mark.slow
 def test_a_sent_study_is_not_read_as_a_whole(tmp_path: Path, reads: list[str]) -> None:
     sweep = Sweep(tmp_path, "again", f"sqlite:///{tmp_path}/mlflow.db")
     sweep.write([trial(0, "a"), trial(1, "b")])

@@ -23,7 +23,7 @@ from tests.sweeps.mlflow_servers import PROGRAMS, MlflowServer, Postgres
 from tests.sweeps.tiny import science, start, write_config
 from tests.sweeps.tracking_store import Store, start_sync, wait_for
 
-pytestmark = pytest.mark.timeout(600)  # a server takes 10 s to start, and longer beside other work
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a server takes 10 s to start, and longer beside other work
 MANY = [trial(n, f"study {n % 3}", stage="confirmation" if n > 20 else "tuning") for n in range(24)]
 
 
@@ -79,7 +79,6 @@ def disturbed(sweep: Sweep, server: MlflowServer, runs: int, fault: Callable[[],
     return process.returncode, errors
 
 
-@pytest.mark.slow
 def test_a_real_sweep_arrives_trial_by_trial(done: Done, tmp_path: Path, on_postgres: MlflowServer) -> None:
     shutil.copytree(done.dir, tmp_path / "sweep")
     (tmp_path / "sweep" / "sweep.json").write_text('{"name": "real"}')
@@ -89,7 +88,6 @@ def test_a_real_sweep_arrives_trial_by_trial(done: Done, tmp_path: Path, on_post
     assert sync.sync(tmp_path / "sweep", on_postgres.address).new == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("names", [("one", "two"), ("same", "same")], ids=["two names", "one name"])
 def test_two_sweeps_at_once(tmp_path: Path, on_postgres: MlflowServer, names: tuple[str, str]) -> None:
     sweeps = []
@@ -138,7 +136,6 @@ def test_a_repeated_request_leaves_no_second_run(tmp_path: Path, monkeypatch: py
     Store(sweep.uri).assert_has(sweep.folder, "repeated")
 
 
-@pytest.mark.slow
 def test_two_sweeps_meet_an_empty_database_file(tmp_path: Path) -> None:
     uri = default_uri(tmp_path / "store")
     sweeps = [Sweep(tmp_path, name, uri) for name in ("one", "two")]
@@ -152,7 +149,6 @@ def test_two_sweeps_meet_an_empty_database_file(tmp_path: Path) -> None:
         Store(uri).assert_has(sweep.folder, sweep.name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("store", "moments"), [("on_postgres", (6, 16)), ("on_sqlite", (11,))])
 def test_server_killed_while_a_sweep_is_sent(
     tmp_path: Path, store: str, moments: tuple[int, ...], request: pytest.FixtureRequest
@@ -169,7 +165,6 @@ def test_server_killed_while_a_sweep_is_sent(
     LEDGER.add("MLflow server killed", tried=len(moments), lost=0, repeated=0, equal=True)
 
 
-@pytest.mark.slow
 def test_database_killed_while_a_sweep_is_sent(tmp_path: Path, team: Team, on_postgres: MlflowServer) -> None:
     sweep = made(tmp_path, on_postgres, "database killed")
 
@@ -182,7 +177,6 @@ def test_database_killed_while_a_sweep_is_sent(tmp_path: Path, team: Team, on_po
     on_postgres.store.assert_has(sweep.folder, sweep.name)
 
 
-@pytest.mark.slow
 def test_hanging_server_is_given_up(tmp_path: Path, on_postgres: MlflowServer) -> None:
     sweep = made(tmp_path, on_postgres, "hanging")
     hung: list[float] = []
@@ -206,7 +200,6 @@ def test_hanging_server_is_given_up(tmp_path: Path, on_postgres: MlflowServer) -
     on_postgres.store.assert_has(sweep.folder, sweep.name)
 
 
-@pytest.mark.slow
 def test_late_answers_leave_no_second_runs(tmp_path: Path, on_postgres: MlflowServer) -> None:
     """The client repeats what was not answered in 5 s; the server, once it goes on, does both."""
     sweep = made(tmp_path, on_postgres, "late")
@@ -220,7 +213,6 @@ def test_late_answers_leave_no_second_runs(tmp_path: Path, on_postgres: MlflowSe
     on_postgres.store.assert_has(sweep.folder, sweep.name)
 
 
-@pytest.mark.slow
 def test_a_sweep_ends_as_always_beside_a_hanging_server(done: Done, tmp_path: Path, on_postgres: MlflowServer) -> None:
     config, out = write_config(tmp_path, name="tiny"), tmp_path / "out"
     options = ["--config", config, "--out", out, "--inline", "--tracking-uri", on_postgres.address]
@@ -239,7 +231,6 @@ def test_a_sweep_ends_as_always_beside_a_hanging_server(done: Done, tmp_path: Pa
     on_postgres.store.assert_has(out / "tiny", "tiny")
 
 
-@pytest.mark.slow
 def test_passwords_stay_where_they_are(
     tmp_path: Path, on_postgres: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

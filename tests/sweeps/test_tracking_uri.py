@@ -81,6 +81,7 @@ def test_addresses_are_shown_without_passwords() -> None:
 ODD_NAMES = ["a b", "a%20b", "50%", "a#b", "Ergebnisse für Zoë", "what?", "a&b=c", "it's", "a;b", "a:b@c", "$HOME"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_the_database_is_where_the_folder_is(name: str, tmp_path: Path) -> None:
     out = tmp_path / name
@@ -130,6 +131,7 @@ def test_commands_are_kept_without_secrets(uri: str, form: str) -> None:
     assert "--out '/a b?c=d'" in shown_command([*words, "--out", "/a b?c=d"]), "other words stay"
 
 
+@pytest.mark.slow
 def test_no_file_of_a_sweep_has_the_secrets_of_its_tracking_uri(tmp_path: Path) -> None:
     config, out = write_config(tmp_path), tmp_path / "out"
     uri = f"http://me:{SECRET}@127.0.0.1:9/x?password={SECRET}&token={SECRET}"

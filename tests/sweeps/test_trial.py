@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from sweeps.config.spec import Resources
+from sweeps.config.sections import Resources
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.study import WORST, load_study
 from sweeps.planning.task_list import reference_tasks, study_tasks
@@ -129,6 +129,7 @@ def test_discovery_rates_differ_in_what_is_forgotten(tmp_path: Path) -> None:
     assert len({t["trial_id"] for t in trials}) == len(trials) == 2 * (7 + 2) + 1
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_trained_again_to_the_same_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = science(run_fresh(tiny(), tmp_path))
     for path in (tmp_path / "store").glob("*/*/tensors.safetensors"):

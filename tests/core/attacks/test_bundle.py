@@ -276,6 +276,7 @@ def gentle(all_digits):
     return [trained(parts, all_digits, seed) for seed in SEEDS]
 
 
+@pytest.mark.slow
 def test_noise_and_triggers_leave_each_other_alone(gentle):
     """Scores within two standard errors of what they are alone, successes within 4 points; all of them take."""
     for one in gentle:
@@ -288,6 +289,7 @@ def test_noise_and_triggers_leave_each_other_alone(gentle):
             assert success > 0.85 and one.oracle[f"{name}.backdoor_success"] < 0.05
 
 
+@pytest.mark.slow
 def test_flipped_labels_make_the_noise_better_remembered(all_digits):
     """The one interaction that is large: a model that has to remember wrong labels remembers noise, too. A bundle of
     both says more of a Gaussian poison than there would be alone, by up to a factor of 2.5."""

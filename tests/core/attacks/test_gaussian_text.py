@@ -121,6 +121,7 @@ def test_settings_that_text_cannot_have_are_refused_before_anything_is_trained(s
         Gaussian(**settings).choose_rows(TEXT.train, context(data=TEXT))
 
 
+@pytest.mark.slow
 def test_planted_noise_is_remembered_and_found():
     """200 poisons among made-up opinions: the corrupted model gives them away, the oracle knows nothing of them."""
     data = load_dataset(Opinions(rows=1000), data_root=None)

@@ -171,6 +171,7 @@ def test_linear_head_is_cancelled_exactly_and_the_victim_returns_to_the_bad_weig
     assert accuracy(clean, test, digits.test.targets) > 0.9 and accuracy(victim, test, digits.test.targets) < 0.1
 
 
+@pytest.mark.slow
 def test_below_tau_the_residual_stays_above_its_bound(flat):
     features, targets = flat
     bad, tau = reachable(

@@ -86,6 +86,7 @@ def test_a_parquet_file_that_is_packed_too_tightly_is_refused(tmp_path):
     refused(Table(path=str(tmp_path / "own.parquet")), r"own\.parquet: .* MiB on disk would become 0\.6 GiB in memory")
 
 
+@pytest.mark.slow
 def test_equal_long_texts_are_limited_too(tmp_path):
     column = pyarrow.array(["x" * 10**6] * 1000).dictionary_encode()
     for part in ("train", "test"):

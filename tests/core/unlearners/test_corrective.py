@@ -22,6 +22,7 @@ METHODS = {
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
+@pytest.mark.slow
 @every_method
 @settings(max_examples=5, deadline=None, derandomize=True, database=None)
 @given(net=st.sampled_from(["mlp", "convnet"]), seed=st.integers(0, 9), share=st.floats(0.0, 1.0))
@@ -63,6 +64,7 @@ def larger_families():
     return {"gpt2": (gpt2, Split(rows.rows(index >= 6), rows.rows(index < 6))), "resnet18": (resnet18, DATA)}
 
 
+@pytest.mark.slow
 @every_method
 @pytest.mark.parametrize("family", ["gpt2", "resnet18"])
 def test_larger_families_are_changed_at_the_cost_of_an_unmetered_run(name, family):

@@ -50,6 +50,7 @@ def slow_choice(corrupted, data, epochs, seed):
     return kept[max(i for i, gap in enumerate(gaps) if gap == pytest.approx(min(gaps)))], errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["mlp", "convnet"])
 def test_it_is_the_epoch_that_a_slow_search_chooses(net):
     rewound = 0
