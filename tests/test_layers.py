@@ -16,7 +16,7 @@ from sweeps.commands.verbs import VERBS
 ROOT = Path(__file__).parents[1]
 PURE = tuple(f"unlearn_core.{name}" for name in ("metrics", "registry", "checks", "types", "host"))
 CORE_FORBIDDEN = {"ray", "mlflow", "optuna", "pandas", "matplotlib", "transformers", "sweeps", "analysis"}
-SCHEMA = tuple(f"sweeps.schema.{name}" for name in ("digest", "records", "lines", "stages", "manifest_kinds"))
+SCHEMA = tuple(f"sweeps.schema.{path.stem}" for path in sorted((ROOT / "sweeps/schema").glob("[!_]*.py")))
 FLOORS = {
     "sweeps": [
         {"schema"},

@@ -23,7 +23,7 @@ from analysis.results.analyse import Results
 from analysis.results.plane import LARGEST_BUDGET
 from analysis.results.verdict import display, percent
 from analysis.tables.report_tables import grid_text, number
-from sweeps.schema.records import DERIVED_COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS
+from sweeps.schema.records import COLUMNS
 
 ROWS_SHOWN = 400
 """Rows of a table on the page; the CSV file always holds all of them."""
@@ -201,8 +201,7 @@ def _columns(results: Results) -> list[tuple[str, str, str]]:
     rows = results.sweep.rows
     names: Sequence[str] = [*dict.fromkeys([*results.sweep.metric_columns, *told])]
     metrics = [(n, str(told.get(n, "not described")), _filled(rows, n)) for n in names]
-    schema = TRIAL_COLUMNS | RUNG_COLUMNS | DERIVED_COLUMNS
-    return metrics + [(n, text, _filled(rows, n)) for n, text in schema.items()]
+    return metrics + [(n, column.meaning, _filled(rows, n)) for n, column in COLUMNS.items()]
 
 
 def _filled(rows: pd.DataFrame, name: str) -> str:

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from sweeps.schema.lines import RESERVED
+from sweeps.schema.line_checks import RESERVED
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
 from unlearn_core.types import NEEDS

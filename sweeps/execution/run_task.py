@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 from sweeps.execution.crash_counter import Attempts
@@ -92,7 +92,7 @@ def _measure_references(task: MeasureReferences, worker: Worker) -> int:
     trials = measure_references(
         worker.cache, task.attack, task.seed, stage=stage, discovery_rate=rate, study=task.folder
     )
-    return _append(task, worker, [trial for trial in trials if trial["trial_id"] not in there])
+    return _append(task, worker, [trial for trial in trials if trial.trial_id not in there])
 
 
 @runner.register
@@ -103,7 +103,7 @@ def _measure_ensemble(task: MeasureEnsemble, worker: Worker) -> int:
     reference = read_reference(reference_trials(worker.cache.sweep, worker.sweep_dir, task.threat)[task.seed])
     base = {"attack": task.attack, "seed": task.seed, "discovery_rate": task.discovery_rate, "study": task.folder}
     trials = measure_ensembles(worker.cache, base, reference)
-    return _append(task, worker, [trial for trial in trials if trial["trial_id"] not in there])
+    return _append(task, worker, [trial for trial in trials if trial.trial_id not in there])
 
 
 @runner.register
@@ -135,11 +135,11 @@ def _run_trials(study_task: RunStudy, task: RunStudy | RunTrial, worker: Worker)
 
 def _recorded(task: Task, worker: Worker) -> set[str]:
     """Ids of the trials in the task's folder."""
-    return {trial["trial_id"] for trial in read_own(worker.sweep_dir, task.folder)}
+    return {trial.trial_id for trial in read_own(worker.sweep_dir, task.folder)}
 
 
 def _append(task: Task, worker: Worker, trials: Sequence[Trial]) -> int:
     writer = CellWriter(worker.sweep_dir, task.folder)
     for trial in trials:
-        writer.append(trial | {"gpu_memory_retries": int(task.whole_gpu)})
+        writer.append(replace(trial, gpu_memory_retries=int(task.whole_gpu)))
     return len(trials)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.storage.base import PART, Folder, first_line
+from sweeps.schema.line_files import first_line
+from sweeps.storage.base import PART, Folder
 from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at, child
 from sweeps.storage.s3 import S3Path, S3Storage
