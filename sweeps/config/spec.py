@@ -15,6 +15,7 @@ import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.config.choices import Method, read_attacks, read_methods, read_named
 from sweeps.config.hints import place_hint
 from sweeps.config.labels import check_name
+from sweeps.config.outline import scenario_seeds
 from sweeps.config.plugins import Plugin, digests, load_plugins
 from sweeps.config.presets import read_preset
 from sweeps.config.sections import DataRows, Ensemble, Resources, Search, Seeds
@@ -146,7 +147,7 @@ class Sweep:
     @property
     def scenario_seeds(self) -> tuple[int, ...]:
         """Seeds of all scenarios, those that are reported first; without methods there is nothing to tune."""
-        return (*self.seeds.confirmation, *(self.seeds.tuning if self.methods else ()))
+        return scenario_seeds(self.seeds, self.methods)
 
     def group(self, attack: str, data_digest: str) -> dict[str, Any]:
         """What identifies a scenario group: a scenario without its seed."""
