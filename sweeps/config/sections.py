@@ -22,7 +22,7 @@ class DataRows:
 
     train_rows: Annotated[int | None, POSITIVE] = None  # rows to train on; all by default
     held_out_rows: Annotated[int | None, POSITIVE] = None  # rows for validation and test; all by default
-    validation_share: Annotated[float, within(0.01, 0.99)] = 1 / 3  # of the held-out rows; only tuning sees these
+    validation_share: Annotated[float, within(0.01, 0.99)] = 1 / 3  # share of the held-out rows for tuning only
     side: Annotated[int | None, POSITIVE] = None  # pixels that images are resized to; by default they stay as they are
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Search:
     startup: Annotated[int, NOT_NEGATIVE] = 10  # TPE: proposals drawn at random before it models the history
     batch: Annotated[int, within(1, MOST_PROPOSALS)] = 4  # TPE: proposals from the same history, tried at once
     grid_points: Annotated[int, within(1, MOST_PROPOSALS)] = 3  # grid: points per numeric range
-    seed: Annotated[int, SEED] = 0  # of the proposals
+    seed: Annotated[int, SEED] = 0  # seed of the proposals
 
     def __post_init__(self) -> None:
         check(self)

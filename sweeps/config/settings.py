@@ -91,7 +91,7 @@ def explain(problem: ValidationError, where: str) -> str:
     return f"{field}: {error['msg']}, but got {shown(error['input'])}{hint}"
 
 
-def choose(registry: Registry[Any], raw: Any, where: str) -> Any:
+def choose(registry: Registry[type[T]], raw: Any, where: str) -> T:
     """A settings object from the registry: `raw` is a name, or a mapping with `name` and settings."""
     if isinstance(raw, str):
         raw = {"name": raw}

@@ -43,7 +43,7 @@ class Sweep:
     Without methods it trains and measures the references of the confirmation scenarios, and nothing else.
     """
 
-    name: str  # of the sweep and its folder: letters, digits and `_.=-`, at most 80
+    name: str  # what sweep and folder are called: letters, digits and `_.=-`, at most 80
     dataset: tuple[str, Any]  # name of a data set, or a mapping with its `name` and settings
     model: tuple[str, Any]  # name of a model, or a mapping with its `name` and settings
     attacks: dict[str, tuple[str, Any]]  # list of attacks like `dataset`; `label` tells apart two of one name
@@ -51,10 +51,10 @@ class Sweep:
     rows: DataRows = field(default_factory=DataRows)  # which part of the data set is used
     recipe: Recipe = field(default_factory=Recipe)  # how a model is trained from scratch
     discovery_rates: tuple[float, ...] = (1.0,)  # shares of the poisons in the forget set; `single`: one poison
-    budgets: Annotated[tuple[float, ...], within(0, 1)] = (0.02, 0.04, 0.06, 0.08, 0.1)  # shares of a training's cost
-    seeds: Seeds = field(default_factory=Seeds)  # of the scenarios
+    budgets: Annotated[tuple[float, ...], within(0, 1)] = (0.02, 0.04, 0.06, 0.08, 0.1)  # shares of a training's FLOPs
+    seeds: Seeds = field(default_factory=Seeds)  # seeds of the scenarios
     search: Search = field(default_factory=Search)  # how each study proposes settings
-    utility_tolerance: Annotated[float, within(0, 1)] = 0.02  # loss of accuracy below which a score counts as removal
+    utility_tolerance: Annotated[float, within(0, 1)] = 0.02  # loss of accuracy that costs nothing in the score
     ensemble: Ensemble = field(default_factory=Ensemble)  # retrainings for metrics that compare distributions
     resources: Resources = field(default_factory=Resources)  # what one task gets while it runs
     plugins: tuple[Plugin, ...] = ()  # list of Python files and entry points that add names (docs/plugins.md)

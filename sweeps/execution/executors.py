@@ -13,6 +13,8 @@ from sweeps.trials.scenario_cache import RunEnvironment
 class Queue(Protocol):
     """The work and its order: see `sweeps.planning.schedule.Schedule`."""
 
+    stopped: bool
+
     @property
     def finished(self) -> bool: ...
 
@@ -21,6 +23,8 @@ class Queue(Protocol):
     def done(self, task: Task, outcome: Outcome) -> None: ...
 
     def lost(self, task: Task, error: str) -> None: ...
+
+    def leave(self, task: Task) -> None: ...
 
 
 class Executor(Protocol):

@@ -10,6 +10,7 @@ from sweeps.planning.study import Study
 from sweeps.planning.tasks import RunTrial
 from sweeps.schema.stages import Stage
 from sweeps.trials.trial import Request
+from unlearn_core.types import Unlearner
 
 
 def make_request(sweep: Sweep, study: Study, trial: RunTrial) -> Request:
@@ -26,7 +27,7 @@ def make_request(sweep: Sweep, study: Study, trial: RunTrial) -> Request:
 def _request(
     trial: RunTrial,
     method: str,
-    settings: Any,
+    settings: Unlearner,
     *,
     budgets: tuple[float, ...],
     chosen_for: tuple[float, ...] | None = None,

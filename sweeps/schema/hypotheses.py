@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-HYPOTHESIS_COLUMNS: dict[str, str] = {
-    "attack": "label of the attack",
-    "seed": "of the poisons, of what is removed and of the mini-batches",
-    "group": "what is removed: poison, random (clean rows), matched (clean rows with the poisons' labels); of the "
-    "measures of effect the minimiser: corrupted, oracle",
-    "problem": "linear model on the frozen features: softmax (cross-entropy) or squared (on one-hot labels)",
-    "measure": "one of HYPOTHESIS_MEASURES",
-    "at": "where it is measured, in the unit that the measure says; 0 where there is none",
-    "value": "the measured number",
-}
+from sweeps.schema.columns import Column, column, columns_of, record
+
+
+@record
+class Measurement:
+    """One measured number, a row of the table."""
+
+    attack: str = column("label of the attack")
+    seed: int = column("seed of the poisons, of what is removed and of the mini-batches")
+    group: str = column(
+        "what is removed: poison, random (clean rows), matched (clean rows with the poisons' labels); of the measures "
+        "of effect the minimiser: corrupted, oracle"
+    )
+    problem: str = column("linear model on the frozen features: softmax (cross-entropy) or squared (on one-hot labels)")
+    measure: str = column("one of the measures below")
+    at: float = column("where it is measured, in the unit that the measure says; 0 where there is none")
+    value: float = column("the measured number")
+
+
+HYPOTHESIS_COLUMNS: dict[str, Column] = columns_of(Measurement)
+
 HYPOTHESIS_MEASURES: dict[str, str] = {
     "l1": "L1 distance that the minimiser moves when a share `at` of the poisons, or as many others, is removed",
     "l2": "the same in L2",

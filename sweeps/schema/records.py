@@ -65,7 +65,7 @@ class Rung:
     efficacy: float | None = column("1 - |1 - removal|", unit="share")
     test_accuracy: float | None = column("accuracy on the held-out rows", unit="share", least=0, most=1)
     utility_gap: float | None = column("oracle_test_accuracy - test_accuracy", unit="share")
-    score: float | None = column("what tuning maximises: efficacy - 10 * max(0, utility_gap - tolerance)", unit="share")
+    score: float | None = column("what tuning maximises: efficacy - 10 * max(0, utility_gap - tolerance)")
     retrain_at_budget_value: float | None = column(
         "primary metric of retrain_at_budget at the same budget", unit="of the primary metric"
     )
@@ -88,7 +88,7 @@ class Trial:
     scenario_id: str | None = column("content hash of dataset, model, recipe, attack, poison fraction and seed")
     group_id: str | None = column("content hash of the scenario without its seed (the scenario group)")
     trial_id: str = column("content hash of the whole trial")
-    study: str = column("cell that the trial belongs to: attack label and method (or `best`)")
+    study: str = column("study that the trial belongs to, by attack label and method (or `best`), or its references")
     stage: Stage = column(
         "reference, tuning, confirmation or ensemble (many retrainings of one scenario: costs are means per "
         "member, metrics those that compare distributions; methods none and oracle are their references)",
