@@ -21,6 +21,9 @@ class SearchedMethod(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def fixed(self) -> Mapping[str, Any]: ...
+
     def space(self) -> Mapping[str, Range]:
         """Ranges of the settings that are searched."""
         ...
@@ -56,11 +59,12 @@ class RecordedMethod:
     """A method of the catalogue in a recorded sweep."""
 
     name: str
-    searched: Mapping[str, Range]
+    fixed: Mapping[str, Any]
+    full_space: Mapping[str, Range]
 
     def space(self) -> Mapping[str, Range]:
         """Ranges of the settings that are searched."""
-        return self.searched
+        return {name: span for name, span in self.full_space.items() if name not in self.fixed}
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def outline_of(spec: Mapping[str, Any]) -> Outline:
 def _recorded(spec: Mapping[str, Any]) -> RecordedSweep:
     """Raises KeyError or TypeError if the catalogue, or this version, does not know something in it."""
     spaces = {entry.name: entry.space for entry in catalogue() if entry.kind == "unlearner"}
-    methods = [RecordedMethod(m["name"], _searched(spaces[m["name"]], m["fixed"])) for m in spec["methods"]]
+    methods = [RecordedMethod(m["name"], m["fixed"], spaces[m["name"]]) for m in spec["methods"]]
     return RecordedSweep(
         name=spec["name"],
         attacks={attack["label"]: attack for attack in spec["attacks"]},
@@ -121,7 +125,3 @@ def _recorded(spec: Mapping[str, Any]) -> RecordedSweep:
         ensemble=Ensemble(**spec["ensemble"]),
         resources=Resources(**spec["resources"]),
     )
-
-
-def _searched(space: Mapping[str, Range], fixed: Mapping[str, Any]) -> dict[str, Range]:
-    return {name: span for name, span in space.items() if name not in fixed}
