@@ -24,6 +24,7 @@ from analysis.results.plane import LARGEST_BUDGET
 from analysis.results.verdict import display, percent
 from analysis.tables.report_tables import grid_text, number
 from sweeps.schema.records import COLUMNS
+from sweeps.schema.stages import Stage
 
 ROWS_SHOWN = 400
 """Rows of a table on the page; the CSV file always holds all of them."""
@@ -129,7 +130,7 @@ def _command(told: object) -> str:
 def _facts(results: Results) -> list[tuple[str, str]]:
     """Scenario in a line each: data, model, seeds, size of the sweep."""
     rows, info = results.sweep.rows, results.sweep.info
-    seeds = [f"{role} {_join(own['seed'])}" for role, own in rows[rows["stage"] != "reference"].groupby("stage")]
+    seeds = [f"{role} {_join(own['seed'])}" for role, own in rows[rows["stage"] != Stage.REFERENCE].groupby("stage")]
     return [
         ("data set", _join(rows["dataset"])),
         ("model", _join(rows["model"])),

@@ -16,6 +16,7 @@ import pandas as pd
 from sweeps.schema.line_files import Damage, first_of_each, read_files
 from sweeps.schema.manifest_kinds import wrong_in_manifest
 from sweeps.schema.records import BUDGET_DIGITS, COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS, Trial, flatten
+from sweeps.schema.stages import Stage
 from unlearn_core.checks import InputError
 
 REQUIRED = (
@@ -75,7 +76,7 @@ def load_sweep(folder: str | Path) -> Sweep:
         more.append("The records were written by another version, without these columns: " + ", ".join(absent) + ".")
     known = tidy(rows)
     more += _strangers(known)
-    apart = known["stage"] == "ensemble"
+    apart = known["stage"] == Stage.ENSEMBLE
     results = known[~apart].reset_index(drop=True) if apart.any() else known
     if results.empty:
         raise InputError(f"results folder {str(folder)!r} holds ensembles, but no trials yet")
@@ -189,7 +190,7 @@ def _distinct_attacks(rows: pd.DataFrame) -> pd.DataFrame:
     Reference and ensemble rows that know no discovery rate are repeated for each.
     """
     rows = rows.assign(base_attack=rows["attack"])
-    shares = rows["stage"].isin(["reference", "ensemble"])
+    shares = rows["stage"].isin([Stage.REFERENCE, Stage.ENSEMBLE])
     trials = rows[~shares]
     candidates = ("dataset", "model", "poison_fraction", "discovery_rate")
     varying = [c for c in candidates if rows.groupby("attack")[c].nunique().max() > 1]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sweeps.config.hints import list_hint
 from sweeps.config.labels import check_label
 from sweeps.config.settings import build, choose, key_text, plain
 from unlearn_core.checks import InputError, shown
-from unlearn_core.registry import ATTACKS, UNLEARNERS
+from unlearn_core.registry import ATTACKS, UNLEARNERS, Registry
+from unlearn_core.types import Attack, Unlearner
 
+T = TypeVar("T")
 REFERENCE_METHODS = ("retrain", "retrain_at_budget", "retrain_discovered")
 
 
@@ -28,7 +30,7 @@ class Method:
         settings = self.build({})  # as these hold them: `lr: 1` and `lr: 1.0` are the same sweep
         object.__setattr__(self, "fixed", {key: plain(getattr(settings, key)) for key in self.fixed})
 
-    def build(self, chosen: Mapping[str, Any]) -> Any:
+    def build(self, chosen: Mapping[str, Any]) -> Unlearner:
         """The unlearner with its fixed and its `chosen` settings."""
         return build(UNLEARNERS.get(self.name), {**chosen, **self.fixed}, f"methods.{self.name}")
 
@@ -38,15 +40,15 @@ class Method:
         return {k: v for k, v in full.items() if k not in self.fixed}
 
 
-def read_named(registry: Any, raw: Any, where: str) -> tuple[str, Any]:
+def read_named(registry: Registry[type[T]], raw: Any, where: str) -> tuple[str, T]:
     """Registered name and settings object of `raw`, a name or a mapping with a `name`."""
     settings = choose(registry, raw, where)
     return (raw if isinstance(raw, str) else raw["name"]), settings
 
 
-def read_attacks(raw: Any) -> dict[str, tuple[str, Any]]:
+def read_attacks(raw: Any) -> dict[str, tuple[str, Attack]]:
     """Attacks by label, which is their name where none is given."""
-    attacks: dict[str, tuple[str, Any]] = {}
+    attacks: dict[str, tuple[str, Attack]] = {}
     for item in _listed(raw, "attacks"):
         rest = {k: v for k, v in item.items() if k != "label"} if isinstance(item, Mapping) else item
         named = read_named(ATTACKS, rest, "attacks")

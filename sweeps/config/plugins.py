@@ -158,6 +158,6 @@ def _check(source: str, adds: Mapping[str, Sequence[str]]) -> None:
                 f"plug-in {source}: metric {name!r} has a column {taken[0]!r}, which records have; rename it"
             )
     for name in adds["unlearner"]:
-        strange = [need for need in REGISTRIES["unlearner"].get(name).needs if need not in NEEDS]
+        strange = [need for need in UNLEARNERS.get(name).needs if need not in NEEDS]
         if strange:
             raise InputError(f"plug-in {source}: needs of {name!r} must be among {list(NEEDS)}, but has {strange[0]!r}")

@@ -17,6 +17,7 @@ from sweeps.schema.stages import Stage
 from sweeps.storage.base import Folder
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.trial import Request
+from unlearn_core.types import Unlearner
 
 WORST = -1.0  # score of a diverged or failed rung, and the floor of all scores: an outlier must not rule the search
 
@@ -125,7 +126,7 @@ def make_request(study: Study, trial: RunTrial) -> Request:
 def _request(
     trial: RunTrial,
     method: str,
-    settings: Any,
+    settings: Unlearner,
     *,
     budgets: tuple[float, ...],
     chosen_for: tuple[float, ...] | None = None,

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from sweeps.schema.records import RUNG_COLUMNS, TRIAL_COLUMNS, Trial, Value
+from sweeps.schema.stages import Stage
 
 NAME_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 6000, 5000  # characters that every MLflow 3 store accepts
 
@@ -157,7 +158,7 @@ def best_points(trials: Sequence[Trial], since: int, *, closing: bool = False) -
     best: dict[str, MetricPoint] = {}
     found, step = [], 0
     for index, trial in enumerate(trials):
-        if trial.stage != "tuning":
+        if trial.stage != Stage.TUNING:
             continue
         step = max(step, trial.proposal or 0)  # never falls: the latest value of a metric is the last one
         for rung in trial.rungs:
@@ -175,7 +176,7 @@ def confirmed_points(trials: Sequence[Trial], since: int) -> list[MetricPoint]:
     sums: dict[str, tuple[float, int]] = {}
     found = []
     for index, trial in enumerate(trials):
-        if trial.stage != "confirmation":
+        if trial.stage != Stage.CONFIRMATION:
             continue
         chosen = {per_mille(budget) for budget in json.loads(trial.chosen_for or "[]")}
         for rung in trial.rungs:

@@ -20,7 +20,7 @@ from sweeps.trials.scenario_cache import Bench, ScenarioCache, unlearning_stream
 from unlearn_core.metrics import attack_succeeded, efficacy, removal, score, utility_gap
 from unlearn_core.registry import METRICS
 from unlearn_core.scenarios.scenario import Measured, discovered_count, unlearn
-from unlearn_core.types import Composite, Primary
+from unlearn_core.types import Attack, Composite, Primary, Unlearner
 
 Metrics = Mapping[str, float | None]
 
@@ -34,7 +34,7 @@ class Request:
     discovery_rate: float
     stage: Stage
     method: str
-    settings: Any
+    settings: Unlearner | None  # None: no method, the model as it is
     budgets: tuple[float, ...]
     study: str
     proposal: int | None = None
@@ -53,7 +53,7 @@ class Reference:
     oracle: Metrics
     retrain_rungs: Mapping[float, Metrics]  # retrain@b, by budget
 
-    def failed(self, attack: Any) -> list[str]:
+    def failed(self, attack: Attack) -> list[str]:
         """The parts of an attack that did not take; the name of one that is not made of others is empty."""
         return [name for name, primary in primaries(attack).items() if not self.took(primary)]
 
@@ -73,7 +73,7 @@ class Reference:
         )
 
 
-def primaries(attack: Any) -> dict[str, Primary]:
+def primaries(attack: Attack) -> dict[str, Primary]:
     """The primary metric of each part of an attack, or its own, of the name ''."""
     return attack.primaries if isinstance(attack, Composite) else {"": attack.primary}
 

@@ -110,7 +110,7 @@ def sweep_of(**changes: Any) -> Sweep:
 
 
 def members_of(sweep: Sweep, ensembles: Sequence[MeasureEnsemble]) -> list[TrainMember]:
-    return [member for ensemble in ensembles for member in ensemble.needs(sweep)]
+    return list(dict.fromkeys(member for ensemble in ensembles for member in ensemble.needs(sweep)))
 
 
 def run_everything(sweep: Sweep, out: Path, sweep_dir: Path | None = None) -> int:
@@ -258,7 +258,7 @@ def test_a_sweep_stopped_at_any_ensemble_record_goes_on(finished: Finished, tmp_
         assert run_everything(finished.sweep, finished.out, folder) == 0
 
 
-def test_cells_and_plan(finished: Finished, tmp_path: Path) -> None:
+def test_tasks_and_plan(finished: Finished, tmp_path: Path) -> None:
     sweep = sweep_of(discovery_rates=[1, 0.5], ensemble={"members": MEMBERS, "scenarios": 2})
     planned = ensemble_tasks(sweep, tmp_path)
     assert [(c.seed, c.discovery_rate) for c in planned] == [(1, 1), (2, 1), (1, 0.5), (2, 0.5)]

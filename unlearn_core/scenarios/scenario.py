@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from unlearn_core.checks import InputError
 from unlearn_core.metrics.relearn import TOLERANCE_NATS
 from unlearn_core.models import build_model
+from unlearn_core.models.building import ModelSettings
 from unlearn_core.scenarios.evaluation import Evaluator, NotFiniteError, distances, fresh_noise, parameters_of, to_numpy
 from unlearn_core.scenarios.relearning import Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams, derive, global_seed
 from unlearn_core.training import Recipe, predict, train_updates
 from unlearn_core.training.budget import Meter, Rung, climb, run_to_end
 from unlearn_core.training.trainable import thaw_if_whole
-from unlearn_core.types import Composite, CraftContext, Dataset, Examples, Poisoned, Task, Update
+from unlearn_core.types import Attack, Composite, CraftContext, Dataset, Examples, Poisoned, Task, Update
 
 PROBE_ROWS = 2000  # rows of the retain set and of each probe that are looked at when a model is measured
 
@@ -37,9 +38,9 @@ class Scenario:
     """Data set, model, training recipe and attack under one seed. Settings objects come from the registries."""
 
     dataset: Dataset
-    model: Any
+    model: ModelSettings
     recipe: Recipe
-    attack: Any
+    attack: Attack
     seed: int
     device: torch.device
 
