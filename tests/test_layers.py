@@ -142,3 +142,8 @@ def test_analysis_reads_records_only() -> None:
     seen = loaded_by(*modules_of("analysis"))
     assert not top(seen) & forbidden
     assert {name for name in seen if name.startswith("sweeps")} <= {"sweeps", "sweeps.schema", *SCHEMA}
+
+
+def test_helpers_of_tests_live_in_modules_without_tests() -> None:
+    found = [(path.name, name) for path, name in uses("tests") if ".test_" in name and name.startswith("tests.")]
+    assert not found

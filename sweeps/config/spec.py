@@ -22,12 +22,12 @@ from sweeps.config.sections import DataRows, Ensemble, Resources, Search, Seeds
 from sweeps.config.settings import as_dict, build, check_keys, plain
 from sweeps.config.shares import SINGLE, read_budgets, read_rates, share
 from sweeps.schema.digest import digest
-from unlearn_core import SCIENCE_VERSION
 from unlearn_core.checks import InputError, shown
 from unlearn_core.ranges import within
 from unlearn_core.registry import DATASETS, METRICS, MODELS
 from unlearn_core.training.recipe import Recipe
 from unlearn_core.types import Composite
+from unlearn_core.version import SCIENCE_VERSION
 
 MOST_SCENARIOS = 5000  # each is checked before anything starts
 SECTIONS: dict[str, type] = {
