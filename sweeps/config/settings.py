@@ -23,9 +23,15 @@ adapter = cache(TypeAdapter[Any])
 
 
 def build(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
-    """An instance of the settings dataclass `cls`, numbers cast to their declared types, defaults filled in.
+    """An instance of a settings dataclass, numbers cast to their declared types, defaults filled in.
 
-    Raises: InputError naming the field (prefixed by `where`), the value and the fix.
+    Args:
+        cls: the dataclass.
+        raw: values by field, as YAML or JSON give them.
+        where: what stands before the field's name in messages, such as `recipe`.
+
+    Raises:
+        InputError: naming the field, the value and the fix.
     """
     if not isinstance(raw, Mapping):
         raise InputError(f"{where} must be a mapping of settings, but got {shown(raw)}")

@@ -78,9 +78,11 @@ class RayExecutor:
         stop: Stop = None,
     ) -> None:
         self.results: ResultGrid | None = None
-        self._callbacks, self._stop = callbacks, stop
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        from sweeps.execution.tune_stop import as_stopper  # imports ray, which reads the environment
+
+        self._callbacks, self._stop = callbacks, as_stopper(stop)
         spare_proxies()
         if address == "local":
             protect_local_ray()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.config.spec import Sweep
+from sweeps.config.outline import Outline
 from sweeps.planning.task import Task, Threat, folder_name
 from sweeps.schema.stages import Stage
-from sweeps.trials.ensemble import ENSEMBLE_REFERENCES, MODELS_PER_MEMBER
-from sweeps.trials.references import reference_methods
+from sweeps.trials.reference_names import ENSEMBLE_REFERENCES, MODELS_PER_MEMBER, reference_methods
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class CraftPoison(Task):
     def row(self) -> str:
         return "references"
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return 1.0
 
 
@@ -61,10 +60,10 @@ class TrainModel(Task):
     def alike(self) -> tuple[str, ...]:
         return self.kind, self.role
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return 1.0
 
-    def needs(self, sweep: Sweep) -> Sequence[Task]:
+    def needs(self, sweep: Outline) -> Sequence[Task]:
         return (CraftPoison(self.attack, self.seed),)
 
 
@@ -90,21 +89,21 @@ class MeasureReferences(Task):
     def threat(self) -> Threat:
         return Threat(self.attack, self.discovery_rate)
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return sum(sweep.budgets)
 
-    def stage(self, sweep: Sweep) -> Stage:
+    def stage(self, sweep: Outline) -> Stage:
         """The stage of the trials that are compared with these references."""
         return Stage.CONFIRMATION if self.seed in sweep.seeds.confirmation else Stage.TUNING
 
-    def methods(self, sweep: Sweep) -> tuple[str, ...]:
+    def methods(self, sweep: Outline) -> tuple[str, ...]:
         """Names of the references."""
         return reference_methods(self.stage(sweep), self.discovery_rate)
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         return len(self.methods(sweep))
 
-    def needs(self, sweep: Sweep) -> Sequence[TrainModel]:
+    def needs(self, sweep: Outline) -> Sequence[TrainModel]:
         known = self.methods(sweep)
         models = [TrainModel(self.attack, self.seed, role) for role in ("corrupted", "oracle")]
         if "retrain" in known:
@@ -132,7 +131,7 @@ class TrainMember(Task):
     def row(self) -> str:
         return "ensembles"
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return float(MODELS_PER_MEMBER)
 
 
@@ -157,11 +156,11 @@ class MeasureEnsemble(Task):
     def threat(self) -> Threat:
         return Threat(self.attack, self.discovery_rate)
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return 1.0
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         return len(ENSEMBLE_REFERENCES)
 
-    def needs(self, sweep: Sweep) -> Sequence[TrainMember]:
+    def needs(self, sweep: Outline) -> Sequence[TrainMember]:
         return [TrainMember(self.attack, self.seed, member) for member in range(sweep.ensemble.members)]

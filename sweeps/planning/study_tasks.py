@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sweeps.config.choices import Method
-from sweeps.config.spec import Sweep
+from sweeps.config.outline import Outline, SearchedMethod
 from sweeps.planning.proposals import proposal_count
 from sweeps.planning.task import Task, Threat, folder_name
 from sweeps.schema.stages import Stage
@@ -39,11 +38,11 @@ class RunStudy(Task):
     def alike(self) -> tuple[str, ...]:
         return RunStudy.kind, self.method
 
-    def methods(self, sweep: Sweep) -> dict[str, Method]:
+    def methods(self, sweep: Outline) -> dict[str, SearchedMethod]:
         """The methods that the study searches over."""
         return dict(sweep.methods) if self.method == BEST else {self.method: sweep.methods[self.method]}
 
-    def proposals(self, sweep: Sweep) -> int:
+    def proposals(self, sweep: Outline) -> int:
         """How many proposals the study makes."""
         return proposal_count(sweep.search, self.methods(sweep))
 
@@ -51,23 +50,23 @@ class RunStudy(Task):
         """One trial of the study."""
         return RunTrial(self.attack, self.discovery_rate, self.method, stage, proposal, seed)
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return self.ladders(sweep) * max(sweep.budgets)
 
-    def ladders(self, sweep: Sweep) -> int:
+    def ladders(self, sweep: Outline) -> int:
         """The most ladders that the study climbs: one per trial, in an ensemble trial one per member and shadow."""
         return self.most_trials(sweep) + self._most_ensemble_trials(sweep) * (2 * sweep.ensemble.members - 1)
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         tuning = self.proposals(sweep) * len(sweep.seeds.tuning)
         confirmation = self._most_chosen(sweep) * len(sweep.seeds.confirmation)
         return tuning + confirmation + self._most_ensemble_trials(sweep)
 
-    def _most_ensemble_trials(self, sweep: Sweep) -> int:
+    def _most_ensemble_trials(self, sweep: Outline) -> int:
         seeds = dict.fromkeys((*sweep.seeds.tuning, *sweep.seeds.confirmation), True)
         return self._most_chosen(sweep) * len(ensemble_seeds(sweep, seeds))
 
-    def _most_chosen(self, sweep: Sweep) -> int:
+    def _most_chosen(self, sweep: Outline) -> int:
         return min(self.proposals(sweep), len(sweep.budgets))
 
 
@@ -104,15 +103,15 @@ class RunTrial(Task):
     def alike(self) -> tuple[str, ...]:
         return self.study.alike
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         ladders = 2 * sweep.ensemble.members if self.stage == Stage.ENSEMBLE else 1
         return ladders * max(sweep.budgets)
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         return 1
 
 
-def ensemble_seeds(sweep: Sweep, succeeded: Mapping[int, bool]) -> list[int]:
+def ensemble_seeds(sweep: Outline, succeeded: Mapping[int, bool]) -> list[int]:
     """The confirmation scenarios that get an ensemble: none where no tuning scenario can choose what to compare.
 
     Args:

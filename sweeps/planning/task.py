@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
+from sweeps.config.outline import Outline
 from sweeps.config.shares import SINGLE
-from sweeps.config.spec import Sweep
 
 PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what a task's name adds to the name of its folder
 
@@ -72,14 +72,14 @@ class Task(ABC):
         return (self.kind,)
 
     @abstractmethod
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         """Compute that the task takes, in trainings from scratch; budgets are shares of those."""
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         """The most trials that the task records."""
         return 0
 
-    def needs(self, sweep: Sweep) -> Sequence[Task]:
+    def needs(self, sweep: Outline) -> Sequence[Task]:
         """The tasks that must be done before. A study also waits for the references and ensembles of its threat: which
         ones there are, only records say."""
         return ()

@@ -136,7 +136,7 @@ def test_a_dead_server_is_reported_at_once(sweep: Sweep) -> None:
         began = time.monotonic()
         with pytest.raises(sync.TrackingError, match="does not answer: "):
             sweep.sync()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # repeated requests would take minutes
 
 
 def test_missing_sweep_is_an_input_error(tmp_path: Path, uri: str) -> None:
