@@ -15,6 +15,7 @@ from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.results.analyse import Results, analyse
 from analysis.results.verdict import Verdict, display, percent
 from analysis.tables.report_tables import markdown
+from sweeps.schema.stages import Stage
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
 
@@ -40,7 +41,7 @@ def section(results: Results, *, budgets: Iterable[float] = ()) -> str:
 
 def gates(results: Results) -> pd.DataFrame:
     """Whether the attack took: one row per attack, means over the confirmation scenarios with least and largest."""
-    confirmed = results.references[results.references["role"] == "confirmation"]
+    confirmed = results.references[results.references["role"] == Stage.CONFIRMATION]
     rows = []
     for attack, own in confirmed.groupby("attack", sort=False):
         scenarios = own.groupby("seed")["took"].any()
@@ -95,7 +96,7 @@ def _told(judged: Verdict) -> str:
 def _facts(results: Results) -> str:
     """Size and time of the sweep; the time is from its start to its last trial, pauses included."""
     info, rows = results.sweep.info, results.sweep.rows
-    seeds = rows.loc[rows["stage"] == "confirmation", "seed"].nunique()
+    seeds = rows.loc[rows["stage"] == Stage.CONFIRMATION, "seed"].nunique()
     told = [f"{rows['trial_id'].nunique()} trials", f"{seeds} confirmation scenarios per attack"]
     told.append(f"tolerance {100 * results.tolerance:g} points")
     machine = info.get("machine")

@@ -26,7 +26,7 @@ from analysis.figures import style
 from analysis.figures.save import save
 from benchmarks.schedule_costs import COPY, Measured, Simulated
 from sweeps.config.spec import Sweep
-from sweeps.execution.ray_executor import LEAST_AHEAD, MOST_CELLS, ROUNDS
+from sweeps.execution.ray_executor import LEAST_AHEAD, MOST_TASKS, ROUNDS
 from sweeps.planning import schedule
 from sweeps.planning.missing import Missing
 from sweeps.planning.proposals import known_to
@@ -163,7 +163,7 @@ def table(sweep: Sweep, measured: Measured, slots: Sequence[int], driver: float)
     """One row per number of places: ideal makespan in seconds, and the share of it that each way reaches."""
     best, rows = ideal(sweep, measured), []
     for places in slots:
-        fit = max(MOST_CELLS, ROUNDS * places)
+        fit = max(MOST_TASKS, ROUNDS * places)
         cluster, least = Cluster(places, ahead=max(LEAST_AHEAD, places), driver=driver, fit=fit), best.makespan(places)
         rows.append(
             {

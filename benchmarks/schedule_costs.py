@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from sweeps.commands.status import searched
@@ -20,8 +21,8 @@ from sweeps.planning.tasks import (
     Threat,
     TrainModel,
 )
+from sweeps.schema.records import Trial
 from sweeps.schema.stages import Stage
-from sweeps.storage.record_log import Trial
 
 COPY = "~"  # in the label of a copied attack; what comes before it is the attack that was measured
 
@@ -40,21 +41,21 @@ class Measured:
     def __init__(self, trials: Sequence[Trial], scale: float = 1.0) -> None:
         self.scale = scale
         self._alike: dict[Kind, list[Trial]] = defaultdict(list)
-        self._same: dict[tuple[Kind, float, int | None, int], Trial] = {}
+        self._same: dict[tuple[Kind, float | None, int | None, int], Trial] = {}
         rung_seconds: dict[str, list[float]] = defaultdict(list)
         for trial in trials:
-            studied = trial["proposal"] is not None
-            kind = Kind(trial["attack"], searched(trial) if studied else trial["method"], trial["stage"])
+            studied = trial.proposal is not None
+            kind = Kind(trial.attack, searched(trial) if studied else trial.method, trial.stage)
             self._alike[kind].append(trial)
-            self._same[kind, trial["discovery_rate"], trial["proposal"], trial["seed"]] = trial
-            if studied and trial["rungs"]:
-                rung_seconds[trial["attack"]].append(trial["evaluation_seconds"] / len(trial["rungs"]))
+            self._same[kind, trial.discovery_rate, trial.proposal, trial.seed] = trial
+            if studied and trial.rungs:
+                rung_seconds[trial.attack].append((trial.evaluation_seconds or 0.0) / len(trial.rungs))
         self._measuring = {attack: sum(found) / len(found) for attack, found in rung_seconds.items()}
 
     def trial(self, task: RunTrial) -> Trial:
         """The trial of a study: the very one if it was made, else one like it."""
         found = self._find(task, task.method, task.stage, task.proposal)
-        return found | {"proposal": task.proposal, "seed": task.seed}
+        return replace(found, proposal=task.proposal, seed=task.seed)
 
     def seconds(self, task: Task) -> float:
         """Of any task but a study. What it takes to measure references is estimated from the trials of studies."""
@@ -63,18 +64,18 @@ class Measured:
     def _seconds(self, task: Task) -> float:
         match task:
             case RunTrial():
-                return float(self.trial(task)["trial_seconds"])
+                return self.trial(task).trial_seconds or 0.0
             case CraftPoison():
                 oracle = self._reference(task, "oracle")
-                return float((oracle.get("craft_seconds") or 0.0) + (oracle.get("surrogate_seconds") or 0.0))
+                return (oracle.craft_seconds or 0.0) + (oracle.surrogate_seconds or 0.0)
             case TrainModel():
                 oracle = self._reference(task, "oracle")
-                victim = oracle.get("victim_seconds") if task.role == "corrupted" else None
-                return float(victim or oracle["oracle_seconds"])
+                victim = oracle.victim_seconds if task.role == "corrupted" else None
+                return victim or oracle.oracle_seconds or 0.0
             case MeasureReferences():
-                rungs = self._reference(task, "retrain_at_budget")["rungs"]
+                rungs = self._reference(task, "retrain_at_budget").rungs
                 models = len(rungs) + 3  # corrupted, oracle, and mostly a second oracle
-                return float(sum(rung["seconds"] for rung in rungs) + models * self._measuring[measured_attack(task)])
+                return sum(rung.seconds or 0.0 for rung in rungs) + models * self._measuring[measured_attack(task)]
         raise TypeError(f"the seconds of {task.name} are recorded nowhere")
 
     def _reference(self, task: CraftPoison | TrainModel | MeasureReferences, method: str) -> Trial:
@@ -82,7 +83,7 @@ class Measured:
 
     def took(self, attack: str) -> bool:
         trials = [trial for kind, found in self._alike.items() if kind.attack == attack for trial in found]
-        return any(trial["attack_took"] for trial in trials)
+        return any(trial.attack_took for trial in trials)
 
     def _find(
         self,

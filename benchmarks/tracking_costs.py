@@ -13,9 +13,11 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sweeps.storage.record_log import CellWriter, Trial, read_trials
+from sweeps.schema.records import RUNG_COLUMNS, Trial
+from sweeps.storage.record_log import CellWriter, read_trials
 from sweeps.tracking import mlflow_mirror, sync
 
 
@@ -23,7 +25,7 @@ def copies(trials: Sequence[Trial], count: int) -> list[Trial]:
     """`count` trials; each time round, all get other ids and their studies other names."""
     rounds = ((number, trial) for number in itertools.count() for trial in trials)
     return [
-        trial | {"trial_id": f"{trial['trial_id']}-{number}", "study": f"{trial['study']} {number}"}
+        replace(trial, trial_id=f"{trial.trial_id}-{number}", study=f"{trial.study} {number}")
         for number, trial in itertools.islice(rounds, count)
     ]
 
@@ -57,8 +59,8 @@ def main() -> None:
     options = parser.parse_args()
     mlflow_mirror.connect(options.tracking_uri)  # MLflow takes seconds to load
     trials = copies(read_trials(options.sweep), options.trials)
-    studies = len({trial["study"] for trial in trials})
-    values = sum(len(rung) + len(rung["metrics"]) for trial in trials for rung in trial["rungs"]) / len(trials)
+    studies = len({trial.study for trial in trials})
+    values = sum(len(RUNG_COLUMNS) + len(rung.metrics) for trial in trials for rung in trial.rungs) / len(trials)
     print(f"{studies} studies; about {values:.0f} values in a trial")
     print("  trials  ms/trial  of it here")
     measure(trials, options.tracking_uri, options.pieces)

@@ -10,20 +10,19 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from sweeps.config.presets import read_preset
 from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.task_list import reference_tasks, study_tasks
+from sweeps.schema.records import Trial
 from sweeps.storage.record_log import read_cell
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 
 
-def useful_seconds(trial: dict[str, Any]) -> float:
+def useful_seconds(trial: Trial) -> float:
     """Seconds of a trial spent on updates and on measuring the model."""
-    longest = max((rung["seconds"] for rung in trial["rungs"]), default=0.0)
-    return float(longest + trial["evaluation_seconds"])
+    return trial.update_seconds + (trial.evaluation_seconds or 0.0)
 
 
 def main() -> None:

@@ -110,7 +110,7 @@ def in_process(sweep: Sweep, out: Path, workers: int) -> Times:
 
 def found(sweep_dir: Path) -> dict[str, list[float | None]]:
     """What must not depend on how many workers there were."""
-    return {trial["trial_id"]: [rung["score"] for rung in trial["rungs"]] for trial in read_trials(sweep_dir)}
+    return {trial.trial_id: [rung.score for rung in trial.rungs] for trial in read_trials(sweep_dir)}
 
 
 def measure(sweep: Sweep, repeats: int) -> dict[int, list[Times]]:

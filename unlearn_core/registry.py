@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from unlearn_core.checks import InputError, close_names
+
+if TYPE_CHECKING:
+    from unlearn_core.datasets.raw import Source
+    from unlearn_core.metrics.family import Family
+    from unlearn_core.models.building import ModelSettings
+    from unlearn_core.types import Attack, Unlearner
 
 T = TypeVar("T")
 
@@ -50,8 +56,8 @@ class Registry(Generic[T]):
         return (inspect.getdoc(self.get(name)) or "").split("\n")[0]
 
 
-DATASETS: Registry[Any] = Registry("dataset")
-MODELS: Registry[Any] = Registry("model")
-ATTACKS: Registry[Any] = Registry("attack")
-UNLEARNERS: Registry[Any] = Registry("unlearner")
-METRICS: Registry[Any] = Registry("metric")
+DATASETS: Registry[type[Source]] = Registry("dataset")
+MODELS: Registry[type[ModelSettings]] = Registry("model")
+ATTACKS: Registry[type[Attack]] = Registry("attack")
+UNLEARNERS: Registry[type[Unlearner]] = Registry("unlearner")
+METRICS: Registry[Family] = Registry("metric")

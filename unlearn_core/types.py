@@ -185,8 +185,12 @@ nothing (each has to be remembered), a rule about classes, or one pattern that a
 class Attack(Protocol):
     """A frozen dataclass of settings, registered in ATTACKS."""
 
-    primary: ClassVar[Primary]
-    fraction: float  # poisons as a share of the clean training rows
+    @property
+    def primary(self) -> Primary: ...
+    @property
+    def fraction(self) -> float:
+        """Poisons as a share of the clean training rows."""
+        ...
 
     @property
     def regularity(self) -> Regularity: ...

@@ -20,6 +20,7 @@ from analysis.results.analyse import Results
 from analysis.results.plane import LARGEST_BUDGET
 from analysis.results.verdict import display, percent
 from sweeps.schema.records import GOOD
+from sweeps.schema.stages import Stage
 from unlearn_core.metrics.roc import CURVE_RATES, curve_columns
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def curves(results: Results, attack: str) -> list[RocCurve]:
 def _models(results: Results, attack: str, columns: Sequence[str]) -> pd.DataFrame:
     """Measured models of the confirmation whose attack took, each method at one budget."""
     known = results.references
-    known = known[known["method"].isin(ROC_MODELS) & (known["role"] == "confirmation")]
+    known = known[known["method"].isin(ROC_MODELS) & (known["role"] == Stage.CONFIRMATION)]
     known, rows = (table[table["attack"] == attack] for table in (known, results.sweep.rows))
     rows = pd.concat([chosen_rungs(rows, columns), known], ignore_index=True)
     rows = rows[rows["took"].astype(bool) & rows["status"].isin(GOOD)]

@@ -20,6 +20,7 @@ from analysis.reading.points import CASE, RETRAIN_AT_BUDGET, VALUES
 from analysis.results.analyse import Results
 from analysis.results.verdict import display, percent
 from analysis.statistics.intervals import Interval, mean_interval
+from sweeps.schema.stages import Stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +74,7 @@ def _panel(results: Results, seeds: pd.DataFrame, attack: str, column: str, name
         total = int(own["n_scenarios"].iloc[0])
         rows.append({"method": method, "budget": budget, **found._asdict(), **counts, "n_seeds": total})
     known = results.references
-    known = known[(known["attack"] == attack) & (known["role"] == "confirmation") & known["took"]]
+    known = known[(known["attack"] == attack) & (known["role"] == Stage.CONFIRMATION) & known["took"]]
     lines = {line: mean_interval(known.loc[known["method"] == line, column]) for line in LINES}
     label = {"gaussian_tpr_exact": "TPR at 1 % FPR"}.get(name, name.replace("_", " "))
     return Panel(label, pd.DataFrame(rows), lines)
@@ -82,7 +83,7 @@ def _panel(results: Results, seeds: pd.DataFrame, attack: str, column: str, name
 def _with_metric(results: Results, seeds: pd.DataFrame, column: str) -> pd.DataFrame:
     """`seeds` with a metric beside the results, of those that count."""
     rivals = results.references[results.references["method"] == RETRAIN_AT_BUDGET]
-    known = pd.concat([chosen(results.sweep), rivals[rivals["role"] == "confirmation"]], ignore_index=True)
+    known = pd.concat([chosen(results.sweep), rivals[rivals["role"] == Stage.CONFIRMATION]], ignore_index=True)
     means = known.groupby([*CASE, "seed"])[column].mean()
     joined = seeds.join(means, on=[*CASE, "seed"])
     return joined.assign(**{column: joined[column].where(joined["counted"])})

@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.hypotheses.sentences import ABOVE, BELOW, NOT_ABOVE, TOO_FEW
 from analysis.results.compare import SIGNIFICANT
 from analysis.statistics.intervals import Interval, benjamini_hochberg, mean_interval, p_value
-from sweeps.schema.records import HYPOTHESIS_COLUMNS
+from sweeps.schema.hypotheses import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
 
 CONTROLS = ("random", "matched")

@@ -23,7 +23,8 @@ from analysis.results.analyse import Results
 from analysis.results.plane import LARGEST_BUDGET
 from analysis.results.verdict import display, percent
 from analysis.tables.report_tables import grid_text, number
-from sweeps.schema.records import DERIVED_COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS
+from sweeps.schema.records import COLUMNS
+from sweeps.schema.stages import Stage
 
 ROWS_SHOWN = 400
 """Rows of a table on the page; the CSV file always holds all of them."""
@@ -129,7 +130,7 @@ def _command(told: object) -> str:
 def _facts(results: Results) -> list[tuple[str, str]]:
     """Scenario in a line each: data, model, seeds, size of the sweep."""
     rows, info = results.sweep.rows, results.sweep.info
-    seeds = [f"{role} {_join(own['seed'])}" for role, own in rows[rows["stage"] != "reference"].groupby("stage")]
+    seeds = [f"{role} {_join(own['seed'])}" for role, own in rows[rows["stage"] != Stage.REFERENCE].groupby("stage")]
     return [
         ("data set", _join(rows["dataset"])),
         ("model", _join(rows["model"])),
@@ -201,8 +202,7 @@ def _columns(results: Results) -> list[tuple[str, str, str]]:
     rows = results.sweep.rows
     names: Sequence[str] = [*dict.fromkeys([*results.sweep.metric_columns, *told])]
     metrics = [(n, str(told.get(n, "not described")), _filled(rows, n)) for n in names]
-    schema = TRIAL_COLUMNS | RUNG_COLUMNS | DERIVED_COLUMNS
-    return metrics + [(n, text, _filled(rows, n)) for n, text in schema.items()]
+    return metrics + [(n, column.meaning, _filled(rows, n)) for n, column in COLUMNS.items()]
 
 
 def _filled(rows: pd.DataFrame, name: str) -> str:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sweeps.schema.lines import DamagedError, Trial, from_line
+from sweeps.schema.line_files import Damage, first_of_each, read_files
 from sweeps.schema.manifest_kinds import wrong_in_manifest
-from sweeps.schema.records import (
-    BUDGET_DIGITS,
-    DERIVED_COLUMNS,
-    RUNG_COLUMNS,
-    TRIAL_COLUMNS,
-    flatten,
-)
+from sweeps.schema.records import BUDGET_DIGITS, COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS, Trial, flatten
+from sweeps.schema.stages import Stage
 from unlearn_core.checks import InputError
 
 REQUIRED = (
@@ -30,11 +25,7 @@ REQUIRED = (
 )  # fmt: skip
 """Without these no result can be told; every other column of the schema may be missing in an older folder."""
 
-TEXT = {
-    "sweep", "scenario_id", "group_id", "trial_id", "study", "stage", "held_out", "dataset", "model", "attack",
-    "attack_settings", "method", "settings", "chosen_for", "primary_metric", "failed_parts", "attack_took", "error",
-    "code_version", "machine", "status", "regularity", "is_reported",
-}  # fmt: skip
+NO_NUMBERS = [name for name, column in COLUMNS.items() if column.kind in (str, bool)]
 REPEATED = ("sweep", "scenario_id", "group_id", "attack_settings", "code_version", "machine")
 """Texts that are the same in many rows and that nothing is grouped by: kept once each (pandas' categories)."""
 ADDED = ("took", "base_attack", "regularity")
@@ -62,7 +53,7 @@ class Sweep:
     @property
     def metric_columns(self) -> list[str]:
         """Columns that are metrics, in the order of the records."""
-        return [c for c in self.rows.columns if c not in {*TRIAL_COLUMNS, *RUNG_COLUMNS, *DERIVED_COLUMNS, *ADDED}]
+        return [c for c in self.rows.columns if c not in {*COLUMNS, *ADDED}]
 
 
 def load_sweep(folder: str | Path) -> Sweep:
@@ -85,7 +76,7 @@ def load_sweep(folder: str | Path) -> Sweep:
         more.append("The records were written by another version, without these columns: " + ", ".join(absent) + ".")
     known = tidy(rows)
     more += _strangers(known)
-    apart = known["stage"] == "ensemble"
+    apart = known["stage"] == Stage.ENSEMBLE
     results = known[~apart].reset_index(drop=True) if apart.any() else known
     if results.empty:
         raise InputError(f"results folder {str(folder)!r} holds ensembles, but no trials yet")
@@ -110,28 +101,20 @@ def read_rows(folder: Path) -> tuple[pd.DataFrame, list[str]]:
         except (OSError, ValueError, KeyError) as problem:  # pyarrow's errors derive from these
             reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
             raise InputError(f"{str(table)!r} cannot be read as a parquet file: {reason}") from problem
-    parts = sorted((folder / "records").rglob("*.jsonl"))
-    trials, damaged = _read_parts(parts)
+    parts, damaged = sorted((folder / "records").rglob("*.jsonl")), list[Damage]()
+    rows = [row for trial in _read_trials(parts, damaged.append) for row in flatten(trial)]
     notes = [f"records.parquet is missing; the rows come from {len(parts)} part file(s) instead."] if parts else []
     if damaged:
-        notes.append(f"{len(damaged)} torn or damaged line(s) in the part files were left out, first {damaged[0]}.")
-    return pd.DataFrame([row for trial in trials for row in flatten(trial)]), notes
+        first = f"{damaged[0].file}, line {damaged[0].number}: {damaged[0].problem}"
+        notes.append(f"{len(damaged)} torn or damaged line(s) in the part files were left out, first {first}.")
+    return pd.DataFrame(rows), notes
 
 
-def _read_parts(parts: Iterable[Path]) -> tuple[list[Trial], list[str]]:
-    """The first record of each trial, and the lines that are none, with their places and what is wrong with them."""
-    trials: dict[str, Trial] = {}
-    damaged = []
-    for part in parts:
-        for number, line in enumerate(io.BytesIO(part.read_bytes()), start=1):
-            try:
-                trial = from_line(line.rstrip()) if line.strip() else None
-            except DamagedError as problem:
-                damaged.append(f"{part.parent.name}/{part.name}, line {number}: {problem}")
-                continue
-            if trial:
-                trials.setdefault(trial["trial_id"], trial)
-    return list(trials.values()), damaged
+def _read_trials(parts: Sequence[Path], damaged: Callable[[Damage], None]) -> Iterator[Trial]:
+    """The trials in part files, each once."""
+    files = ((f"{part.parent.name}/{part.name}", part.read_bytes()) for part in parts)
+    cells = groupby(files, key=lambda file: file[0].partition("/")[0])
+    return first_of_each(trial for _, cell in cells for trial in read_files(cell, damaged))
 
 
 def read_info(folder: Path) -> tuple[dict[str, Any], list[str]]:
@@ -161,7 +144,7 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     took: bool, whether the attack took.
     """
     rows = rows.reindex(columns=list(dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *rows.columns])))
-    for name in rows.columns.difference(list(TEXT)):
+    for name in rows.columns.difference(NO_NUMBERS):
         if not _is_clean(rows[name]):  # what the sweep wrote is: at a million rows a copy counts
             rows[name] = _number(rows[name], strict=name in RUNG_COLUMNS)
     for name in ("attack", "method", "stage", "held_out", "settings", "status"):
@@ -207,7 +190,7 @@ def _distinct_attacks(rows: pd.DataFrame) -> pd.DataFrame:
     Reference and ensemble rows that know no discovery rate are repeated for each.
     """
     rows = rows.assign(base_attack=rows["attack"])
-    shares = rows["stage"].isin(["reference", "ensemble"])
+    shares = rows["stage"].isin([Stage.REFERENCE, Stage.ENSEMBLE])
     trials = rows[~shares]
     candidates = ("dataset", "model", "poison_fraction", "discovery_rate")
     varying = [c for c in candidates if rows.groupby("attack")[c].nunique().max() > 1]

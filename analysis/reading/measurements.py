@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.reading.load import Sweep
 from analysis.reading.points import VALUES, chosen_rungs
 from sweeps.schema.records import GOOD
+from sweeps.schema.stages import Stage
 from unlearn_core.metrics import columns
 from unlearn_core.metrics.roc import CURVE
 
@@ -31,7 +32,7 @@ def measured(sweep: Sweep, stage: str) -> pd.DataFrame:
     """Rungs of `stage` whose attack took and whose efficacy is known; ensembles' metrics beside the confirmation's."""
     rows = sweep.rows[sweep.rows["stage"] == stage]
     rows = rows[rows["took"] & rows["status"].isin(GOOD) & rows["efficacy"].notna()]
-    return with_ensemble(sweep, rows) if stage == "confirmation" else rows
+    return with_ensemble(sweep, rows) if stage == Stage.CONFIRMATION else rows
 
 
 def with_ensemble(sweep: Sweep, rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,6 +57,6 @@ def chosen(sweep: Sweep) -> pd.DataFrame:
 def reference_values(sweep: Sweep, reference_rows: pd.DataFrame) -> pd.DataFrame:
     """Metrics of the references, by (attack, role, seed, method); those of an ensemble belong to the confirmation."""
     names = list(metric_meanings(sweep))
-    both = pd.concat([reference_rows, sweep.ensemble.assign(role="confirmation")], ignore_index=True)
+    both = pd.concat([reference_rows, sweep.ensemble.assign(role=Stage.CONFIRMATION.value)], ignore_index=True)
     single = both[both["method"].isin(SINGLE_REFERENCES)]
     return single.groupby(["attack", "role", "seed", "method"])[names].mean()

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.reading.load import Sweep
 from analysis.statistics.intervals import Interval, mean_interval
 from sweeps.schema.records import GOOD, parse_budgets
+from sweeps.schema.stages import Stage
 
 CASE = ["attack", "method", "budget"]
 RETRAIN_AT_BUDGET = "retrain_at_budget"
@@ -41,7 +42,7 @@ AXES = {
 def confirmation_seeds(sweep: Sweep) -> set[float]:
     """Seeds of the confirmation scenarios: from the trials, and from the settings for those that lack trials."""
     rows = sweep.rows
-    seeds = set(rows.loc[rows["stage"] == "confirmation", "seed"].dropna())
+    seeds = set(rows.loc[rows["stage"] == Stage.CONFIRMATION, "seed"].dropna())
     listed = sweep.spec.get("seeds")
     told = listed.get("confirmation", []) if isinstance(listed, dict) else []
     return seeds | {float(s) for s in told if isinstance(s, int | float)}
@@ -52,10 +53,10 @@ def references(sweep: Sweep) -> pd.DataFrame:
 
     A scenario may have been measured on both sets of held-out rows; its role decides which one counts.
     """
-    rows = sweep.rows[sweep.rows["stage"] == "reference"]
+    rows = sweep.rows[sweep.rows["stage"] == Stage.REFERENCE]
     known = confirmation_seeds(sweep)
     confirms = rows["seed"].isin(known) if known else rows["held_out"] != "validation"
-    rows = rows.assign(role=np.where(confirms, "confirmation", "tuning"))
+    rows = rows.assign(role=np.where(confirms, Stage.CONFIRMATION.value, Stage.TUNING.value))
     fits = rows["held_out"] != np.where(confirms, "validation", "test")
     usual = [*CASE, "seed", "role"]
     return rows[fits].drop_duplicates([*usual, "trial_id"]).sort_values(usual, ignore_index=True)
@@ -66,7 +67,7 @@ def chosen_rungs(rows: pd.DataFrame, values: Sequence[str] = VALUES) -> pd.DataF
 
     A rung that was never reached is `failed`.
     """
-    confirmation = rows[rows["stage"] == "confirmation"]
+    confirmation = rows[rows["stage"] == Stage.CONFIRMATION]
     shared = ["attack", "method", "seed", "settings", "took"]
     expected = confirmation.drop_duplicates("trial_id")[["trial_id", "chosen_for", *shared]]
     expected = expected.assign(budget=expected.pop("chosen_for").map(parse_budgets)).explode("budget")
@@ -82,7 +83,7 @@ def seed_results(sweep: Sweep, reference_rows: pd.DataFrame) -> pd.DataFrame:
     Columns: `took`, `failed`, `counted` (bool), `settings`, the columns of VALUES (NaN unless counted),
     `retrain_efficacy`, the second oracle's, and `n_scenarios`, in how many scenarios of this attack it took.
     """
-    is_ours = (reference_rows["method"] == RETRAIN_AT_BUDGET) & (reference_rows["role"] == "confirmation")
+    is_ours = (reference_rows["method"] == RETRAIN_AT_BUDGET) & (reference_rows["role"] == Stage.CONFIRMATION)
     ours = reference_rows[is_ours]
     rungs = pd.concat([chosen_rungs(sweep.rows), ours], ignore_index=True).astype({"took": bool}).copy()
     rungs["failed"] = ~rungs["status"].isin(GOOD) | (rungs["took"] & rungs["efficacy"].isna())
@@ -92,14 +93,14 @@ def seed_results(sweep: Sweep, reference_rows: pd.DataFrame) -> pd.DataFrame:
     seeds["counted"] = seeds["took"] & ~seeds["failed"]
     seeds[VALUES] = seeds[VALUES].where(seeds["counted"])
     seeds = seeds.reset_index()
-    known = pd.concat([seeds, reference_rows[reference_rows["role"] == "confirmation"]])
+    known = pd.concat([seeds, reference_rows[reference_rows["role"] == Stage.CONFIRMATION]])
     taken = known.groupby(["attack", "seed"])["took"].any().groupby("attack").sum()
     return _with_partners(seeds.assign(n_scenarios=seeds["attack"].map(taken)), reference_rows)
 
 
 def _with_partners(seeds: pd.DataFrame, reference_rows: pd.DataFrame) -> pd.DataFrame:
     """Beside each result, what retrain@b and the second oracle reached in the same scenario."""
-    confirmed = reference_rows[reference_rows["role"] == "confirmation"]
+    confirmed = reference_rows[reference_rows["role"] == Stage.CONFIRMATION]
     good = confirmed[confirmed["status"].isin(GOOD)]
     rivals = good[good["method"] == RETRAIN_AT_BUDGET].groupby(["attack", "budget", "seed"])
     second = good[good["method"] == "retrain"].groupby(["attack", "seed"])["efficacy"].mean()
@@ -146,7 +147,7 @@ def _point(key: tuple[object, ...], group: pd.DataFrame) -> dict[str, object]:
 
 def noise_bands(reference_rows: pd.DataFrame) -> dict[str, Interval]:
     """Efficacy of the second oracle against the first, per attack: what a perfect unlearner would score."""
-    second = reference_rows[(reference_rows["method"] == "retrain") & (reference_rows["role"] == "confirmation")]
+    second = reference_rows[(reference_rows["method"] == "retrain") & (reference_rows["role"] == Stage.CONFIRMATION)]
     second = second[second["took"]]
     return {str(attack): mean_interval(group["efficacy"]) for attack, group in second.groupby("attack")}
 
@@ -154,7 +155,7 @@ def noise_bands(reference_rows: pd.DataFrame) -> dict[str, Interval]:
 def proposals(sweep: Sweep) -> pd.DataFrame:
     """What tuning saw: one row per (attack, method, budget, settings), means over tuning seeds of good rungs."""
     rows = sweep.rows
-    rows = rows[(rows["stage"] == "tuning") & rows["took"] & rows["status"].isin(GOOD) & rows["efficacy"].notna()]
+    rows = rows[(rows["stage"] == Stage.TUNING) & rows["took"] & rows["status"].isin(GOOD) & rows["efficacy"].notna()]
     keys = [*CASE, "settings"]
     measured = ["efficacy", "utility_gap", "score", "budget_spent", "seconds_share", "sample_passes"]
     grouped = rows.groupby(keys, sort=True, observed=True)

@@ -15,8 +15,9 @@ import pandas as pd
 from analysis.reading.load import Sweep
 from analysis.reading.measurements import measured, metric_meanings, reference_values
 from analysis.statistics.rank_correlation import LEAST_METHODS, Against, RankCorrelation
+from sweeps.schema.stages import Stage
 
-STAGES = ("confirmation", "tuning")
+STAGES = (Stage.CONFIRMATION.value, Stage.TUNING.value)
 CLEAR = 0.5
 """Rank correlation that the whole interval must exceed for a metric to agree clearly."""
 VARIES = 0.1

@@ -24,6 +24,7 @@ from analysis.results.compare import comparisons, hypervolumes
 from analysis.results.plane import Plane, plane
 from analysis.results.verdict import Verdict, verdict
 from analysis.statistics.intervals import Interval
+from sweeps.schema.stages import Stage
 from unlearn_core import checks
 
 USUAL_TOLERANCE = 0.02
@@ -155,7 +156,7 @@ def _gaps(sweep: Sweep, seeds: pd.DataFrame, reference_rows: pd.DataFrame) -> li
     """What the records do not hold, in words."""
     methods = set(reference_rows["method"])
     notes = []
-    if not (sweep.rows["stage"] == "confirmation").any():
+    if not (sweep.rows["stage"] == Stage.CONFIRMATION).any():
         notes.append("There are no confirmation trials: nothing below is a confirmed result.")
     if RETRAIN_AT_BUDGET not in methods and seeds["retrain_at_budget_efficacy"].isna().all():
         notes.append("There is no retrain@b: no method can be compared with it.")

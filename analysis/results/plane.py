@@ -16,6 +16,7 @@ from analysis.reading.load import Sweep, attack_name
 from analysis.reading.measurements import chosen, metric_meanings
 from analysis.reading.points import RETRAIN_AT_BUDGET
 from analysis.statistics.intervals import mean_interval
+from sweeps.schema.stages import Stage
 
 LARGEST_BUDGET = 0.10
 """Results are taken at the largest budget of a method up to this one."""
@@ -105,7 +106,9 @@ def _methods(sweep: Sweep, largest: float) -> pd.DataFrame:
 
 
 def _references(sweep: Sweep, reference_rows: pd.DataFrame, largest: float) -> pd.DataFrame:
-    own = reference_rows[reference_rows["method"].isin(PLANE_REFERENCES) & (reference_rows["role"] == "confirmation")]
+    own = reference_rows[
+        reference_rows["method"].isin(PLANE_REFERENCES) & (reference_rows["role"] == Stage.CONFIRMATION)
+    ]
     own = own[own["took"]]
     of_budget = own["method"] == RETRAIN_AT_BUDGET
     own = own[~of_budget | (own["budget"] <= largest + 1e-9)]

@@ -13,6 +13,7 @@ from analysis.reading.load import load_sweep
 from analysis.results.verdict import display
 from analysis.statistics.intervals import Interval, mean_interval
 from sweeps.schema.records import GOOD
+from sweeps.schema.stages import Stage
 from unlearn_core.checks import InputError
 
 SCAN_REFERENCES = ("none", "oracle", "retrain")
@@ -76,8 +77,8 @@ def _part(root: Path, number: int, point: dict[str, Any]) -> pd.DataFrame:
     """The rows of one value: references of confirmation scenarios, and each method at its largest budget."""
     rows = load_sweep(root / point["sweep"]).rows
     rows = rows[(rows["held_out"] == "test") & rows["status"].isin(GOOD)]
-    reference = rows[(rows["stage"] == "reference") & rows["method"].isin(SCAN_REFERENCES)]
-    at_budget = rows[(rows["stage"] == "confirmation") | (rows["method"] == "retrain_at_budget")]
+    reference = rows[(rows["stage"] == Stage.REFERENCE) & rows["method"].isin(SCAN_REFERENCES)]
+    at_budget = rows[(rows["stage"] == Stage.CONFIRMATION) | (rows["method"] == "retrain_at_budget")]
     largest = at_budget[at_budget["budget"] == at_budget["budget"].max()]
     largest = largest.sort_values("proposal").drop_duplicates(["attack", "method", "seed"])
     both = pd.concat([reference.assign(efficacy=float("nan")), largest])

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.reading.measurements import chosen, metric_meanings, reference_values
 from analysis.reading.points import CASE, RETRAIN_AT_BUDGET
 from analysis.results.analyse import Results
+from sweeps.schema.stages import Stage
 
 COLUMNS = [
     "attack", "metric", "corrupted", "oracle", "second_oracle", "noise_floor", "best_method", "best_budget",
@@ -27,7 +28,7 @@ def metric_table(results: Results) -> pd.DataFrame:
         meaning: what the metric declares: meaning, target, direction.
     """
     values = reference_values(results.sweep, results.references)
-    values = values[values.index.get_level_values("role") == "confirmation"].droplevel("role")
+    values = values[values.index.get_level_values("role") == Stage.CONFIRMATION].droplevel("role")
     rungs = chosen(results.sweep)
     best = best_points(results)
     rows = [row for attack in results.attacks for row in _attack(attack, results, values, rungs, best)]

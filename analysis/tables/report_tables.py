@@ -18,6 +18,7 @@ from analysis.statistics.intervals import stouffer
 from analysis.tables.attack_costs import attack_costs
 from analysis.tables.metric_table import metric_table
 from sweeps.schema.records import GOOD
+from sweeps.schema.stages import Stage
 from unlearn_core.host.cells import inert
 
 MOST_LINES = 2000
@@ -119,7 +120,7 @@ def sanity(results: Results) -> pd.DataFrame:
     table = table.join(took.rename("took")).join(scenarios["primary_metric"].first()).reset_index()
     table["seed"] = table["seed"].map("{:g}".format)
     table.insert(3, "took", table.pop("took"))
-    pooled = [_pooled(str(a), own) for a, own in table[table["role"] == "confirmation"].groupby("attack")]
+    pooled = [_pooled(str(a), own) for a, own in table[table["role"] == Stage.CONFIRMATION].groupby("attack")]
     return pd.concat([table, pd.DataFrame(pooled)], ignore_index=True).sort_values(["attack", "role"], kind="stable")
 
 
@@ -127,7 +128,7 @@ def _pooled(attack: str, own: pd.DataFrame) -> dict[str, object]:
     means = own[[c for c in own if c not in ("attack", "role", "seed", "took", "primary_metric")]].mean()
     pooled = {name: stouffer(own[name]) for name in ("corrupted_z", "oracle_z")}
     took = f"{int((own['took'] == 'yes').sum())} of {len(own)}"
-    same = {"attack": attack, "role": "confirmation", "seed": "mean, pooled z", "took": took}
+    same = {"attack": attack, "role": Stage.CONFIRMATION.value, "seed": "mean, pooled z", "took": took}
     return {**same, "primary_metric": own["primary_metric"].iloc[0], **means, **pooled}
 
 
@@ -137,7 +138,7 @@ def costs(results: Results) -> pd.DataFrame:
     sums = ["seconds", "flops", "steps"]
     trials = rows.groupby(["stage", "method", "trial_id"], sort=True)[[*sums, "peak_memory_bytes"]].max()
     total = trials.groupby("method").agg(trials=("seconds", "size"), **{f"total_{c}": (c, "sum") for c in sums})
-    stages = ["confirmation", "reference"]
+    stages = [Stage.CONFIRMATION, Stage.REFERENCE]
     single = (
         trials[trials.index.get_level_values("stage").isin(stages)]
         .groupby("method")[[*sums, "peak_memory_bytes"]]

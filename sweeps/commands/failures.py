@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.commands.look import folder_parser, show
+from sweeps.schema.records import Trial
 from sweeps.storage.manifest import read_manifest
-from sweeps.storage.record_log import Trial, iter_trials
+from sweeps.storage.record_log import iter_trials
 
 EXAMPLES = 3  # trials named per group
 TASKS = 20  # tasks named per group
@@ -33,7 +34,7 @@ class Failure:
         return self.tasks.total()
 
     def add(self, trial: Trial) -> None:
-        self.tasks[trial["study"]] += 1
+        self.tasks[trial.study] += 1
         if len(self.named) < EXAMPLES:
             self.named.append(trial)
 
@@ -49,9 +50,9 @@ def group_failures(trials: Iterable[Trial]) -> tuple[list[Failure], int]:
     groups: dict[tuple[str, str], Failure] = {}
     total = 0
     for total, trial in enumerate(trials, start=1):  # noqa: B007 - the last number is the count
-        if trial["error"]:
-            key = signature(trial["error"])
-            groups.setdefault(key, Failure(": ".join(filter(None, key)), trial["error"])).add(trial)
+        if trial.error:
+            key = signature(trial.error)
+            groups.setdefault(key, Failure(": ".join(filter(None, key)), trial.error)).add(trial)
     return sorted(groups.values(), key=lambda failure: -failure.count), total
 
 
@@ -76,6 +77,6 @@ def failure_lines(sweep_dir: Path) -> list[str]:
 def _describe(failure: Failure) -> list[str]:
     where = ", ".join(f"{name} ({count})" for name, count in failure.tasks.most_common(TASKS))
     more = f" and {len(failure.tasks) - TASKS} more tasks" if len(failure.tasks) > TASKS else ""
-    examples = [f"  {t['trial_id']}  seed {t['seed']}  {t['settings']}" for t in failure.named]
+    examples = [f"  {t.trial_id}  seed {t.seed}  {t.settings}" for t in failure.named]
     traceback = [f"    {line}" for line in failure.example.rstrip().splitlines()]
     return ["", f"{failure.count} x {failure.title}", f"  in {where}{more}", *examples, *traceback]

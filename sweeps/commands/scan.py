@@ -23,9 +23,10 @@ from sweeps.commands.errors import answered
 from sweeps.commands.listing import print_list
 from sweeps.commands.options import RunOptions
 from sweeps.commands.reading import read_raw
+from sweeps.config.labels import check_name
 from sweeps.config.overrides import apply
 from sweeps.config.presets import read_preset
-from sweeps.config.spec import Sweep, check_name
+from sweeps.config.spec import Sweep
 from sweeps.launch import module_command
 from sweeps.schema.digest import digest
 from sweeps.storage.folders import on_this_machine

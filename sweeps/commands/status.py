@@ -39,18 +39,18 @@ class Line:
 
     def add(self, trial: Trial) -> None:
         self.done += 1
-        self.failed += trial["error"] is not None
+        self.failed += trial.error is not None
         self.seconds += trial_seconds(trial)
 
 
 def trial_seconds(trial: Trial) -> float:
     """Seconds that a trial kept its worker; a reference model counts with its training (the corrupted model's is taken
     to be as long as the oracle's)."""
-    if trial["stage"] != Stage.REFERENCE or trial["method"] == "retrain_at_budget":
-        return float(trial.get("trial_seconds") or 0)
-    if trial["method"] == "none":
-        return float(trial.get("oracle_seconds") or 0)
-    return sum(float(rung["seconds"]) for rung in trial["rungs"] or ())
+    if trial.stage != Stage.REFERENCE or trial.method == "retrain_at_budget":
+        return trial.trial_seconds or 0.0
+    if trial.method == "none":
+        return trial.oracle_seconds or 0.0
+    return sum(rung.seconds or 0.0 for rung in trial.rungs)
 
 
 def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
@@ -58,8 +58,8 @@ def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
     done: Counter[str] = Counter()
     lines: dict[tuple[str, str], Line] = {}
     for trial in iter_trials(replica.dir):
-        done[trial["study"]] += 1
-        key = trial["attack"], searched(trial) if _studied(trial) else trial["stage"] + "s"
+        done[trial.study] += 1
+        key = trial.attack, searched(trial) if _studied(trial) else trial.stage + "s"
         lines.setdefault(key, Line(*key)).add(trial)
     left = missing(sweep, replica.dir)
     running = at_work_now(replica.home)
@@ -82,11 +82,11 @@ def at_work_now(home: Folder) -> Counter[str]:
 
 def searched(trial: Trial) -> str:
     """The method of the study that a trial is of, or `best`."""
-    return str(trial["study"]).removeprefix(f"{trial['attack']}--").partition("--")[0]
+    return trial.study.removeprefix(f"{trial.attack}--").partition("--")[0]
 
 
 def _studied(trial: Trial) -> bool:
-    return trial["proposal"] is not None
+    return trial.proposal is not None
 
 
 def _key(task: Task) -> tuple[str, str]:

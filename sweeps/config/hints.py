@@ -41,10 +41,9 @@ def place_hint(key: str, raw: Mapping[str, Any], sections: Mapping[str, type]) -
 
 def _places(key: str, raw: Mapping[str, Any], sections: Mapping[str, type]) -> Iterator[str]:
     yield from (f"{name}.{key}" for name, section in sections.items() if _has(section, key))
-    lists = (("attacks", ATTACKS, ""), ("methods", UNLEARNERS, ".fixed"))
-    for name, registry in (("dataset", DATASETS), ("model", MODELS)):
-        if _is_of(registry, raw.get(name), key):
-            yield f"{name}.{key}"
+    single: dict[str, Registry[Any]] = {"dataset": DATASETS, "model": MODELS}
+    yield from (f"{name}.{key}" for name, registry in single.items() if _is_of(registry, raw.get(name), key))
+    lists: tuple[tuple[str, Registry[Any], str], ...] = (("attacks", ATTACKS, ""), ("methods", UNLEARNERS, ".fixed"))
     for name, registry, below in lists:
         items: Any = raw.get(name)
         for item in items if isinstance(items, list) else [items]:

@@ -56,10 +56,10 @@ def _facts(item: Any) -> dict[str, str]:
 
 
 def _settings(cls: type[Any]) -> tuple[Setting, ...]:
-    meanings = _meanings(cls)
+    known = meanings(cls)
     space = cls.search_space() if hasattr(cls, "search_space") else {}
     return tuple(
-        Setting(f.name, _type(f.type), _default(f), meanings.get(f.name, ""), space.get(f.name))
+        Setting(f.name, _type(f.type), _default(f), known.get(f.name, ""), space.get(f.name))
         for f in dataclasses.fields(cls)
     )
 
@@ -74,7 +74,7 @@ def _default(f: dataclasses.Field[Any]) -> str | None:
     return None if f.default_factory is dataclasses.MISSING else repr(f.default_factory())
 
 
-def _meanings(cls: type[Any]) -> dict[str, str]:
+def meanings(cls: type[Any]) -> dict[str, str]:
     """The comments behind the fields of a class. One that a class declares again without a comment means what it meant
     in the class that it inherits from."""
     found: dict[str, str] = {}

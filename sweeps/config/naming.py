@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from sweeps.config.labels import check_name
 from sweeps.config.overrides import Changes, changed
-from sweeps.config.spec import Sweep, check_name
+from sweeps.config.spec import Sweep
 from unlearn_core.checks import InputError
 
 

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from sweeps.schema.lines import RESERVED
+from sweeps.schema.line_checks import RESERVED
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS
 from unlearn_core.types import NEEDS
@@ -158,6 +158,6 @@ def _check(source: str, adds: Mapping[str, Sequence[str]]) -> None:
                 f"plug-in {source}: metric {name!r} has a column {taken[0]!r}, which records have; rename it"
             )
     for name in adds["unlearner"]:
-        strange = [need for need in REGISTRIES["unlearner"].get(name).needs if need not in NEEDS]
+        strange = [need for need in UNLEARNERS.get(name).needs if need not in NEEDS]
         if strange:
             raise InputError(f"plug-in {source}: needs of {name!r} must be among {list(NEEDS)}, but has {strange[0]!r}")

@@ -9,25 +9,36 @@ from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from sweeps.config.hints import list_hint
 from unlearn_core.checks import InputError, close_names, shown
 from unlearn_core.registry import Registry
 
 T = TypeVar("T")
+plain = to_jsonable_python
+"""Tuples as lists, dataclasses and mappings as dicts: what JSON would give back."""
+adapter = cache(TypeAdapter[Any])
+"""What checks and casts the fields of a dataclass."""
 
 
 def build(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
-    """An instance of the settings dataclass `cls`, numbers cast to their declared types, defaults filled in.
+    """An instance of a settings dataclass, numbers cast to their declared types, defaults filled in.
 
-    Raises: InputError naming the field (prefixed by `where`), the value and the fix.
+    Args:
+        cls: the dataclass.
+        raw: values by field, as YAML or JSON give them.
+        where: what stands before the field's name in messages, such as `recipe`.
+
+    Raises:
+        InputError: naming the field, the value and the fix.
     """
     if not isinstance(raw, Mapping):
         raise InputError(f"{where} must be a mapping of settings, but got {shown(raw)}")
     check_keys(raw, [f.name for f in dataclasses.fields(cls)], f"{where}.")  # type: ignore[arg-type]
     raw = dict(raw) | {key: _held(*held, f"{where}.{key}") for key, held in _registered(cls, raw).items()}
     try:
-        made: T = _adapter(cls).validate_python(raw)  # type: ignore[arg-type]
+        made: T = adapter(cls).validate_python(raw)  # type: ignore[arg-type]
     except ValidationError as problem:
         raise InputError(explain(problem, where)) from None
     except OverflowError:
@@ -47,11 +58,6 @@ def _held(registry: Registry[Any], raw: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(raw, (list, tuple)):
         raise InputError(f"{where} must be a list, but got {shown(raw)}")
     return tuple(choose(registry, item, where) for item in raw)
-
-
-@cache
-def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
 
 
 def check_keys(raw: Mapping[str, Any], known: Iterable[str], prefix: str = "") -> None:
@@ -91,7 +97,7 @@ def explain(problem: ValidationError, where: str) -> str:
     return f"{field}: {error['msg']}, but got {shown(error['input'])}{hint}"
 
 
-def choose(registry: Registry[Any], raw: Any, where: str) -> Any:
+def choose(registry: Registry[type[T]], raw: Any, where: str) -> T:
     """A settings object from the registry: `raw` is a name, or a mapping with `name` and settings."""
     if isinstance(raw, str):
         raw = {"name": raw}
@@ -105,13 +111,4 @@ def as_dict(name: str, settings: Any) -> dict[str, Any]:
     """Name and all settings, as JSON-ready values; what identifies the object."""
     held = _registered(type(settings), vars(settings))
     named = {key: [as_dict(reg.name_of(type(item)), item) for item in items] for key, (reg, items) in held.items()}
-    return {"name": name, **plain(dataclasses.asdict(settings)), **named}
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists, mappings and lists walked: what JSON would give back."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    return value
+    return {"name": name, **plain(settings), **named}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sweeps.config.spec import Method
+from sweeps.config.choices import Method
 from sweeps.execution.limits import CONTEXT
 from sweeps.execution.worker import workbench
 from sweeps.storage.base import Folder

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -74,7 +74,7 @@ class Guard:
         return self._record(trial)
 
     def _record(self, trial: Trial) -> Trial:
-        trial = trial | {"gpu_memory_retries": int(self.task.whole_gpu)}
+        trial = replace(trial, gpu_memory_retries=int(self.task.whole_gpu))
         self.writer.append(trial)
         return trial
 
@@ -85,7 +85,7 @@ class Guard:
         def give_up(where: str) -> None:
             text = f"not finished after {limit:.4g} s; raise resources.trial_timeout if the method is only slow"
             self._record(failed(blank, f"{where}TimeoutError: {text}", seconds=time.perf_counter() - start))
-            say(f"trial {blank['trial_id']} of {self.task.name} is recorded as failed: {text}")
+            say(f"trial {blank.trial_id} of {self.task.name} is recorded as failed: {text}")
 
         with deadline(limit, give_up):
             try:
@@ -100,7 +100,7 @@ class Guard:
 
 def failed(blank: Trial, error: str, *, seconds: float | None) -> Trial:
     """The record of a trial that came to nothing, from one without rungs. seconds: how long it took, where known."""
-    return blank | {"error": error, "finished_at": time.time(), "trial_seconds": seconds}
+    return replace(blank, error=error, finished_at=time.time(), trial_seconds=seconds)
 
 
 # time

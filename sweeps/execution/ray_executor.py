@@ -1,34 +1,35 @@
-"""Cells on Ray: Tune asks the schedule for them, reused workers walk them. Only files called `ray_*` import ray."""
+"""Tasks on Ray: starts Ray or joins a cluster, and runs one fit of Ray Tune after the other (`tune_fit.py`)."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
 import secrets
-import shutil
 import socket
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from sweeps.execution.executors import Queue
 from sweeps.execution.gpu_share import Memory, measured, share_of
 from sweeps.execution.lost import KEPT, ExecutorLostError
 from sweeps.execution.ray_home import kept, private_home
 from sweeps.execution.ray_watchdog import LocalRay, Watchdog
-from sweeps.execution.worker import work_task
 from sweeps.launch import own_modules
-from sweeps.planning.tasks import from_wire, to_wire
 from sweeps.storage.base import Folder
-from sweeps.storage.folders import at
 from sweeps.tracking.uri import spare_proxies
 from sweeps.trials.machine import usable_cpus
 from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
 from unlearn_core.host.private import UMASK
+
+if TYPE_CHECKING:
+    from ray.tune import Callback, ResultGrid
+
+    from sweeps.execution.tune_stop import Stop
 
 ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment, not a copy built per start
@@ -36,6 +37,7 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker as here
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are the log
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # only studies have a score
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep; Tune would call what is left finished
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_worker_niceness": "0",  # workers have the priority that the command was started with, not the lowest
@@ -43,24 +45,44 @@ ENVIRONMENT = {
 PASSED_ON = (*ENVIRONMENT, UMASK)  # to workers on any machine
 PROBES = 3  # further tries at measuring memory
 PATIENCE = 5.0  # seconds for the head of a cluster to answer
-LOST_WORKERS = 10  # how often a cell is started again after a lost process or machine, before its progress is looked at
-MOST_CELLS = 2000  # in one fit: Tune keeps all of them in memory and writes all of them into every snapshot
-ROUNDS = 50  # but at least so many cells for each place
-LEAST_AHEAD = 16  # cells that wait for a place on a cluster
+MOST_TASKS = 2000  # in one fit: Tune keeps all of them in memory and writes all of them into every snapshot
+ROUNDS = 50  # but at least so many tasks for each place
+LEAST_AHEAD = 16  # tasks that wait for a place on a cluster
 
 
 class RayExecutor:
-    """Runs cells on a local Ray (`address="local"`) or on the cluster at `address`.
+    """Runs tasks on a local Ray or on a cluster.
 
-    cpus, gpus: what a cell gets; with a whole GPU for each, `share_gpus` gives them as large a share of one as their
-    memory needs, which is tried first. workers: of a local Ray, at most so many cells at a time.
+    Args:
+        address: `local`, or the address of the cluster.
+        cpus: processors of a task.
+        gpus: GPUs of a task, or the share of one that it gets.
+        share_gpus: if a task gets a whole GPU, measure how much memory it needs, and give it that share instead.
+        workers: tasks at a time, at most, on a local Ray.
+        callbacks: callbacks of Ray Tune.
+        stop: ends studies early: a stopper of Tune, or a function or mapping as `ray.tune.RunConfig` accepts.
+
+    Attributes:
+        results: the ResultGrid of Tune's last fit; None before.
     """
 
     def __init__(
-        self, address: str, *, cpus: float, gpus: float, share_gpus: bool = False, workers: int | None = None
+        self,
+        address: str,
+        *,
+        cpus: float,
+        gpus: float,
+        share_gpus: bool = False,
+        workers: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        stop: Stop = None,
     ) -> None:
+        self.results: ResultGrid | None = None
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        from sweeps.execution.tune_stop import as_stopper  # imports ray, which reads the environment
+
+        self._callbacks, self._stop = callbacks, as_stopper(stop)
         spare_proxies()
         if address == "local":
             protect_local_ray()
@@ -107,7 +129,7 @@ class RayExecutor:
             raise ExecutorLostError(f"Ray did not start: {why}") from None
 
     def _check_room(self, address: str) -> None:
-        """Without a machine that holds a cell, Tune would wait for one without a word."""
+        """Without a machine that holds a task, Tune would wait for one without a word."""
         nodes = self._machines()
         if any(all(node.get(k.upper(), 0) >= share for k, share in self._share.items()) for node in nodes):
             return
@@ -117,14 +139,14 @@ class RayExecutor:
         print(f"warning: no machine of the cluster has {what} now; waiting for one", file=sys.stderr)
 
     def run(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None:
-        """Everything in the queue, by one fit after the other: what a fit costs grows with the number of its cells."""
+        """Everything in the queue, by one fit after the other: what a fit costs grows with the number of its tasks."""
         if self._measures and not queue.finished:
             place, self._measures = self._shared(sweep_dir, place), False
         while not queue.finished:
             self._fit(sweep_dir, place, queue)
 
     def _shared(self, sweep_dir: Folder, place: RunEnvironment) -> RunEnvironment:
-        """The place with the share of a GPU that a cell needs: a whole one where no GPU could tell."""
+        """The place with the share of a GPU that a task needs: a whole one where no GPU could tell."""
         try:
             memory = self._memory(sweep_dir, place)
         except self._ray.exceptions.RayError as problem:
@@ -145,47 +167,18 @@ class RayExecutor:
         return memory
 
     def _fit(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None:
-        from ray import tune
-
         from sweeps.execution.ray_watch import Watch
-        from sweeps.execution.tune_queue import CellSearcher
+        from sweeps.execution.tune_fit import Fit
 
-        def trainable(config: dict[str, Any]) -> None:  # the config stays tiny: it is copied into every snapshot
-            outcome = work_task(sweep_dir, place, from_wire(config["task"]))
-            # texts: Tune takes an empty mapping out, and tells of every task whose report has no values
-            too_large = json.dumps(to_wire(outcome.too_large)) if outcome.too_large else ""
-            tune.report({"error": outcome.error or "", "too_large": too_large})
-
-        usual = self._share  # without `self`, which cannot be sent
-
-        def share(config: dict[str, Any]) -> dict[str, float]:
-            return usual | ({"gpu": 1.0} if config["task"]["whole_gpu"] else {})
-
-        folder = at(sweep_dir).local_copy / ".tune"
-        shutil.rmtree(folder, ignore_errors=True)  # left by a driver that was killed
-        most = max(MOST_CELLS, ROUNDS * self._places())  # at the end of a fit places stand empty: seldom, for many
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)  # the searcher knows how many
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, share),
-            tune_config=tune.TuneConfig(
-                search_alg=CellSearcher(queue, self._slots, most=most), num_samples=-1, reuse_actors=True
-            ),
-            run_config=tune.RunConfig(
-                name="cells",
-                storage_path=str(folder),
-                verbose=0,
-                callbacks=[Watch(self._dog)],
-                failure_config=tune.FailureConfig(max_failures=LOST_WORKERS),
-            ),
-        )
+        callbacks = (Watch(self._dog), *self._callbacks)
+        fit = Fit(sweep_dir, place, queue, self._share, self._slots, callbacks, self._stop)
         try:
-            tuner.fit()
+            # at the end of a fit places stand empty: seldom, for many
+            self.results = fit.run(most=max(MOST_TASKS, ROUNDS * self._places()))
         except Exception:
             if self._dog.lost:
                 raise ExecutorLostError(f"Ray {self._where} is gone") from None
             raise
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _knows_this_node(self) -> bool:
         """Whether the cluster still knows the node that this process is connected to, once it is."""
@@ -195,13 +188,13 @@ class RayExecutor:
         return any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == here)
 
     def _slots(self) -> tuple[int, int]:
-        """How many cells run or wait for a place at once: as many again as there are places, so that none is ever
+        """How many tasks run or wait for a place at once: as many again as there are places, so that none is ever
         empty; and on a cluster that grows some more, which is what it grows for."""
         places = self._places()
         return 2 * places, places + (places if self._local else max(LEAST_AHEAD, places))
 
     def _places(self) -> int:
-        """How many cells the machines have room for now, or had a second ago."""
+        """How many tasks the machines have room for now, or had a second ago."""
         if time.monotonic() >= self._look_again:
             asked = {name.upper(): share for name, share in self._share.items() if share}
             rooms = [[int(node.get(k, 0) / share + 1e-9) for k, share in asked.items()] for node in self._machines()]
@@ -218,9 +211,9 @@ class RayExecutor:
 
 
 def local_room(cpus: float, workers: int | None) -> tuple[int, float]:
-    """(processors of a local Ray, processors of a cell): those that this process may use, for `workers` cells at most.
+    """(processors of a local Ray, processors of a task): those that this process may use, for `workers` tasks at most.
 
-    Ray takes whole processors only: a cell that asks for a part of one gets more if too many would fit.
+    Ray takes whole processors only: a task that asks for a part of one gets more if too many would fit.
     """
     if workers is None:
         return usable_cpus(), cpus

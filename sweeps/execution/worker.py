@@ -13,6 +13,7 @@ from sweeps.config.spec import Sweep
 from sweeps.execution.crash_counter import noted
 from sweeps.execution.limits import GpuShareTooSmall, free, leaving_broken_devices, limit_memory, share_limit
 from sweeps.execution.run_task import Worker, run_task
+from sweeps.execution.study_report import Report
 from sweeps.planning.tasks import Outcome, Task
 from sweeps.storage.base import Folder
 from sweeps.storage.folders import at, child
@@ -74,27 +75,27 @@ def is_stopping(sweep_dir: Folder) -> bool:
 
 
 @private_files()
-def work_task(sweep_dir: Folder, place: RunEnvironment, task: Task) -> Outcome:
+def work_task(sweep_dir: Folder, place: RunEnvironment, task: Task, report: Report | None = None) -> Outcome:
     """Do what is missing of a task.
 
     An error of the science is an outcome, not a crash: only a lost process or machine is tried again, a few times. An
     error of the device ends this process.
     """
     place = place._replace(gpus=max(1.0, place.gpus)) if task.whole_gpu else place
-    outcome = _worked(sweep_dir, place, task)
+    outcome = _worked(sweep_dir, place, task, report)
     if outcome.too_large:
         with contextlib.suppress(RuntimeError):  # there may have been no room for it
             free(workbench(sweep_dir, place))  # here, where no frame is left that holds tensors
     return outcome
 
 
-def _worked(sweep_dir: Folder, place: RunEnvironment, task: Task) -> Outcome:
+def _worked(sweep_dir: Folder, place: RunEnvironment, task: Task, report: Report | None) -> Outcome:
     try:
         at(sweep_dir).check_room()
         shown, device = at_work(sweep_dir, task), leaving_broken_devices(task)
         with shown, noted(sweep_dir, task) as attempts, device, share_limit(place, task):  # data alone may be too large
             cache = workbench(sweep_dir, place)
-            run_task(task, Worker(cache, sweep_dir, lambda: is_stopping(sweep_dir), attempts))
+            run_task(task, Worker(cache, sweep_dir, lambda: is_stopping(sweep_dir), attempts, report))
     except GpuShareTooSmall as found:
         return Outcome(too_large=found.task)
     except Exception:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sweeps.commands.arguments import Parser
 from sweeps.commands.errors import answered
 from sweeps.commands.reading import read_raw
+from sweeps.config.labels import check_name
 from sweeps.config.overrides import apply
-from sweeps.config.spec import check_name
 from sweeps.execution.interruption import run_told
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.launch import module_command

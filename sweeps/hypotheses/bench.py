@@ -60,7 +60,7 @@ class HypothesisBench:
         return Base(inputs, as_table(inputs, extractor.features, extractor.width), extractor)
 
     def rows(self, label: str, seed: int) -> list[Row]:
-        """All numbers of one attack under one seed, in the columns of `sweeps.schema.records.HYPOTHESIS_COLUMNS`."""
+        """All numbers of one attack under one seed, in the columns of `sweeps.schema.hypotheses.HYPOTHESIS_COLUMNS`."""
         attacked = self.spec.attacks[label]
         protocol = {k: v for k, v in self.spec.to_dict()["protocol"].items() if not k.endswith("seeds")}
         directions = seed < self.spec.protocol.orthogonality_seeds

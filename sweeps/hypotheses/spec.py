@@ -12,12 +12,13 @@ import unlearn_core.attacks
 import unlearn_core.datasets
 import unlearn_core.models  # noqa: F401 - these imports fill the registries
 from sweeps.config import presets
+from sweeps.config.labels import check_label, check_name
 from sweeps.config.settings import as_dict, build, check_keys, choose, plain
-from sweeps.config.spec import check_label, check_name
 from unlearn_core import checks
 from unlearn_core.checks import InputError, shown
 from unlearn_core.datasets.features import Features
 from unlearn_core.registry import ATTACKS
+from unlearn_core.types import Attack
 
 PRESETS = Path(__file__).parent / "presets"
 SPACES = ("inputs", "features")
@@ -28,7 +29,7 @@ class Attacked(NamedTuple):
     """An attack and the space it acts in: the data set's inputs, or the frozen features themselves."""
 
     name: str
-    settings: Any
+    settings: Attack
     acts_on: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,10 +102,10 @@ def _attacks(raw: Any, protocol: Protocol) -> dict[str, Attacked]:
         label = check_label("attacks.label", given.get("label", given["name"]))
         if label in attacks:
             raise InputError(f"attacks name {label!r} twice; give one of them another `label`")
-        if getattr(settings, "weight_decay", protocol.decay) != protocol.decay:
+        if (decay := getattr(settings, "weight_decay", protocol.decay)) != protocol.decay:
             raise InputError(
                 f"attacks.{label}.weight_decay is what the victim has, {protocol.decay!r} (protocol.decay), but is "
-                f"{settings.weight_decay!r}; set it to that"
+                f"{decay!r}; set it to that"
             )
         attacks[label] = Attacked(given["name"], settings, acts_on)
     return attacks

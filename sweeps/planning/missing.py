@@ -51,4 +51,4 @@ def ensemble_missing(sweep_dir: Folder, task: MeasureEnsemble) -> bool:
 
 
 def _recorded_methods(sweep_dir: Folder, task: Task) -> set[str]:
-    return {trial["method"] for trial in read_own(sweep_dir, task.folder)}
+    return {trial.method for trial in read_own(sweep_dir, task.folder)}

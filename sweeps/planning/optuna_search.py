@@ -15,7 +15,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, create_trial
 
-from sweeps.config.spec import Method, Search
+from sweeps.config.choices import Method
+from sweeps.config.sections import Search
 from sweeps.planning.proposals import Finished, Proposal
 from unlearn_core.seeding import derive
 from unlearn_core.space import Choice, Int, Range

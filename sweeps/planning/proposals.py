@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sweeps.config.spec import MOST_PROPOSALS, Method, Search
+from sweeps.config.choices import Method
+from sweeps.config.sections import MOST_PROPOSALS, Search
 from unlearn_core.checks import InputError
 from unlearn_core.space import Choice, Int, Range
 

@@ -43,4 +43,4 @@ def _unseen(sweep: Sweep, found: Mapping[int, Sequence[Trial]]) -> list[int]:
 def where_attack_succeeded(sweep: Sweep, sweep_dir: Folder, threat: Threat, *, unknown: bool) -> dict[int, bool]:
     """Whether the attack succeeded in each scenario, by seed; `unknown` where there are no references yet."""
     references = reference_trials(sweep, sweep_dir, threat)
-    return {seed: bool(trials[0]["attack_took"]) if trials else unknown for seed, trials in references.items()}
+    return {seed: bool(trials[0].attack_took) if trials else unknown for seed, trials in references.items()}

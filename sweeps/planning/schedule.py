@@ -117,6 +117,11 @@ class Schedule:
         else:
             self._fail(task, error)
 
+    def leave(self, task: Task) -> None:
+        """A task was ended early, as the user wished. The next run does what is left of it, and of its study."""
+        del self._running[task]
+        self._give_up(task)
+
     def _fill(self, left: Missing) -> None:
         for study in left.studies:
             self._studies[study.threat].append(study)
@@ -202,8 +207,12 @@ class Schedule:
         self._split[study] = deque(trial for trial in self.done_work.open(study) if trial not in under_way)
 
     def _fail(self, task: Task, error: str) -> None:
-        """What waits for the task stays undone; after a trial, so do further trials of its study."""
         self.failed.append(Failed(task, error))
-        if isinstance(task, RunTrial):
-            self._given_up.add(task.study)
-            self._split.pop(task.study, None)
+        self._give_up(task)
+
+    def _give_up(self, task: Task) -> None:
+        """What waits for the task stays undone, and so do further trials of a study."""
+        study = task.study if isinstance(task, RunTrial) else task
+        if isinstance(study, RunStudy):
+            self._given_up.add(study)
+            self._split.pop(study, None)

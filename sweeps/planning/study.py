@@ -17,8 +17,12 @@ from sweeps.schema.stages import Stage
 from sweeps.storage.base import Folder
 from sweeps.storage.record_log import Trial, read_own
 from sweeps.trials.trial import Request
+from unlearn_core.types import Unlearner
 
 WORST = -1.0  # score of a diverged or failed rung, and the floor of all scores: an outlier must not rule the search
+
+Pair = tuple[int | None, int]
+"""Number of a proposal, and seed of the scenario it was evaluated on."""
 
 
 class Study:
@@ -30,19 +34,19 @@ class Study:
         self.tuning_seeds = [seed for seed in sweep.seeds.tuning if succeeded[seed]]
         self.confirmation_seeds = [seed for seed in sweep.seeds.confirmation if succeeded[seed]]
         self.ensemble_seeds = ensemble_seeds(sweep, succeeded)
-        self.tuned: dict[tuple[int, int], Trial] = {}
-        self.confirmed: set[tuple[int, int]] = set()
-        self.compared: set[tuple[int, int]] = set()
+        self.tuned: dict[Pair, Trial] = {}
+        self.confirmed: set[Pair] = set()
+        self.compared: set[Pair] = set()
         for trial in trials:
             self.add(trial)
 
     def add(self, trial: Trial) -> None:
         """Take note of a finished trial. Of two writers the first one counts, whose record later ones built on."""
-        key = trial["proposal"], trial["seed"]
-        if trial["stage"] == Stage.TUNING:
+        key = trial.proposal, trial.seed
+        if trial.stage == Stage.TUNING:
             self.tuned.setdefault(key, trial)
         else:
-            {Stage.CONFIRMATION: self.confirmed, Stage.ENSEMBLE: self.compared}[trial["stage"]].add(key)
+            {Stage.CONFIRMATION: self.confirmed, Stage.ENSEMBLE: self.compared}[trial.stage].add(key)
 
     def tuning_left(self) -> list[tuple[int, int]]:
         """(proposal, seed) pairs to evaluate, in order; none if the attack succeeded in no tuning scenario."""
@@ -91,13 +95,13 @@ class Study:
     def settings_of(self, proposal: int) -> tuple[str, dict[str, Any]]:
         """(method, all settings) of a proposal that was evaluated."""
         trial = self.tuned[proposal, self.tuning_seeds[0]]
-        settings = json.loads(trial["settings"])
+        settings = json.loads(trial.settings)
         return settings.pop("name"), settings
 
 
 def rung_scores(trial: Trial, budgets: Sequence[float]) -> list[float]:
     """A trial's score at each budget, floored at WORST; WORST where it diverged or failed."""
-    by_budget = {rung["budget"]: rung["score"] for rung in trial["rungs"]}
+    by_budget = {rung.budget: rung.score for rung in trial.rungs}
     found = [by_budget.get(budget) for budget in budgets]
     return [WORST if score is None else max(WORST, score) for score in found]
 
@@ -122,7 +126,7 @@ def make_request(study: Study, trial: RunTrial) -> Request:
 def _request(
     trial: RunTrial,
     method: str,
-    settings: Any,
+    settings: Unlearner,
     *,
     budgets: tuple[float, ...],
     chosen_for: tuple[float, ...] | None = None,

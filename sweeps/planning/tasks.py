@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from sweeps.config.spec import SINGLE, Method, Sweep
+from sweeps.config.choices import Method
+from sweeps.config.shares import SINGLE
+from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.schema.stages import Stage
 from sweeps.trials.ensemble import ENSEMBLE_REFERENCES, MODELS_PER_MEMBER

@@ -200,9 +200,3 @@ class Storage(Protocol):
 def part_name(start: int) -> str:
     """A name for a new file with records, whose first line is number `start` of its folder."""
     return f"{start:08d}-{uuid.uuid4().hex}{PART}"
-
-
-def first_line(name: str) -> int:
-    """The number of the first line in a file with records, from its name."""
-    number, dash, _ = name.rpartition("/")[2].partition("-")
-    return int(number) if dash and number.isdecimal() else 0

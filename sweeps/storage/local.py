@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.storage.base import PART, Seen, first_line, part_name
+from sweeps.schema.line_files import first_line
+from sweeps.storage.base import PART, Seen, part_name
 from sweeps.storage.errors import CANNOT, writing
 
 ROOM = 2**20  # bytes that must be free before work begins whose result could not be kept otherwise

@@ -11,7 +11,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from sweeps.storage.base import PART, Seen, first_line, part_name
+from sweeps.schema.line_files import first_line
+from sweeps.storage.base import PART, Seen, part_name
 from sweeps.storage.errors import StorageError
 from unlearn_core.checks import InputError
 

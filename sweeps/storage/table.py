@@ -11,21 +11,13 @@ from typing import Any, NamedTuple
 
 import pyarrow
 
-from sweeps.schema.records import (
-    DERIVED_COLUMNS,
-    METRIC_PREFIX,
-    RUNG_COLUMNS,
-    TEXTS,
-    TRIAL_COLUMNS,
-    TRUTH_VALUES,
-    WHOLE_NUMBERS,
-    flatten,
-)
+from sweeps.schema.records import COLUMNS, Trial, Value, flatten
 from sweeps.storage.errors import writing
-from sweeps.storage.record_log import Parts, Trial, cell_parts, read_parts
+from sweeps.storage.record_log import Parts, cell_parts, read_parts
 
 ROWS_AT_ONCE = 10_000
 ORDER = ("proposal", "seed", "trial_id", "budget")  # of the rows of a study and stage; what is empty comes last
+TYPES = {str: pyarrow.string(), int: pyarrow.int64(), bool: pyarrow.bool_(), float: pyarrow.float64()}
 
 
 class Table(NamedTuple):
@@ -51,17 +43,17 @@ class Survey:
     failed: int = 0
 
     def add(self, cell: str, trial: Trial) -> None:
-        self.pieces.add((trial["stage"], trial["study"], cell))
+        self.pieces.add((trial.stage, trial.study, cell))
         self.trials += 1
-        self.failed += trial["error"] is not None
-        for number, rung in enumerate(trial.get("rungs") or ()):
-            names, place = tuple(rung.get(METRIC_PREFIX) or ()), (trial["stage"], trial["trial_id"], number)
+        self.failed += trial.error is not None
+        for number, rung in enumerate(trial.rungs):
+            names, place = tuple(rung.metrics), (trial.stage, trial.trial_id, number)
             self.columns[names] = min(place, self.columns.get(names, place))
 
     def schema(self) -> pyarrow.Schema:
         """Columns of the schema, then metrics in the order in which rows by stage and trial have them."""
         metrics = (name for names in sorted(self.columns, key=self.columns.__getitem__) for name in names)
-        names = dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *DERIVED_COLUMNS, *metrics])
+        names = dict.fromkeys([*COLUMNS, *metrics])
         return pyarrow.schema([(name, column_type(name)) for name in names])
 
 
@@ -91,32 +83,32 @@ def survey(sweep: Path, cells: Mapping[str, Parts]) -> Survey:
     found, seen = Survey(), set[str]()
     for cell, parts in cells.items():
         for trial in read_parts(sweep / "records", parts):
-            if trial["trial_id"] in seen:
-                found.doubled.setdefault(cell, set()).add(trial["trial_id"])
+            if trial.trial_id in seen:
+                found.doubled.setdefault(cell, set()).add(trial.trial_id)
             else:
-                seen.add(trial["trial_id"])
+                seen.add(trial.trial_id)
                 found.add(cell, trial)
     return found
 
 
-def _rows(sweep: Path, cells: Mapping[str, Parts], found: Survey) -> Iterator[dict[str, Any]]:
+def _rows(sweep: Path, cells: Mapping[str, Parts], found: Survey) -> Iterator[dict[str, Value]]:
     """All rows in order."""
     for stage, study, cell in sorted(found.pieces):
         trials = read_parts(sweep / "records", cells[cell])
         doubled = found.doubled.get(cell, ())
-        own = [t for t in trials if (t["stage"], t["study"]) == (stage, study) and t["trial_id"] not in doubled]
+        own = [t for t in trials if (t.stage, t.study) == (stage, study) and t.trial_id not in doubled]
         yield from sorted((row for trial in own for row in flatten(trial)), key=_place)
 
 
-def _place(row: dict[str, Any]) -> tuple[tuple[bool, Any], ...]:
+def _place(row: dict[str, Value]) -> tuple[tuple[bool, Any], ...]:
     return tuple((row[name] is None, row[name]) for name in ORDER)
 
 
-def _write(path: Path, schema: pyarrow.Schema, rows: Iterator[dict[str, Any]]) -> None:
+def _write(path: Path, schema: pyarrow.Schema, rows: Iterator[dict[str, Value]]) -> None:
     from pyarrow.parquet import ParquetWriter
 
     with ParquetWriter(path, schema) as writer:
-        some: list[dict[str, Any]] = []
+        some: list[dict[str, Value]] = []
         for row in rows:
             some.append(row)
             if len(some) == ROWS_AT_ONCE:
@@ -126,7 +118,7 @@ def _write(path: Path, schema: pyarrow.Schema, rows: Iterator[dict[str, Any]]) -
             writer.write_table(_table(some, schema))
 
 
-def _table(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Table:
+def _table(rows: list[dict[str, Value]], schema: pyarrow.Schema) -> pyarrow.Table:
     return pyarrow.table([_column([row.get(f.name) for row in rows], f.type) for f in schema], schema=schema)
 
 
@@ -137,9 +129,5 @@ def _column(values: list[Any], kind: pyarrow.DataType) -> pyarrow.Array:
 
 
 def column_type(name: str) -> pyarrow.DataType:
-    """The type of a column is fixed by its name, so a column without any value has it as well."""
-    if name in TEXTS:
-        return pyarrow.string()
-    if name in WHOLE_NUMBERS:
-        return pyarrow.int64()
-    return pyarrow.bool_() if name in TRUTH_VALUES else pyarrow.float64()
+    """The type of a column is fixed by its name, so a column without any value has it as well; metrics are numbers."""
+    return TYPES[COLUMNS[name].kind if name in COLUMNS else float]

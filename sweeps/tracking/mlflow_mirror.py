@@ -18,10 +18,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeps.schema.records import Trial
 from sweeps.tracking import rows
 from sweeps.tracking.data_inputs import data_input
-from sweeps.tracking.record_cache import RecordCache
-from sweeps.tracking.rows import MetricPoint, Trial
+from sweeps.tracking.record_cache import Outline, RecordCache
+from sweeps.tracking.rows import MetricPoint, Summary
 from sweeps.tracking.uri import sqlite_uri
 
 DONE = ("FINISHED", "FAILED")
@@ -78,7 +79,7 @@ class Mirror:
         self.client.set_terminated(self.runs[key].run_id, status, end_ms)
         self.runs[key] = self.runs[key]._replace(status=status)
 
-    def close(self, key: str, trials: Sequence[Trial]) -> None:
+    def close(self, key: str, trials: Sequence[Summary]) -> None:
         """Finish a run that shows these trials, and mark that it does."""
         self.finish(key, "FINISHED", max(rows.times_ms(trial)[1] for trial in trials))
         self.log(key, [], {}, {"sweep.closed": rows.mark(trials)})
@@ -152,9 +153,9 @@ def send(to: Mirror) -> tuple[int, int]:
     trials = to.records.outlines()  # in the order in which each study grew, so an earlier sync saw a prefix of it
     start_ms = min((rows.times_ms(trial)[0] for trial in trials), default=round(1000 * time.time()))
     root = to.run("sweep", to.name, parent="", start_ms=start_ms, tags={})
-    studies: dict[str, list[Trial]] = {}
+    studies: dict[str, list[Outline]] = {}
     for trial in trials:
-        studies.setdefault(trial["study"], []).append(trial)
+        studies.setdefault(trial.study, []).append(trial)
     new = sum(_send_study(to, study, studies[study], running=running) for study in studies)
     if root.tags.get("sweep.synced") != rows.mark(trials):
         to.log("sweep", [], {}, rows.group_tags(trials) | {"sweep.synced": rows.mark(trials)})
@@ -176,13 +177,13 @@ def _drop_twins(to: Mirror) -> None:
             to.client.delete_run(run.info.run_id)
 
 
-def _send_study(to: Mirror, study: str, trials: Sequence[Trial], *, running: bool) -> int:
+def _send_study(to: Mirror, study: str, outlines: Sequence[Outline], *, running: bool) -> int:
     """Send a study's trials, then its own rows, then the mark that covers them; returns how many trials were new."""
     key = f"study/{study}"
-    run = to.run(key, study, parent=to.runs["sweep"].run_id, start_ms=rows.times_ms(trials[0])[0], tags={})
-    if _is_sent(to, key, trials, running=running):
+    run = to.run(key, study, parent=to.runs["sweep"].run_id, start_ms=rows.times_ms(outlines[0])[0], tags={})
+    if _is_sent(to, key, outlines, running=running):
         return 0
-    trials = to.records.whole(trials)
+    trials = to.records.whole(outlines)
     sent = sum([_send_trial(to, run.run_id, trial) for trial in trials])
     text = run.tags.get("sweep.synced", "")
     since, before = rows.marked(text, trials), rows.count(text)
@@ -194,10 +195,10 @@ def _send_study(to: Mirror, study: str, trials: Sequence[Trial], *, running: boo
     return max(sent, len(trials) - before)
 
 
-def _is_sent(to: Mirror, key: str, trials: Sequence[Trial], *, running: bool) -> bool:
+def _is_sent(to: Mirror, key: str, trials: Sequence[Summary], *, running: bool) -> bool:
     """Whether a study and all its trials are there as they should be."""
     marks = ("sweep.synced",) if running else ("sweep.synced", "sweep.closed")
-    have = (to.runs.get(f"trial/{trial['trial_id']}") for trial in trials)
+    have = (to.runs.get(f"trial/{trial.trial_id}") for trial in trials)
     return all(run is not None and run.status in DONE for run in have) and all(
         to.runs[key].tags.get(mark) == rows.mark(trials) for mark in marks
     )
@@ -205,7 +206,7 @@ def _is_sent(to: Mirror, key: str, trials: Sequence[Trial], *, running: bool) ->
 
 def _send_trial(to: Mirror, parent: str, trial: Trial) -> bool:
     """Whether the trial was new. Its run's final status is the mark that all its rows are there."""
-    key = f"trial/{trial['trial_id']}"
+    key = f"trial/{trial.trial_id}"
     if key in to.runs and to.runs[key].status in DONE:
         return False
     start_ms, end_ms = rows.times_ms(trial)

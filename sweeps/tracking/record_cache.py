@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.storage.record_log import Parts, Trial, cell_parts, read_parts
-from sweeps.tracking.rows import GROUP_COLUMNS, seconds_spent
+from sweeps.schema.records import Trial
+from sweeps.storage.record_log import Parts, cell_parts, read_parts
 
-KEPT = ("trial_id", "study", "finished_at", *GROUP_COLUMNS)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """A trial without its numbers and settings, and the cell that it was read in."""
+
+    cell: str
+    trial_id: str
+    study: str
+    attack: str
+    method: str
+    dataset: str | None
+    model: str | None
+    code_version: str | None
+    finished_at: float | None
+    update_seconds: float
+    has_result: bool
 
 
 class RecordCache:
@@ -16,36 +32,47 @@ class RecordCache:
 
     def __init__(self, sweep_dir: Path) -> None:
         self._sweep, self._folder = sweep_dir, sweep_dir / "records"
-        self._cells: dict[str, tuple[Parts, list[Trial]]] = {}
+        self._cells: dict[str, tuple[Parts, list[Outline]]] = {}
 
-    def outlines(self) -> list[Trial]:
-        """All finished trials, each once, in the order in which each study grew: identity, times and outcome."""
+    def outlines(self) -> list[Outline]:
+        """All finished trials, each once, in the order in which each study grew."""
         known = self._cells
         self._cells = {
             cell: known[cell] if cell in known and known[cell][0] == parts else (parts, self._outlined(cell, parts))
             for cell, parts in cell_parts(self._sweep).items()
         }
-        found: dict[str, Trial] = {}
-        for _, trials in self._cells.values():
-            for trial in trials:
-                found.setdefault(trial["trial_id"], trial)
+        found: dict[str, Outline] = {}
+        for _, outlines in self._cells.values():
+            for one in outlines:
+                found.setdefault(one.trial_id, one)
         return list(found.values())
 
-    def whole(self, outlines: Sequence[Trial]) -> list[Trial]:
+    def whole(self, outlines: Sequence[Outline]) -> list[Trial]:
         """These trials with everything that was recorded, in the same order."""
-        wanted = {outline["trial_id"]: outline["cell"] for outline in outlines}
+        wanted = {outline.trial_id: outline.cell for outline in outlines}
         found: dict[str, Trial] = {}
         for cell in dict.fromkeys(wanted.values()):
             for trial in read_parts(self._folder, self._cells[cell][0]):
-                if wanted.get(trial["trial_id"]) == cell:
-                    found[trial["trial_id"]] = trial
+                if wanted.get(trial.trial_id) == cell:
+                    found[trial.trial_id] = trial
         return [found[name] for name in wanted]
 
-    def _outlined(self, cell: str, parts: Parts) -> list[Trial]:
-        return [outline(trial) | {"cell": cell} for trial in read_parts(self._folder, parts)]
+    def _outlined(self, cell: str, parts: Parts) -> list[Outline]:
+        return [outline(cell, trial) for trial in read_parts(self._folder, parts)]
 
 
-def outline(trial: Trial) -> Trial:
-    """A trial without its numbers and settings; times, mark, group tags and status are as those of the whole."""
-    rungs = [{"seconds": seconds_spent(trial)}] if trial.get("rungs") else []
-    return {name: trial.get(name) for name in KEPT} | {"rungs": rungs, "error": trial.get("error") and "yes"}
+def outline(cell: str, trial: Trial) -> Outline:
+    """The outline of a trial; its times, mark, group tags and status are as those of the whole."""
+    return Outline(
+        cell=cell,
+        trial_id=trial.trial_id,
+        study=trial.study,
+        attack=trial.attack,
+        method=trial.method,
+        dataset=trial.dataset,
+        model=trial.model,
+        code_version=trial.code_version,
+        finished_at=trial.finished_at,
+        update_seconds=trial.update_seconds,
+        has_result=trial.has_result,
+    )

@@ -11,26 +11,47 @@ import json
 import math
 import posixpath
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from sweeps.schema.records import METRIC_PREFIX, RUNG_COLUMNS
-
-Trial = dict[str, Any]
+from sweeps.schema.records import RUNG_COLUMNS, TRIAL_COLUMNS, Trial, Value
+from sweeps.schema.stages import Stage
 
 NAME_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 6000, 5000  # characters that every MLflow 3 store accepts
 
-PARAMS = (
-    *("dataset", "model", "attack", "poison_fraction", "discovery_rate", "method", "stage", "held_out"),
-    *("proposal", "chosen_for", "seed", "unlearning_seed", "primary_metric"),
-)
-TRIAL_METRICS = ("corrupted_value", "oracle_value", "corrupted_test_accuracy", "oracle_test_accuracy", "primary_z")
+PARAMS = [name for name, column in TRIAL_COLUMNS.items() if column.tracked == "parameter"]
+TRIAL_METRICS = [name for name, column in TRIAL_COLUMNS.items() if column.tracked == "metric"]
 RUNG_METRICS = [name for name in RUNG_COLUMNS if name != "budget" and not name.startswith("retrain_at_budget_")]
 """The budget is the step, and retraining at that budget is a trial of its own."""
 GROUP_COLUMNS = ("attack", "method", "dataset", "model", "code_version")
 """What a study's run shows of all its trials."""
 STEP_METRICS = ("score", "efficacy", "utility_gap")
 """What a study's run shows of its confirmed settings."""
+
+
+class Summary(Protocol):
+    """What is asked of a trial, or of the little that is kept of it, to know what a server has of it."""
+
+    @property
+    def trial_id(self) -> str: ...
+    @property
+    def study(self) -> str: ...
+    @property
+    def attack(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def dataset(self) -> str | None: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def code_version(self) -> str | None: ...
+    @property
+    def finished_at(self) -> float | None: ...
+    @property
+    def update_seconds(self) -> float: ...
+    @property
+    def has_result(self) -> bool: ...
 
 
 class MetricPoint(NamedTuple):
@@ -61,32 +82,27 @@ def clip(text: str, limit: int) -> str:
     return text[:head] + note + text[len(text) - (limit - len(note) - head) :]
 
 
-def per_mille(budget: float | None) -> int:
-    return round(1000 * (budget or 0))
+def per_mille(budget: float) -> int:
+    return round(1000 * budget)
 
 
-def times_ms(trial: Trial) -> tuple[int, int]:
+def times_ms(trial: Summary) -> tuple[int, int]:
     """Start and end of a trial's updates, in milliseconds since 1970."""
-    end = float(trial.get("finished_at") or 0)
-    return max(0, round(1000 * (end - seconds_spent(trial)))), round(1000 * end)
-
-
-def seconds_spent(trial: Trial) -> float:
-    """On all updates of the trial."""
-    return max((rung.get("seconds") or 0.0 for rung in trial.get("rungs") or []), default=0.0)
+    end = trial.finished_at or 0
+    return max(0, round(1000 * (end - trial.update_seconds))), round(1000 * end)
 
 
 def run_name(trial: Trial) -> str:
-    number = f" #{trial['proposal']}" if trial.get("proposal") is not None else ""
-    return f"{trial.get('method')} {trial.get('stage')}{number} seed {trial.get('seed')}"
+    number = f" #{trial.proposal}" if trial.proposal is not None else ""
+    return f"{trial.method} {trial.stage}{number} seed {trial.seed}"
 
 
-def mark(trials: Sequence[Trial]) -> str:
+def mark(trials: Sequence[Summary]) -> str:
     """Which trials these are, in this order, in a few characters: `<count>:<digest>`."""
-    return f"{len(trials)}:{hashlib.sha256(' '.join(trial['trial_id'] for trial in trials).encode()).hexdigest()[:16]}"
+    return f"{len(trials)}:{hashlib.sha256(' '.join(trial.trial_id for trial in trials).encode()).hexdigest()[:16]}"
 
 
-def marked(text: str, trials: Sequence[Trial]) -> int:
+def marked(text: str, trials: Sequence[Summary]) -> int:
     """How many of `trials` the mark `text` covers: all that it counts if they come first here, otherwise none."""
     return count(text) if mark(trials[: count(text)]) == text else 0
 
@@ -98,39 +114,38 @@ def count(text: str) -> int:
 
 def params(trial: Trial) -> dict[str, str]:
     """The trial's parameters: what it was, and every setting of the attack and the method by name."""
-    values = {name: _text(trial[name]) for name in PARAMS if trial.get(name) not in (None, "")}
-    values |= _settings("attack_settings", trial) | _settings("settings", trial)
+    values = {name: _text(getattr(trial, name)) for name in PARAMS if getattr(trial, name) not in (None, "")}
+    values |= _settings("attack_settings", trial.attack_settings) | _settings("settings", trial.settings)
     return {clean(name): clip(value, PARAM_LIMIT) for name, value in values.items()}
 
 
 def tags(trial: Trial) -> dict[str, str]:
-    rungs = trial.get("rungs") or [{}]
     values = {
-        "trial": trial["trial_id"],
-        "scenario": trial.get("scenario_id"),
-        "seed": trial.get("seed"),
-        "commit": trial.get("code_version"),
-        "mlflow.source.git.commit": trial.get("code_version"),
-        "stage": trial.get("stage"),
-        "outcome": rungs[-1].get("status") or "failed",
-        "attack_took": trial.get("attack_took"),
-        "error": trial.get("error"),
+        "trial": trial.trial_id,
+        "scenario": trial.scenario_id,
+        "seed": trial.seed,
+        "commit": trial.code_version,
+        "mlflow.source.git.commit": trial.code_version,
+        "stage": trial.stage,
+        "outcome": trial.rungs[-1].status if trial.rungs else "failed",
+        "attack_took": trial.attack_took,
+        "error": trial.error,
     }
     return {name: clip(_text(value), TAG_LIMIT) for name, value in values.items() if value not in (None, "")}
 
 
-def run_status(trial: Trial) -> str:
+def run_status(trial: Summary) -> str:
     """FAILED only where there is no result; a diverged method is a result."""
-    return "FAILED" if trial.get("error") or not trial.get("rungs") else "FINISHED"
+    return "FINISHED" if trial.has_result else "FAILED"
 
 
 def points(trial: Trial) -> list[MetricPoint]:
     """All numbers of a trial: scenario values at step 0, rungs at their budgets. What is not finite is left out."""
     time_ms = times_ms(trial)[1]
-    found = _points({name: trial.get(name) for name in TRIAL_METRICS}, time_ms, 0)
-    for rung in trial.get("rungs") or []:
-        values = {name: rung.get(name) for name in RUNG_METRICS}
-        found += _points(values | (rung.get(METRIC_PREFIX) or {}), time_ms, per_mille(rung.get("budget")))
+    found = _points({name: getattr(trial, name) for name in TRIAL_METRICS}, time_ms, 0)
+    for rung in trial.rungs:
+        values = {name: getattr(rung, name) for name in RUNG_METRICS}
+        found += _points({**values, **rung.metrics}, time_ms, per_mille(rung.budget))
     return found
 
 
@@ -143,12 +158,12 @@ def best_points(trials: Sequence[Trial], since: int, *, closing: bool = False) -
     best: dict[str, MetricPoint] = {}
     found, step = [], 0
     for index, trial in enumerate(trials):
-        if trial.get("stage") != "tuning":
+        if trial.stage != Stage.TUNING:
             continue
-        step = max(step, trial.get("proposal") or 0)  # never falls: the latest value of a metric is the last one
-        for rung in trial.get("rungs") or []:
-            name = f"best_score.{per_mille(rung.get('budget')):03d}"
-            for point in _points({name: rung.get("score")}, times_ms(trial)[1], step):
+        step = max(step, trial.proposal or 0)  # never falls: the latest value of a metric is the last one
+        for rung in trial.rungs:
+            name = f"best_score.{per_mille(rung.budget):03d}"
+            for point in _points({name: rung.score}, times_ms(trial)[1], step):
                 if name not in best or point.value > best[name].value:
                     best[name] = point
                     found += [point] * (index >= since)
@@ -161,12 +176,12 @@ def confirmed_points(trials: Sequence[Trial], since: int) -> list[MetricPoint]:
     sums: dict[str, tuple[float, int]] = {}
     found = []
     for index, trial in enumerate(trials):
-        if trial.get("stage") != "confirmation":
+        if trial.stage != Stage.CONFIRMATION:
             continue
-        chosen = {per_mille(budget) for budget in json.loads(trial.get("chosen_for") or "[]")}
-        for rung in trial.get("rungs") or []:
-            budget = per_mille(rung.get("budget"))
-            values = {f"confirmed_{name}.{budget:03d}": rung.get(name) for name in STEP_METRICS}
+        chosen = {per_mille(budget) for budget in json.loads(trial.chosen_for or "[]")}
+        for rung in trial.rungs:
+            budget = per_mille(rung.budget)
+            values = {f"confirmed_{name}.{budget:03d}": getattr(rung, name) for name in STEP_METRICS}
             for point in _points(values if budget in chosen else {}, times_ms(trial)[1], 0):
                 total, number = sums.get(point.name, (0.0, 0))
                 sums[point.name] = total, number = total + point.value, number + 1
@@ -174,16 +189,16 @@ def confirmed_points(trials: Sequence[Trial], since: int) -> list[MetricPoint]:
     return found
 
 
-def group_tags(trials: Sequence[Trial]) -> dict[str, str]:
+def group_tags(trials: Sequence[Summary]) -> dict[str, str]:
     """Tags of a study's or a sweep's run. They are tags because they change while it grows; parameters cannot."""
     names = dict(zip(("attack", "method", "dataset", "model", "commit"), GROUP_COLUMNS, strict=True))
-    values = {tag: ", ".join(sorted({_text(trial.get(name)) for trial in trials})) for tag, name in names.items()}
+    values = {tag: ", ".join(sorted({_text(getattr(trial, name)) for trial in trials})) for tag, name in names.items()}
     values["trials"] = str(len(trials))
     values["failed_trials"] = str(sum(run_status(trial) == "FAILED" for trial in trials))
     return {name: clip(value, TAG_LIMIT) for name, value in values.items()}
 
 
-def _points(values: dict[str, Any], time_ms: int, step: int) -> list[MetricPoint]:
+def _points(values: Mapping[str, Value], time_ms: int, step: int) -> list[MetricPoint]:
     return [
         MetricPoint(clean(name), float(value), time_ms, step)
         for name, value in values.items()
@@ -191,10 +206,10 @@ def _points(values: dict[str, Any], time_ms: int, step: int) -> list[MetricPoint
     ]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def _settings(column: str, trial: Trial) -> dict[str, str]:
-    settings = json.loads(trial.get(column) or "{}")
+def _settings(column: str, text: str | None) -> dict[str, str]:
+    settings = json.loads(text or "{}")
     return {f"{column}.{name}": _text(value) for name, value in settings.items()}

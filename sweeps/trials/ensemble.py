@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sweeps.schema.records import Trial
 from sweeps.schema.stages import Stage
-from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.scenario_cache import KEPT, Bench, ScenarioCache
 from sweeps.trials.trial import Reference, Request, Stopwatch, make_record
@@ -44,9 +44,12 @@ def run_ensemble_trial(work: ScenarioCache, request: Request, reference: Referen
         if is_devices(problem):
             raise
         measured, error = [], traceback.format_exc()
-    trial = make_record(work, bench, request, reference, measured)
-    seconds = {"trial_seconds": time.perf_counter() - start, "evaluation_seconds": looking.seconds}
-    return trial | {"error": error} | seconds
+    return replace(
+        make_record(work, bench, request, reference, measured),
+        error=error,
+        trial_seconds=time.perf_counter() - start,
+        evaluation_seconds=looking.seconds,
+    )
 
 
 def measure_ensembles(work: ScenarioCache, base: dict[str, Any], reference: Reference) -> list[Trial]:

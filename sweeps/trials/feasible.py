@@ -8,7 +8,6 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from unlearn_core.attacks.rows import poison_count
 from unlearn_core.checks import InputError
 from unlearn_core.scenarios.measurable import check_measurable
 from unlearn_core.scenarios.scenario import Scenario, check_classes, discovered_count
-from unlearn_core.types import CraftContext, Examples
+from unlearn_core.types import Attack, CraftContext, Examples
 
 
 class NeedsModel(Exception):  # noqa: N818 - no error: the attack has passed all checks that come before
@@ -46,7 +45,7 @@ def check_scenario(scenario: Scenario, attack: str, rates: Sequence[float]) -> N
         check_measurable(attack, scenario.attack, data, context)
 
 
-def _rows(attack: Any, train: Examples, context: CraftContext) -> Tensor | None:
+def _rows(attack: Attack, train: Examples, context: CraftContext) -> Tensor | None:
     """The rows that an attack takes, or None if that depends on a model. Of a bundle with such a part each part is
     asked as if it were alone."""
     try:

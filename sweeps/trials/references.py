@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from sweeps.schema.records import Trial
 from sweeps.schema.stages import Stage
-from sweeps.storage.record_log import Trial
 from sweeps.trials.scenario_cache import ScenarioCache
 from sweeps.trials.trial import Reference, Request, finite, make_record, run_ladder
 from unlearn_core.registry import UNLEARNERS
@@ -44,12 +45,11 @@ def measure_references(
     for method, (metrics, cost) in trained.items():
         request = Request(**base, method=method, settings=None, budgets=(0.0 if method == "none" else 1.0,))
         trials.append(make_record(work, bench, request, reference, [Measured(cost, dict(metrics), None)]))  # type: ignore[arg-type]
-    return [trial | {"stage": Stage.REFERENCE} for trial in trials]
+    return [replace(trial, stage=Stage.REFERENCE) for trial in trials]
 
 
 def read_reference(trials: Sequence[Trial]) -> Reference:
     """The reference of a scenario from its reference trials."""
-    by_method = {trial["method"]: trial for trial in trials}
-    corrupted, oracle = (by_method[name]["rungs"][0]["metrics"] for name in ("none", "oracle"))
-    ladder = by_method["retrain_at_budget"]["rungs"]
-    return Reference(corrupted, oracle, {rung["budget"]: rung["metrics"] for rung in ladder})
+    rungs = {trial.method: trial.rungs for trial in trials}
+    corrupted, oracle = (rungs[name][0].metrics for name in ("none", "oracle"))
+    return Reference(corrupted, oracle, {rung.budget: rung.metrics for rung in rungs["retrain_at_budget"]})

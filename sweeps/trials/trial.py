@@ -7,21 +7,20 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from sweeps.config.settings import as_dict
 from sweeps.schema.digest import digest
-from sweeps.schema.records import SCHEMA_VERSION
+from sweeps.schema.records import SCHEMA_VERSION, Rung, Trial
 from sweeps.schema.stages import Stage
-from sweeps.storage.record_log import Trial
 from sweeps.trials.device_errors import is_devices
 from sweeps.trials.machine import code_version, describe_machine
 from sweeps.trials.scenario_cache import Bench, ScenarioCache, unlearning_streams
 from unlearn_core.metrics import attack_succeeded, efficacy, removal, score, utility_gap
 from unlearn_core.registry import METRICS
 from unlearn_core.scenarios.scenario import Measured, discovered_count, unlearn
-from unlearn_core.types import Composite, Primary
+from unlearn_core.types import Attack, Composite, Primary, Unlearner
 
 Metrics = Mapping[str, float | None]
 
@@ -35,7 +34,7 @@ class Request:
     discovery_rate: float
     stage: Stage
     method: str
-    settings: Any
+    settings: Unlearner | None  # None: no method, the model as it is
     budgets: tuple[float, ...]
     study: str
     proposal: int | None = None
@@ -54,7 +53,7 @@ class Reference:
     oracle: Metrics
     retrain_rungs: Mapping[float, Metrics]  # retrain@b, by budget
 
-    def failed(self, attack: Any) -> list[str]:
+    def failed(self, attack: Attack) -> list[str]:
         """The parts of an attack that did not take; the name of one that is not made of others is empty."""
         return [name for name, primary in primaries(attack).items() if not self.took(primary)]
 
@@ -74,7 +73,7 @@ class Reference:
         )
 
 
-def primaries(attack: Any) -> dict[str, Primary]:
+def primaries(attack: Attack) -> dict[str, Primary]:
     """The primary metric of each part of an attack, or its own, of the name ''."""
     return attack.primaries if isinstance(attack, Composite) else {"": attack.primary}
 
@@ -123,12 +122,12 @@ def run_trial(work: ScenarioCache, request: Request, reference: Reference) -> Tr
         if is_devices(problem):
             raise
         measured, error = [], traceback.format_exc()
-    trial = make_record(work, bench, request, reference, measured)
-    return trial | {
-        "error": error,
-        "trial_seconds": time.perf_counter() - start,
-        "evaluation_seconds": evaluate.seconds,
-    }
+    return replace(
+        make_record(work, bench, request, reference, measured),
+        error=error,
+        trial_seconds=time.perf_counter() - start,
+        evaluation_seconds=evaluate.seconds,
+    )
 
 
 def run_ladder(
@@ -149,106 +148,96 @@ def run_ladder(
 def make_record(
     work: ScenarioCache, bench: Bench, request: Request, reference: Reference, measured: Sequence[Measured]
 ) -> Trial:
-    """The record of a trial, as `sweeps.schema.records` describes it."""
-    failed = reference.failed(bench.scenario.attack)
-    took = not failed
-    how = {
-        "error": None,
-        "finished_at": time.time(),
-        "code_version": code_version(),
-        "machine": json.dumps(describe_machine(work.device.type, work.place.threads)),
-        "gpus": work.place.gpus,
-        "gpu_memory_retries": 0,
-    }
-    shares = request.budgets
-    rungs = [make_rung(work, bench, reference, took, share, m) for share, m in zip(shares, measured, strict=False)]
-    compared = _comparison(bench, reference, took) | {"failed_parts": ",".join(filter(None, failed)) or None}
-    return _identity(work, bench, request) | compared | how | {"rungs": rungs}
-
-
-def _identity(work: ScenarioCache, bench: Bench, request: Request) -> dict[str, Any]:
-    """Which trial it is."""
-    group, attack, poisons = work.group(request.attack), bench.scenario.attack, len(bench.poisoned.rows)
-    return {
-        "schema": SCHEMA_VERSION,
-        "sweep": work.sweep.name,
-        "scenario_id": digest({"group": group, "seed": request.seed}),
-        "group_id": digest(group),
-        "trial_id": trial_id(work, request),
-        "study": request.study,
-        "stage": request.stage,
-        "held_out": request.held_out,
-        "dataset": work.sweep.dataset[0],
-        "model": work.sweep.model[0],
-        "attack": request.attack,
-        "attack_settings": json.dumps(as_dict(*work.sweep.attacks[request.attack])),
-        "poison_fraction": attack.fraction,
-        "regularity": attack.regularity,
-        "discovery_rate": max(request.discovery_rate, 1 / poisons),
-        "discovered": discovered_count(poisons, request.discovery_rate),
-        "method": request.method,
-        "settings": json.dumps(as_dict(request.method, request.settings) if request.settings else {}),
-        "proposal": request.proposal,
-        "chosen_for": None if request.chosen_for is None else json.dumps(request.chosen_for),
-        "seed": request.seed,
-        "unlearning_seed": unlearning_streams(bench).seed,
-    }
-
-
-def _comparison(bench: Bench, reference: Reference, took: bool) -> dict[str, Any]:
-    """What its rungs are compared with."""
-    metric, cost = bench.scenario.attack.primary.metric, bench.oracle.cost
-    return {
-        "primary_metric": metric,
-        "attack_took": took,
-        "corrupted_value": reference.corrupted[metric],
-        "oracle_value": reference.oracle[metric],
-        "corrupted_test_accuracy": reference.corrupted["test_accuracy"],
-        "oracle_test_accuracy": reference.oracle["test_accuracy"],
-        "oracle_flops": cost.flops,
-        "oracle_seconds": cost.seconds,
-        "oracle_sample_passes": cost.flops / bench.sample_pass,
-        "poisons": len(bench.poisoned.rows),
-        "craft_flops": bench.crafting.get("flops"),
-        "craft_seconds": bench.crafting.get("seconds"),
-        "surrogate_flops": bench.crafting.get("surrogate_flops"),
-        "surrogate_seconds": bench.crafting.get("surrogate_seconds"),
-        "victim_flops": bench.corrupted.cost.flops,
-        "victim_seconds": bench.corrupted.cost.seconds,
-    }
+    """The record of a trial that went well; the caller replaces what it knows better, such as the error."""
+    sweep, attack, cost, poisons = work.sweep, bench.scenario.attack, bench.oracle.cost, len(bench.poisoned.rows)
+    metric, group = attack.primary.metric, work.group(request.attack)
+    failed = reference.failed(attack)
+    ladder = zip(request.budgets, measured, strict=False)
+    return Trial(
+        schema=SCHEMA_VERSION,
+        sweep=sweep.name,
+        scenario_id=digest({"group": group, "seed": request.seed}),
+        group_id=digest(group),
+        trial_id=trial_id(work, request),
+        study=request.study,
+        stage=request.stage,
+        held_out=request.held_out,
+        dataset=sweep.dataset[0],
+        model=sweep.model[0],
+        attack=request.attack,
+        attack_settings=json.dumps(as_dict(*sweep.attacks[request.attack])),
+        regularity=attack.regularity,
+        poison_fraction=attack.fraction,
+        discovery_rate=max(request.discovery_rate, 1 / poisons),
+        discovered=discovered_count(poisons, request.discovery_rate),
+        method=request.method,
+        settings=json.dumps(as_dict(request.method, request.settings) if request.settings else {}),
+        proposal=request.proposal,
+        chosen_for=None if request.chosen_for is None else json.dumps(request.chosen_for),
+        seed=request.seed,
+        unlearning_seed=unlearning_streams(bench).seed,
+        primary_metric=metric,
+        attack_took=not failed,
+        failed_parts=",".join(filter(None, failed)) or None,
+        corrupted_value=reference.corrupted[metric],
+        oracle_value=reference.oracle[metric],
+        corrupted_test_accuracy=reference.corrupted["test_accuracy"],
+        oracle_test_accuracy=reference.oracle["test_accuracy"],
+        oracle_flops=cost.flops,
+        oracle_seconds=cost.seconds,
+        oracle_sample_passes=cost.flops / bench.sample_pass,
+        poisons=poisons,
+        craft_flops=bench.crafting.get("flops"),
+        craft_seconds=bench.crafting.get("seconds"),
+        surrogate_flops=bench.crafting.get("surrogate_flops"),
+        surrogate_seconds=bench.crafting.get("surrogate_seconds"),
+        victim_flops=bench.corrupted.cost.flops,
+        victim_seconds=bench.corrupted.cost.seconds,
+        trial_seconds=None,
+        evaluation_seconds=None,
+        error=None,
+        finished_at=time.time(),
+        code_version=code_version(),
+        machine=json.dumps(describe_machine(work.device.type, work.place.threads)),
+        gpus=work.place.gpus,
+        gpu_memory_retries=0,
+        rungs=tuple(make_rung(work, bench, reference, not failed, share, one) for share, one in ladder),
+    )
 
 
 def make_rung(
     work: ScenarioCache, bench: Bench, reference: Reference, took: bool, share: float, measured: Measured
-) -> dict[str, Any]:
+) -> Rung:
     """One rung of a record."""
-    primary, oracle_cost, rung = bench.scenario.attack.primary, bench.oracle.cost, measured.rung
-    metrics = finite(measured.metrics)
-    parts = _parts(bench, reference, metrics)
+    primary, oracle_cost, spent = bench.scenario.attack.primary, bench.oracle.cost, measured.rung
+    metrics, tolerance = finite(measured.metrics), work.sweep.utility_tolerance
+    found = outcome(metrics, reference, primary.metric, took, tolerance)
     rival = reference.retrain_rungs.get(share, {})
-    tolerance = work.sweep.utility_tolerance
-    rival_outcome = outcome(rival, reference, primary.metric, took, tolerance)
-    return {
-        "budget": share,
-        "budget_spent": rung.flops / oracle_cost.flops,
-        "flops": rung.flops,
-        "sample_passes": rung.flops / bench.sample_pass,
-        "steps": rung.steps,
-        "seconds": rung.seconds,
-        "seconds_share": rung.seconds / oracle_cost.seconds,
-        "peak_memory_bytes": measured.peak_memory_bytes,
-        "status": rung.status,
-        "primary_value": metrics.get(primary.metric),
-        "primary_error": metrics.get(primary.error),
-        "primary_z": metrics.get(primary.z or ""),
-        "test_accuracy": metrics.get("test_accuracy"),
-        **outcome(metrics, reference, primary.metric, took, tolerance),
-        "retrain_at_budget_value": rival.get(primary.metric),
-        "retrain_at_budget_removal": rival_outcome["removal"],
-        "retrain_at_budget_efficacy": rival_outcome["efficacy"],
-        "retrain_at_budget_test_accuracy": rival.get("test_accuracy"),
-        "metrics": metrics | parts,
-    }
+    rival_found = outcome(rival, reference, primary.metric, took, tolerance)
+    return Rung(
+        budget=share,
+        budget_spent=spent.flops / oracle_cost.flops,
+        flops=spent.flops,
+        sample_passes=spent.flops / bench.sample_pass,
+        steps=spent.steps,
+        seconds=spent.seconds,
+        seconds_share=spent.seconds / oracle_cost.seconds,
+        peak_memory_bytes=measured.peak_memory_bytes,
+        status=spent.status,
+        primary_value=metrics.get(primary.metric),
+        primary_error=metrics.get(primary.error),
+        primary_z=metrics.get(primary.z or ""),
+        removal=found.removal,
+        efficacy=found.efficacy,
+        test_accuracy=metrics.get("test_accuracy"),
+        utility_gap=found.utility_gap,
+        score=found.score,
+        retrain_at_budget_value=rival.get(primary.metric),
+        retrain_at_budget_removal=rival_found.removal,
+        retrain_at_budget_efficacy=rival_found.efficacy,
+        retrain_at_budget_test_accuracy=rival.get("test_accuracy"),
+        metrics=metrics | _parts(bench, reference, metrics),
+    )
 
 
 def _parts(bench: Bench, reference: Reference, metrics: Metrics) -> dict[str, float | None]:
@@ -259,27 +248,29 @@ def _parts(bench: Bench, reference: Reference, metrics: Metrics) -> dict[str, fl
     found: dict[str, float | None] = {}
     for name, primary in attack.primaries.items():
         own = outcome(metrics, reference, primary.metric, reference.took(primary), tolerance=0)
-        found |= {f"{name}.{column}": own[column] for column in ("removal", "efficacy")}
+        found |= {f"{name}.removal": own.removal, f"{name}.efficacy": own.efficacy}
     return found
 
 
-def outcome(
-    metrics: Metrics, reference: Reference, metric: str, took: bool, tolerance: float
-) -> dict[str, float | None]:
-    """Removal, efficacy, utility gap and score of a measured model; None where undefined."""
+class Outcome(NamedTuple):
+    """How well a model unlearned; None where undefined."""
+
+    removal: float | None = None
+    efficacy: float | None = None
+    utility_gap: float | None = None
+    score: float | None = None
+
+
+def outcome(metrics: Metrics, reference: Reference, metric: str, took: bool, tolerance: float) -> Outcome:
+    """The outcome of a measured model."""
     value, corrupted, oracle = metrics.get(metric), reference.corrupted[metric], reference.oracle[metric]
     accuracy, oracle_accuracy = metrics.get("test_accuracy"), reference.oracle["test_accuracy"]
     if value is None or accuracy is None or corrupted is None or oracle is None or oracle_accuracy is None:
-        return {"removal": None, "efficacy": None, "utility_gap": None, "score": None}
+        return Outcome()
     gone = removal(value=value, corrupted=corrupted, oracle=oracle, took=took)
     close = efficacy(gone)
     gap = utility_gap(oracle_accuracy=oracle_accuracy, accuracy=accuracy)
-    return {
-        "removal": gone,
-        "efficacy": close,
-        "utility_gap": gap,
-        "score": score(efficacy=close, utility_gap=gap, tolerance=tolerance),
-    }
+    return Outcome(gone, close, gap, score(efficacy=close, utility_gap=gap, tolerance=tolerance))
 
 
 def finite(metrics: Metrics) -> dict[str, float | None]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sweeps.schema.lines import from_content
 from sweeps.schema.records import TRIAL_COLUMNS, flatten
 
 LADDER = (0.02, 0.04, 0.06, 0.08, 0.10)
@@ -158,4 +159,4 @@ def write_sweep(folder: Path, *, info: dict[str, Any] | None = None, parts: bool
 
 
 def rows(trials: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame([row for trial in trials for row in flatten(trial)])
+    return pd.DataFrame([row for trial in trials for row in flatten(from_content(trial))])

@@ -17,7 +17,7 @@ from analysis.hypotheses.tables import (
     per_seed,
     shift_table,
 )
-from sweeps.schema.records import HYPOTHESIS_COLUMNS
+from sweeps.schema.hypotheses import HYPOTHESIS_COLUMNS
 from unlearn_core.checks import InputError
 
 SEEDS = 10

@@ -11,7 +11,6 @@ import pytest
 from analysis.reading.load import load_sweep
 from analysis.reading.points import parse_budgets, references
 from analysis.results.analyse import analyse
-from sweeps.schema.records import flatten
 from tests.analysis.maker import INFO, Maker, rows, write_sweep
 from unlearn_core.checks import InputError
 
@@ -100,7 +99,7 @@ def test_failed_trials_stay_visible(tmp_path: Path) -> None:
     trials = list(Maker(attacks=["patch"], dead=[]).trials())
     lost = next(t for t in trials if t["stage"] == "confirmation" and t["method"] == "winner")
     lost |= {"rungs": [], "error": "Traceback\nValueError: gone"}
-    assert len(flatten(lost)) == 1
+    assert len(rows([lost])) == 1
     folder = tmp_path / "failed"
     folder.mkdir()
     rows(trials).to_parquet(folder / "records.parquet")

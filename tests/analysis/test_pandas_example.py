@@ -14,9 +14,8 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 from analysis.reading.load import load_sweep
 from analysis.reading.points import CASE
 from analysis.results.analyse import analyse
-from sweeps.schema.records import flatten
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
-from tests.analysis.maker import Maker
+from tests.analysis.maker import Maker, rows
 from tests.sweeps.tiny import ROOT, compacted, run_all, tiny
 
 VALUES = ["efficacy", "utility_gap", "score"]
@@ -65,8 +64,8 @@ def test_the_operations_page_does_too(real: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_failures_and_attacks_that_did_not_take_are_in_no_mean(known_folder: Path) -> None:
-    rows = pd.DataFrame([row for trial in Maker().trials() for row in flatten(trial)])
-    found = rows[rows["is_reported"]].groupby(CASE)["efficacy"].agg(["mean", "size"])
+    table = rows(list(Maker().trials()))
+    found = table[table["is_reported"]].groupby(CASE)["efficacy"].agg(["mean", "size"])
     points = reported(known_folder)
     assert points["n_counted"].min() < points["n_counted"].max(), "some seeds failed"
     assert_series_equal(found["size"], points["n_counted"], check_names=False)

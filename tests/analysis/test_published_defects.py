@@ -22,8 +22,8 @@ def test_defect_12_attacks_have_one_name_from_settings_to_report(tmp_path: Path)
     (tmp_path / "tiny" / "sweep.json").write_text(json.dumps({"spec": sweep.to_dict()}))
     compacted(tmp_path / "tiny")
     rows = load_sweep(tmp_path / "tiny").rows
-    assert set(rows["attack"]) == {trial["attack"] for trial in trials} == set(sweep.attacks) == {"patch-2"}
-    assert {json.loads(trial["attack_settings"])["name"] for trial in trials} <= set(ATTACKS.names())
-    told = {(t["trial_id"], r["budget"]): r["test_accuracy"] for t in trials for r in t["rungs"]}
+    assert set(rows["attack"]) == {trial.attack for trial in trials} == set(sweep.attacks) == {"patch-2"}
+    assert {json.loads(trial.attack_settings)["name"] for trial in trials} <= set(ATTACKS.names())
+    told = {(t.trial_id, r.budget): r.test_accuracy for t in trials for r in t.rungs}
     for row in rows.itertuples():
         assert math.isclose(row.test_accuracy, told[row.trial_id, row.budget])

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from sweeps.config.choices import REFERENCE_METHODS
 from sweeps.config.presets import read_preset
-from sweeps.config.spec import REFERENCE_METHODS, Sweep
+from sweeps.config.spec import Sweep
 from sweeps.trials.scenario_cache import Bench, RunEnvironment, ScenarioCache, unlearning_streams
 from tests.contracts.tiny import same_parameters
 from unlearn_core.registry import UNLEARNERS

@@ -9,8 +9,20 @@ from torch.nn import functional
 
 import unlearn_core.unlearners  # noqa: F401  (registers them)
 from tests.contracts.methods import build, models_for
-from tests.contracts.test_unlearners import RECIPE
-from tests.contracts.tiny import CPU, DATA, MODELS, RETAIN, TEXT, data_for, model, run, same_state, task, weights
+from tests.contracts.tiny import (
+    CPU,
+    DATA,
+    MODELS,
+    RECIPE,
+    RETAIN,
+    TEXT,
+    data_for,
+    model,
+    run,
+    same_state,
+    task,
+    weights,
+)
 from tests.core.foreign import FunctionalMlp, Net, Tokens, WithRms, seeded
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS

@@ -6,6 +6,7 @@ import gc
 import math
 from collections import Counter
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,10 @@ def drive(tmp_path: Path, **changes: Any) -> list[Trial]:
 
 
 def check_done(trials: list[Trial]) -> None:
-    assert [trial["error"] for trial in trials if trial["error"]] == []
-    rungs = [rung for trial in trials for rung in trial["rungs"]]
-    assert {rung["status"] for rung in rungs} <= set(GOOD)
-    assert all(math.isfinite(value) for rung in rungs if (value := rung["test_accuracy"]) is not None)
+    assert [trial.error for trial in trials if trial.error] == []
+    rungs = [rung for trial in trials for rung in trial.rungs]
+    assert {rung.status for rung in rungs} <= set(GOOD)
+    assert all(math.isfinite(value) for rung in rungs if (value := rung.test_accuracy) is not None)
 
 
 def test_all_methods_by_the_driver(
@@ -77,8 +78,8 @@ def test_all_methods_by_the_driver(
     monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
     trials = drive(tmp_path, **EVERYTHING)
     check_done(trials)
-    assert {trial["method"] for trial in trials} >= {*METHODS, "none", "oracle", "retrain_at_budget"}
-    peaks = [r["peak_memory_bytes"] for t in trials if t["stage"] == "confirmation" for r in t["rungs"]]
+    assert {trial.method for trial in trials} >= {*METHODS, "none", "oracle", "retrain_at_budget"}
+    peaks = [r.peak_memory_bytes for t in trials if t.stage == "confirmation" for r in t.rungs]
     assert min(peaks) > 0
     assert left.keys() >= set(METHODS)
     assert not any(left.values()), left
@@ -120,8 +121,8 @@ def numbers(sweep: Sweep, place: RunEnvironment) -> dict[tuple[Any, ...], list[f
     trials = read_trials(place.out / sweep.name)
     check_done(trials)
     return {
-        tuple(trial[name] for name in NUMBERS): [
-            math.nan if rung[name] is None else rung[name] for rung in trial["rungs"] for name in MEASURED
+        attrgetter(*NUMBERS)(trial): [
+            math.nan if value is None else value for rung in trial.rungs for value in attrgetter(*MEASURED)(rung)
         ]
         for trial in trials
     }

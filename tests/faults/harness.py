@@ -179,12 +179,12 @@ class Undisturbed:
     @cached_property
     def seeds(self) -> set[int]:
         """Of trials; what begins with another seed is the check before a sweep."""
-        return {trial["unlearning_seed"] for trial in self.sweep.trials()}
+        return {trial.unlearning_seed for trial in self.sweep.trials()}
 
     @cached_property
     def references(self) -> set[str]:
         """Ids of the trials that no method makes."""
-        return {trial["trial_id"] for trial in self.sweep.trials() if trial["stage"] == "reference"}
+        return {trial.trial_id for trial in self.sweep.trials() if trial.stage == "reference"}
 
     def begun(self) -> list[str]:
         """The trials in the order in which they began."""
@@ -206,7 +206,7 @@ class Comparison(NamedTuple):
 
 def compare(sweep: Sweep, undisturbed: Undisturbed, *, but: Collection[str] = ()) -> Comparison:
     """`but`: ids of trials that are meant to differ."""
-    here, there = (s.table()[lambda t: ~t["trial_id"].isin(list(but))] for s in (sweep, undisturbed.sweep))
+    here, there = (s.table()[lambda t: ~t.trial_id.isin(list(but))] for s in (sweep, undisturbed.sweep))
     lost = set(there["trial_id"]) - set(here["trial_id"])
     begun = Counter(trial for _, trial in sweep.starts() if seed_of(trial) in undisturbed.seeds)
     recorded = Counter(map(recorded_id, lines(sweep.dir)))
@@ -236,8 +236,8 @@ def seed_of(trial: str) -> int:
 
 def same(begun: str, trial: Trial) -> bool:
     """Whether a record is that of the trial that began so."""
-    settings = json.loads(trial["settings"])
-    return bool(settings.pop("name", None)) and begun == f"{trial['unlearning_seed']} {json.dumps(settings)}"
+    settings = json.loads(trial.settings)
+    return bool(settings.pop("name", None)) and begun == f"{trial.unlearning_seed} {json.dumps(settings)}"
 
 
 def recorded_id(line: str) -> str | None:

@@ -25,7 +25,7 @@ def test_a_driver_killed_beside_its_mirror_leaves_no_run_twice(undisturbed: Undi
     sweep.finish("--sync-mlflow")  # nothing is left to send, unless the machine was so busy that it was not waited for
     shown = runs_shown(base)
     assert set(shown.values()) == {1}
-    assert {key for key in shown if key.startswith("trial/")} == {f"trial/{t['trial_id']}" for t in sweep.trials()}
+    assert {key for key in shown if key.startswith("trial/")} == {f"trial/{t.trial_id}" for t in sweep.trials()}
 
 
 @pytest.mark.slow

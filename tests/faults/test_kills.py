@@ -117,7 +117,7 @@ def check_mirrored(sweep: Sweep) -> None:
     sweep.finish("--sync-mlflow")
     shown = runs_shown(sweep.out / "mlflow.db")
     assert set(shown.values()) == {1}
-    assert {key for key in shown if key.startswith("trial/")} == {f"trial/{t['trial_id']}" for t in sweep.trials()}
+    assert {key for key in shown if key.startswith("trial/")} == {f"trial/{t.trial_id}" for t in sweep.trials()}
     assert not list(sweep.out.glob(".mlflow.db.new-*"))
 
 

@@ -35,16 +35,16 @@ def complete(sweep: Sweep) -> list[int]:
     ],
 )
 def test_trials_that_hang_and_crash_are_recorded(undisturbed: Undisturbed, tmp_path: Path, options: list[str]) -> None:
-    begun = [trial for trial in undisturbed.begun() if undisturbed.recorded(trial)["stage"] == "confirmation"]
+    begun = [trial for trial in undisturbed.begun() if undisturbed.recorded(trial).stage == "confirmation"]
     hanging, crashing = begun[0], begun[-1]  # no proposal depends on them
-    ids = [undisturbed.recorded(trial)["trial_id"] for trial in (hanging, crashing)]
+    ids = [undisturbed.recorded(trial).trial_id for trial in (hanging, crashing)]
     sweep = Sweep(tmp_path / "sweep", *options, resources={"trial_timeout": SECONDS})
     sweep.order("hang", hanging)
     sweep.order("crash", crashing)
     codes = complete(sweep)
     ends = [os.EX_TEMPFAIL, *[-signal.SIGSEGV] * LOSSES] if options else []  # in this process they end the command
     assert sorted(codes) == sorted([0, *ends])
-    error = {trial["trial_id"]: trial["error"] for trial in sweep.trials() if trial["error"]}
+    error = {trial.trial_id: trial.error for trial in sweep.trials() if trial.error}
     assert sorted(error) == sorted(ids)
     assert f"TimeoutError: not finished after {SECONDS} s" in error[ids[0]]
     assert "counted.py" in error[ids[0]]  # where it hung

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweeps.schema.lines import to_line
-from sweeps.schema.records import SCHEMA_VERSION
+from sweeps.schema.lines import from_content, to_line
+from sweeps.schema.records import SCHEMA_VERSION, Trial
 from sweeps.tracking import sync
 
 WRITES = ("create_", "log_", "set_terminated", "delete_")
@@ -41,7 +42,12 @@ class Flaky:
         return result
 
 
-def trial(number: int, study: str = "patch x scrub", *, stage: str = "tuning", **changes: Any) -> dict[str, Any]:
+def trial(number: int, study: str = "patch x scrub", *, stage: str = "tuning", **changes: Any) -> Trial:
+    return from_content(content(number, study, stage=stage, **changes))
+
+
+def content(number: int, study: str = "patch x scrub", *, stage: str = "tuning", **changes: Any) -> dict[str, Any]:
+    """What the line of such a trial holds."""
     rungs = [
         {
             "budget": budget,
@@ -80,10 +86,10 @@ class Sweep:
         self.folder.mkdir()
         (self.folder / "sweep.json").write_text(json.dumps({"name": name, "command": "x", "spec": {}}))
 
-    def write(self, trials: list[dict[str, Any]], part: str = "a", start: int | None = None) -> None:
+    def write(self, trials: Sequence[Trial], part: str = "a", start: int | None = None) -> None:
         """As a writer of its own, which by default knows all that is there when it begins."""
         for one in trials:
-            cell = self.folder / "records" / str(abs(hash(one["study"])))
+            cell = self.folder / "records" / str(abs(hash(one.study)))
             cell.mkdir(parents=True, exist_ok=True)
             known = sum(len(path.read_text().splitlines()) for path in cell.iterdir()) if start is None else start
             begun = list(cell.glob(f"*-{part}.jsonl"))

@@ -19,17 +19,17 @@ METHODS = ["gd", "npo", "random_labels", "ssd", "euk"]
 @pytest.mark.slow
 def test_no_rung_of_a_sweep_spends_more_than_its_budget(tmp_path: Path) -> None:
     trials = run_fresh(tiny(budgets=list(SMALL), methods=METHODS), tmp_path)
-    rungs = [(trial, rung) for trial in trials if trial["stage"] != "reference" for rung in trial["rungs"]]
-    rungs += [(t, rung) for t in trials if t["method"] == "retrain_at_budget" for rung in t["rungs"]]
-    assert all(trial["error"] is None for trial in trials)
-    assert all(rung["budget_spent"] <= rung["budget"] * (1 + 1e-9) for _, rung in rungs)
-    idle = [(trial, rung) for trial, rung in rungs if rung["status"] == "unaffordable"]
-    assert {trial["method"] for trial, _ in idle} == {*METHODS, "retrain_at_budget"}, "1e-9 is too little for all"
+    rungs = [(trial, rung) for trial in trials if trial.stage != "reference" for rung in trial.rungs]
+    rungs += [(t, rung) for t in trials if t.method == "retrain_at_budget" for rung in t.rungs]
+    assert all(trial.error is None for trial in trials)
+    assert all(rung.budget_spent <= rung.budget * (1 + 1e-9) for _, rung in rungs)
+    idle = [(trial, rung) for trial, rung in rungs if rung.status == "unaffordable"]
+    assert {trial.method for trial, _ in idle} == {*METHODS, "retrain_at_budget"}, "1e-9 is too little for all"
     for trial, rung in idle:
-        assert (rung["steps"], rung["flops"]) == (0, 0)
-        assert rung["primary_value"] == trial["corrupted_value"]
-        assert rung["test_accuracy"] == trial["corrupted_test_accuracy"]
-        assert rung["efficacy"] == (0 if trial["attack_took"] else None)
+        assert (rung.steps, rung.flops) == (0, 0)
+        assert rung.primary_value == trial.corrupted_value
+        assert rung.test_accuracy == trial.corrupted_test_accuracy
+        assert rung.efficacy == (0 if trial.attack_took else None)
 
 
 @pytest.mark.parametrize(

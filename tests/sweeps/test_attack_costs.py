@@ -16,11 +16,11 @@ COSTS = ("craft_flops", "craft_seconds", "surrogate_flops", "surrogate_seconds",
 def test_records_tell_what_the_attack_cost(done: Done) -> None:
     assert {"poisons", *COSTS} <= TRIAL_COLUMNS.keys()
     for trial in done.trials:
-        assert trial["poisons"] == trial["discovered"] / trial["discovery_rate"] == 20
-        assert trial["craft_seconds"] > 0
-        assert trial["craft_flops"] == trial["surrogate_flops"] == trial["surrogate_seconds"] == 0  # a patch
-        assert trial["victim_flops"] > trial["oracle_flops"]  # it has the poisons in addition
-        assert trial["victim_seconds"] > 0
+        assert trial.poisons == trial.discovered / trial.discovery_rate == 20
+        assert trial.craft_seconds > 0
+        assert trial.craft_flops == trial.surrogate_flops == trial.surrogate_seconds == 0  # a patch
+        assert trial.victim_flops > trial.oracle_flops  # it has the poisons in addition
+        assert trial.victim_seconds > 0
 
 
 def test_poisons_from_the_store_tell_what_they_cost_when_they_were_made(tmp_path: Path) -> None:

@@ -153,25 +153,25 @@ def test_records_tell_of_every_part(tmp_path: Path) -> None:
     methods = [{"name": "gd", "fixed": {"lr": 0.1}}]
     sweep = tiny(attacks=[BUNDLE], methods=methods, search={"trials": 1})
     trials = run_fresh(sweep, tmp_path)
-    assert {trial["primary_metric"] for trial in trials} == {"badnets.backdoor_success"}
-    assert all(trial["poison_fraction"] == pytest.approx(0.3) for trial in trials)
+    assert {trial.primary_metric for trial in trials} == {"badnets.backdoor_success"}
+    assert all(trial.poison_fraction == pytest.approx(0.3) for trial in trials)
     names = {"badnets": "backdoor_success", "gaussian": "gaussian_score", "label_flip": "forget_accuracy"}
     frame = pd.read_parquet(compacted(tmp_path / "tiny"))
     for name, metric in names.items():
         assert frame[f"{name}.{metric}"].notna().all()
     for trial in trials:
-        references = {t["method"]: t for t in trials if t["seed"] == trial["seed"] and t["stage"] == "reference"}
-        first, last = (references[m]["rungs"][0]["metrics"] for m in ("none", "oracle"))
-        failed = (trial["failed_parts"] or "").split(",")
-        for rung in trial["rungs"]:
+        references = {t.method: t for t in trials if t.seed == trial.seed and t.stage == "reference"}
+        first, last = (references[m].rungs[0].metrics for m in ("none", "oracle"))
+        failed = (trial.failed_parts or "").split(",")
+        for rung in trial.rungs:
             for name, metric in names.items():
-                value, column = rung["metrics"][f"{name}.{metric}"], f"{name}.{metric}"
-                gone = rung["metrics"][f"{name}.removal"]
-                if trial["held_out"] != references["none"]["held_out"]:
+                value, column = rung.metrics[f"{name}.{metric}"], f"{name}.{metric}"
+                gone = rung.metrics[f"{name}.removal"]
+                if trial.held_out != references["none"].held_out:
                     continue
                 expected = (first[column] - value) / (first[column] - last[column])
                 assert gone == (None if name in failed else pytest.approx(expected))
-        assert trial["attack_took"] == (trial["failed_parts"] is None)
+        assert trial.attack_took == (trial.failed_parts is None)
 
 
 def reference(**gaps: float) -> Reference:
@@ -232,7 +232,7 @@ def test_a_bundle_runs_to_its_report(tmp_path: Path) -> None:
     assert main(arguments) == 0
     page = (tmp_path / "all" / "report" / "index.html").read_text()
     assert "badnets.backdoor_success" in page
-    assert not any(trial["error"] for trial in read_trials(tmp_path / "all"))
+    assert not any(trial.error for trial in read_trials(tmp_path / "all"))
 
 
 def test_columns_of_parts_are_columns_of_metrics(tmp_path: Path) -> None:

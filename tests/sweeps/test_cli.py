@@ -293,7 +293,7 @@ def test_a_run_is_complete_and_says_how_it_was_made(run: Run, done: Done, tmp_pa
     assert run() == 0
     folder = tmp_path / "out" / "tiny"
     assert science(read_trials(folder)) == science(done.trials)
-    assert len(pd.read_parquet(folder / "records.parquet")) == sum(len(t["rungs"]) for t in done.trials)
+    assert len(pd.read_parquet(folder / "records.parquet")) == sum(len(t.rungs) for t in done.trials)
     manifest = read_manifest(folder)
     assert manifest["identity"] == done.sweep.identity()
     assert manifest["spec"] == done.sweep.to_dict()
@@ -340,8 +340,8 @@ def test_trials_that_fail_are_results(
     assert f"2 of {len(trials)} trials failed; their tracebacks are in the records" in capsys.readouterr().err
     table = pd.read_parquet(tmp_path / "out" / "tiny" / "records.parquet")
     failed = table[table["method"] == "broken"]
-    assert failed["status"].tolist() == ["failed"] * 2
-    assert failed["error"].str.contains("RuntimeError: out of luck").all()
+    assert failed.status.tolist() == ["failed"] * 2
+    assert failed.error.str.contains("RuntimeError: out of luck").all()
 
 
 def test_a_cell_that_fails_stops_no_other_and_is_told(
@@ -362,12 +362,12 @@ def test_a_cell_that_fails_stops_no_other_and_is_told(
     assert "failed: bad--poison--seed1: RuntimeError: no paint" in said
     needing = 2 + 3 + 2 + 2  # trainings of the tuning scenario, of the other one, references, studies
     assert f"{needing} more tasks need these and were left out; run the same command again to try them" in said
-    found = {(t["attack"], t["stage"]) for t in read_trials(tmp_path / "out" / "tiny")}
+    found = {(t.attack, t.stage) for t in read_trials(tmp_path / "out" / "tiny")}
     assert found == {("badnets", stage) for stage in ("reference", "tuning", "confirmation")}
     monkeypatch.undo()
     monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
     assert run(attacks=attacks) == 0
-    assert {t["attack"] for t in read_trials(tmp_path / "out" / "tiny")} == {"bad", "badnets"}
+    assert {t.attack for t in read_trials(tmp_path / "out" / "tiny")} == {"bad", "badnets"}
 
 
 def test_a_sweep_whose_every_cell_fails_ends_calmly(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -458,7 +458,7 @@ def test_from_command_to_report_on_ray(
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], "tags.`sweep.key` LIKE 'trial/%'", max_results=1000)
-    assert {run.data.tags["sweep.key"] for run in runs} == {f"trial/{t['trial_id']}" for t in done.trials}
+    assert {run.data.tags["sweep.key"] for run in runs} == {f"trial/{t.trial_id}" for t in done.trials}
     assert {path.name for path in folder.iterdir()} >= {"records", "report", "records.parquet", "sweep.json"}
     before = {path: path.stat().st_mtime_ns for path in folder.glob("records/*/*")}
     monkeypatch.setattr(Driver, "_executor", lambda self: pytest.fail("nothing was missing"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from analysis.tables.report_tables import all_tables
 from sweeps.__main__ import main as ask
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
-from sweeps.schema.lines import DamagedError, from_line, to_line
+from sweeps.schema.lines import DamagedError, from_line, sealed, to_content, to_line
 from sweeps.schema.manifest_kinds import MANIFEST_KINDS, wrong_in_manifest
 from sweeps.storage.record_log import read_trials
 from tests.faults.feeding import Feed
@@ -157,9 +157,9 @@ def change_one(folder: Path, change: Change, *, seal: bool, cell: str = "badnets
     """Change the last line of a file with records; seal: with a checksum that fits, as another tool might write it."""
     (part,) = folder.glob(f"records/{cell}/*.jsonl")
     *others, last = part.read_bytes().splitlines(keepends=True)
-    trial = copy.deepcopy(from_line(last.rstrip()))
-    change(trial)
-    line = to_line(trial) if seal else json.dumps(trial).encode()[:-1] + last[last.rindex(b',"checksum"') :]
+    content = to_content(from_line(last.rstrip()))
+    change(content)
+    line = sealed(content) if seal else json.dumps(content).encode()[:-1] + last[last.rindex(b',"checksum"') :]
     part.write_bytes(b"".join(others) + line)
     return part
 
@@ -186,7 +186,7 @@ def test_a_changed_line_is_named_and_counts_as_not_done(
     compacted(folder)
     (folder / "records.parquet").unlink()
     sweep = load_sweep(folder)
-    assert set(sweep.rows["trial_id"]) <= {trial["trial_id"] for trial in done.trials}
+    assert set(sweep.rows["trial_id"]) <= {trial.trial_id for trial in done.trials}
     assert any("1 torn or damaged" in note and part.name in note for note in sweep.notes)
 
 
@@ -225,7 +225,7 @@ def test_a_trial_of_another_sweep_is_named(
 ) -> None:
     (part,) = folder.glob("records/badnets--gd/*.jsonl")
     lines = part.read_bytes().splitlines()
-    foreign = to_line(from_line(lines[0]) | {"group_id": "0123456789abcdef", "trial_id": "foreign"})
+    foreign = to_line(replace(from_line(lines[0]), group_id="0123456789abcdef", trial_id="foreign"))
     before = b"" if alone else part.read_bytes()
     place = part.with_name("00000009-foreign.jsonl") if alone else part
     place.write_bytes(before + foreign)
@@ -278,7 +278,7 @@ def test_every_flipped_bit_is_seen(bit: int) -> None:
 
 
 def test_lines_from_before_checksums_are_read(done: Done) -> None:
-    old = done.trials[0] | {"schema": 1}
-    assert from_line(json.dumps(old).encode()) == old
+    old = replace(done.trials[0], schema=1)
+    assert from_line(json.dumps(to_content(old)).encode()) == old
     with pytest.raises(DamagedError, match="checksum is missing"):
-        from_line(json.dumps(done.trials[0]).encode())
+        from_line(json.dumps(to_content(done.trials[0])).encode())

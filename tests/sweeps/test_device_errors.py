@@ -113,8 +113,8 @@ def test_nothing_is_recorded_and_a_trial_that_loses_processes_again_has_failed(
         assert list(tuned(folder)) == [0]
     assert end_of(begin_worker(folder, said)) == 0
     found = tuned(folder)
-    assert [trial["error"] is None for trial in found.values()] == [True, False, True]
-    assert found[1]["error"].startswith("ProcessLostError: the worker process was lost 3 times")
+    assert [trial.error is None for trial in found.values()] == [True, False, True]
+    assert found[1].error.startswith("ProcessLostError: the worker process was lost 3 times")
     assert rest(folder) == undisturbed
     assert len(lines(folder)) == 11
     assert said.read_text().count("badnets--wild met an error of the device: ") == LOSSES
@@ -127,7 +127,7 @@ def test_a_device_that_fails_once_costs_no_trial(tmp_path: Path, monkeypatch: py
         patch.setattr(GD, "updates", _once(tmp_path / "broken", GD.updates))
         assert end_of(begin_worker(folder, said, study)) == os.EX_TEMPFAIL
     assert end_of(begin_worker(folder, said, study)) == 0
-    assert {trial["error"] for trial in tuned(folder).values()} == {None}
+    assert {trial.error for trial in tuned(folder).values()} == {None}
 
 
 def _once(mark: Path, updates: Any) -> Any:

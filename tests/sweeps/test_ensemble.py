@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -109,7 +110,7 @@ def sweep_of(**changes: Any) -> Sweep:
 
 
 def members_of(sweep: Sweep, ensembles: Sequence[MeasureEnsemble]) -> list[TrainMember]:
-    return [member for ensemble in ensembles for member in ensemble.needs(sweep)]
+    return list(dict.fromkeys(member for ensemble in ensembles for member in ensemble.needs(sweep)))
 
 
 def run_everything(sweep: Sweep, out: Path, sweep_dir: Path | None = None) -> int:
@@ -130,7 +131,7 @@ class Finished(NamedTuple):
     trained: Counter[str]  # labels of all trainings
 
     def compared(self, method: str) -> list[Trial]:
-        return [t for t in self.trials if t["stage"] == "ensemble" and t["method"] == method]
+        return [t for t in self.trials if t.stage == "ensemble" and t.method == method]
 
 
 @contextlib.contextmanager
@@ -160,7 +161,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 @pytest.mark.slow
 def test_corrupted_models_are_detected_and_oracles_are_at_the_floor(finished: Finished) -> None:
     ((none,), (oracle,)) = (finished.compared(method) for method in ("none", "oracle"))
-    corrupted, clean = (trial["rungs"][0]["metrics"] for trial in (none, oracle))
+    corrupted, clean = (trial.rungs[0].metrics for trial in (none, oracle))
     assert corrupted.keys() == clean.keys() == COLUMNS
     assert corrupted["klom_forget_excess"] > 10 * corrupted["klom_forget_excess_se"]
     assert corrupted["klom_forget_excess"] > corrupted["klom_test_excess"]
@@ -168,46 +169,47 @@ def test_corrupted_models_are_detected_and_oracles_are_at_the_floor(finished: Fi
     assert corrupted["ulira_accuracy"] > 0.9 > corrupted["ulira_accuracy"] - 0.5 > 5 * corrupted["ulira_accuracy_se"]
     assert abs(clean["ulira_accuracy"] - 0.5) < 3 * clean["ulira_accuracy_se"]
     assert clean["neurips_score_normalised"] == 1 > 0.5 > corrupted["neurips_score_normalised"]
-    assert (none["rungs"][0]["flops"], oracle["rungs"][0]["budget_spent"]) == (0, 1)
+    assert (none.rungs[0].flops, oracle.rungs[0].budget_spent) == (0, 1)
 
 
 def test_full_retraining_is_at_the_floor_of_every_metric(finished: Finished) -> None:
     """The exact method, from other initialisations than the oracles': nothing may tell it from them but chance."""
     work, settings = ScenarioCache(finished.sweep, RunEnvironment(finished.out)), UNLEARNERS.get("retrain_at_budget")()
-    trials = [t for t in finished.trials if t["study"] == "gaussian--references--seed1"]
+    trials = [t for t in finished.trials if t.study == "gaussian--references--seed1"]
     request = request_of(
         attack="gaussian", stage="ensemble", method="retrain_at_budget", settings=settings, budgets=(1.0,)
     )
-    (rung,) = run_ensemble_trial(work, request, read_reference(trials))["rungs"]
-    metrics = rung["metrics"]
+    (rung,) = run_ensemble_trial(work, request, read_reference(trials)).rungs
+    metrics = rung.metrics
     for rows in ("forget", "retain", "test"):
         assert abs(metrics[f"klom_{rows}_excess"]) < 4 * metrics[f"klom_{rows}_excess_se"] + 0.3
     assert abs(metrics["ulira_accuracy"] - 0.5) < 3 * metrics["ulira_accuracy_se"]
     assert metrics["neurips_utility"] == pytest.approx(1, abs=0.05)
     assert 0.4 < metrics["neurips_score_normalised"] < 2.5
-    assert rung["budget_spent"] == pytest.approx(1, abs=0.05)
+    assert rung.budget_spent == pytest.approx(1, abs=0.05)
 
 
 def test_a_method_that_does_nothing_equals_no_method(finished: Finished) -> None:
     ((none,), (still,)) = (finished.compared(method) for method in ("none", "still"))
-    for rung in still["rungs"]:
-        assert rung["metrics"] == none["rungs"][0]["metrics"]
-        assert (rung["flops"], rung["status"]) == (0, "finished")
+    for rung in still.rungs:
+        assert rung.metrics == none.rungs[0].metrics
+        assert (rung.flops, rung.status) == (0, "finished")
 
 
 def test_there_is_a_trial_for_each_choice_with_the_settings_of_its_confirmation(finished: Finished) -> None:
-    confirmed = {t["trial_id"]: t for t in finished.trials if t["stage"] == "confirmation" and t["seed"] == 1}
-    compared = [t for t in finished.trials if t["stage"] == "ensemble" and t["proposal"] is not None]
-    shared = ("method", "settings", "proposal", "chosen_for", "study", "attack", "discovery_rate", "seed", "held_out")
-    assert sorted(str([t[key] for key in shared]) for t in compared) == sorted(
-        str([t[key] for key in shared]) for t in confirmed.values()
-    ), "the first confirmation scenario in which the attack took"
+    confirmed = {t.trial_id: t for t in finished.trials if t.stage == "confirmation" and t.seed == 1}
+    compared = [t for t in finished.trials if t.stage == "ensemble" and t.proposal is not None]
+    shared = attrgetter(
+        "method", "settings", "proposal", "chosen_for", "study", "attack", "discovery_rate", "seed", "held_out"
+    )
+    choices = (sorted(str(shared(trial)) for trial in some) for some in (compared, confirmed.values()))
+    assert len(set(map(str, choices))) == 1, "the first confirmation scenario in which the attack took"
     for trial in compared:
-        assert [rung["budget"] for rung in trial["rungs"]] == [0.1, 0.3]
-        for rung in trial["rungs"]:
-            assert rung["metrics"].keys() == COLUMNS
-            assert rung["budget_spent"] <= rung["budget"]
-            assert rung["primary_value"] is rung["removal"] is rung["score"] is rung["test_accuracy"] is None
+        assert [rung.budget for rung in trial.rungs] == [0.1, 0.3]
+        for rung in trial.rungs:
+            assert rung.metrics.keys() == COLUMNS
+            assert rung.budget_spent <= rung.budget
+            assert rung.primary_value is rung.removal is rung.score is rung.test_accuracy is None
 
 
 def test_models_are_trained_once_for_all_methods(finished: Finished) -> None:
@@ -241,10 +243,10 @@ def _flat(model: nn.Module) -> torch.Tensor:
 
 def test_a_sweep_stopped_at_any_ensemble_record_goes_on(finished: Finished, tmp_path: Path) -> None:
     whole = science(finished.trials)
-    ensembles = [t for t in finished.trials if t["stage"] == "ensemble"]
+    ensembles = [t for t in finished.trials if t.stage == "ensemble"]
     for index, gone in enumerate(ensembles):
         folder = tmp_path / str(index)
-        kept = [line for line in lines(finished.out / "tiny") if gone["trial_id"] not in line]
+        kept = [line for line in lines(finished.out / "tiny") if gone.trial_id not in line]
         for part in (finished.out / "tiny").glob("records/*/*.jsonl"):
             copy = folder / part.relative_to(finished.out / "tiny")
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +258,7 @@ def test_a_sweep_stopped_at_any_ensemble_record_goes_on(finished: Finished, tmp_
         assert run_everything(finished.sweep, finished.out, folder) == 0
 
 
-def test_cells_and_plan(finished: Finished, tmp_path: Path) -> None:
+def test_tasks_and_plan(finished: Finished, tmp_path: Path) -> None:
     sweep = sweep_of(discovery_rates=[1, 0.5], ensemble={"members": MEMBERS, "scenarios": 2})
     planned = ensemble_tasks(sweep, tmp_path)
     assert [(c.seed, c.discovery_rate) for c in planned] == [(1, 1), (2, 1), (1, 0.5), (2, 0.5)]
@@ -294,28 +296,26 @@ def _ladders(trials: int) -> float:
 def test_a_scenario_in_which_the_attack_did_not_take_is_passed_over(tmp_path: Path) -> None:
     sweep = sweep_of(attacks=[NOISE | {"fraction": 0.005, "epsilon": 0.01}])
     run_everything(sweep, tmp_path)
-    assert {t["stage"] for t in read_trials(tmp_path / "tiny")} == {"reference"}
+    assert {t.stage for t in read_trials(tmp_path / "tiny")} == {"reference"}
     assert ensemble_tasks(sweep, tmp_path / "tiny") == []
 
 
 def test_a_single_known_poison_leaves_ulira_undefined(finished: Finished, tmp_path: Path) -> None:
     sweep = sweep_of(discovery_rates=[1 / 20, 0.5], methods=["still"])
     run_everything(sweep, finished.out, tmp_path)
-    still = {
-        t["discovery_rate"]: t for t in read_trials(tmp_path) if t["stage"] == "ensemble" and t["method"] == "still"
-    }
+    still = {t.discovery_rate: t for t in read_trials(tmp_path) if t.stage == "ensemble" and t.method == "still"}
     without_ulira = {name for name in COLUMNS if not name.startswith("ulira_")}
-    assert still[1 / 20]["rungs"][0]["metrics"].keys() == without_ulira
-    assert still[0.5]["rungs"][0]["metrics"].keys() == COLUMNS
+    assert still[1 / 20].rungs[0].metrics.keys() == without_ulira
+    assert still[0.5].rungs[0].metrics.keys() == COLUMNS
 
 
 def test_a_method_that_fails_or_diverges_on_a_shadow_is_a_record(finished: Finished, tmp_path: Path) -> None:
     sweep = sweep_of(methods=["broken", "explosive"])
     run_everything(sweep, finished.out, tmp_path)
-    trials = {t["method"]: t for t in read_trials(tmp_path) if t["stage"] == "ensemble"}
-    assert trials["broken"]["rungs"] == []
-    assert "out of luck" in trials["broken"]["error"]
-    assert [(r["status"], r["metrics"]) for r in trials["explosive"]["rungs"]] == [("diverged", {})] * 2
+    trials = {t.method: t for t in read_trials(tmp_path) if t.stage == "ensemble"}
+    assert trials["broken"].rungs == ()
+    assert "out of luck" in trials["broken"].error
+    assert [(r.status, r.metrics) for r in trials["explosive"].rungs] == [("diverged", {})] * 2
     assert missing(sweep, tmp_path) == ([], [], [])
     assert load_study(sweep, tmp_path, study_tasks(sweep)[0]).compared == {(0, 1)}
 

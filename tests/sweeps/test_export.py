@@ -85,7 +85,7 @@ def test_a_read_only_sweep_is_exported_to_another_folder(
     assert said.endswith("name a file in another folder with --to\n")
     assert main(["export", str(folder), "--to", str(tmp_path / "x.tar.gz")]) == 0
     frame = pd.read_parquet(io.BytesIO(files_in(tmp_path / "x.tar.gz")["tiny/records.parquet"]))
-    assert set(frame["trial_id"]) == {trial["trial_id"] for trial in done.trials}
+    assert set(frame["trial_id"]) == {trial.trial_id for trial in done.trials}
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(

@@ -38,7 +38,7 @@ def test_settings_make_the_round_trip():
 @pytest.mark.slow
 def test_a_sweep_runs_on_features(tmp_path):
     trials = run_fresh(sweep(), tmp_path)
-    assert not [trial["error"] for trial in trials if trial["error"]]
-    corrupted = next(t for t in trials if t["method"] == "none")
-    assert corrupted["corrupted_test_accuracy"] < corrupted["oracle_test_accuracy"]
-    assert {t["dataset"] for t in trials} == {"features"}
+    assert not [trial.error for trial in trials if trial.error]
+    corrupted = next(t for t in trials if t.method == "none")
+    assert corrupted.corrupted_test_accuracy < corrupted.oracle_test_accuracy
+    assert {t.dataset for t in trials} == {"features"}

@@ -137,10 +137,10 @@ def test_a_trial_that_needs_more_is_done_again_on_a_whole_gpu(
     assert schedule.failed == []
     assert missing(sweep, folder) == ([], [], [])
     trials = read_trials(folder)
-    greedy = [trial for trial in trials if trial["method"] == "greedy"]
-    again = [trial for trial in greedy if trial["gpu_memory_retries"]]
-    assert {trial["gpus"] for trial in trials if trial not in again} == {0.3333}
-    assert {trial["gpus"] for trial in again} == {1.0}
-    assert [trial for trial in greedy if json.loads(trial["settings"])["lr"] < 0.05] == again != []
-    assert all(trial["error"] is None for trial in trials)
+    greedy = [trial for trial in trials if trial.method == "greedy"]
+    again = [trial for trial in greedy if trial.gpu_memory_retries]
+    assert {trial.gpus for trial in trials if trial not in again} == {0.3333}
+    assert {trial.gpus for trial in again} == {1.0}
+    assert [trial for trial in greedy if json.loads(trial.settings)["lr"] < 0.05] == again != []
+    assert all(trial.error is None for trial in trials)
     assert len(lines(folder)) == len(trials)

@@ -33,19 +33,17 @@ def test_a_trial_that_hangs_is_recorded_as_failed_and_ends_its_process(
     assert end_of(begin_worker(folder, said)) == os.EX_TEMPFAIL
     assert time.monotonic() - start < 60
     trial = tuned(folder)[1]
-    last = trial["error"].splitlines()[-1]
+    last = trial.error.splitlines()[-1]
     assert last == "TimeoutError: not finished after 3 s; raise resources.trial_timeout if the method is only slow"
-    assert "wild.py" in trial["error"], "where it hung"
-    assert "limits.py" not in trial["error"]
-    assert (trial["rungs"], trial["trial_seconds"]) == ([], pytest.approx(3, abs=3))
+    assert "wild.py" in trial.error, "where it hung"
+    assert "limits.py" not in trial.error
+    assert (trial.rungs, trial.trial_seconds) == ((), pytest.approx(3, abs=3))
     message = said.read_text().strip()
-    assert message.startswith(
-        f"trial {trial['trial_id']} of badnets--wild is recorded as failed: not finished after 3 s;"
-    )
+    assert message.startswith(f"trial {trial.trial_id} of badnets--wild is recorded as failed: not finished after 3 s;")
     assert message.endswith("its process ends, run the same command again to go on")
     assert len(message.splitlines()) == 1
     assert end_of(begin_worker(folder, said)) == 0
-    assert [trial["error"] is None for trial in tuned(folder).values()] == [True, False, True]
+    assert [trial.error is None for trial in tuned(folder).values()] == [True, False, True]
     assert rest(folder) == undisturbed
     assert len(lines(folder)) == 11
 
@@ -57,7 +55,7 @@ def test_native_code_that_stops_all_threads_ends_too(tmp_path: Path, monkeypatch
     folder, said = with_references(sweep, tmp_path), tmp_path / "said"
     assert [end_of(begin_worker(folder, said)) for _ in range(LOSSES + 1)] == [1, 1, 1, 0]
     assert "wild.py" in said.read_text(), "where it hung"
-    assert "ProcessLostError: the worker process was lost 3 times" in tuned(folder)[1]["error"]
+    assert "ProcessLostError: the worker process was lost 3 times" in tuned(folder)[1].error
     assert len(lines(folder)) == 11
 
 

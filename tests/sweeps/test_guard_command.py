@@ -25,8 +25,8 @@ def run(folder: Path, way: str, *arguments: str, **changes: object) -> tuple[int
 
 def check(folder: Path, why: str) -> None:
     done = folder / "out" / "tiny"
-    assert [trial["error"] is None for _, trial in sorted(tuned(done).items())] == [True, False, True]
-    assert why in tuned(done)[1]["error"]
+    assert [trial.error is None for _, trial in sorted(tuned(done).items())] == [True, False, True]
+    assert why in tuned(done)[1].error
     assert len(lines(done)) == len(read_trials(done)) == 11
 
 

@@ -47,10 +47,10 @@ def test_a_trial_that_crashes_its_process_is_recorded_as_failed_after_some_times
         assert list(tuned(folder)) == [0]
     assert end_of(begin_worker(folder, said)) == 0
     found = tuned(folder)
-    assert [trial["error"] is None for trial in found.values()] == [True, False, True]
-    assert found[1]["error"].startswith("ProcessLostError: the worker process was lost 3 times")
-    assert found[1]["error"].endswith("during this trial")
-    assert found[1]["rungs"] == []
+    assert [trial.error is None for trial in found.values()] == [True, False, True]
+    assert found[1].error.startswith("ProcessLostError: the worker process was lost 3 times")
+    assert found[1].error.endswith("during this trial")
+    assert found[1].rungs == ()
     assert rest(folder) == undisturbed
     assert len(lines(folder)) == 11
     assert not list((folder / ".attempts").iterdir())
@@ -64,7 +64,7 @@ def busy(folder: Path, lost: int) -> bool:
         return False
     return (
         0 in tuned(folder)
-        and note["at"] not in (START, tuned(folder)[0]["trial_id"])
+        and note["at"] not in (START, tuned(folder)[0].trial_id)
         and (note["losses"].get(note["at"], 0) == lost)
     )
 
@@ -79,7 +79,7 @@ def test_a_worker_killed_in_the_middle_of_a_trial(tmp_path: Path, undisturbed: R
         os.kill(process, signal.SIGKILL)
         assert end_of(process) == -signal.SIGKILL
     assert end_of(begin_worker(folder, said)) == 0
-    assert "lost 3 times" in tuned(folder)[1]["error"]
+    assert "lost 3 times" in tuned(folder)[1].error
     assert rest(folder) == undisturbed
     assert len(lines(folder)) == 11
 

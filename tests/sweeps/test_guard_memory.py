@@ -48,7 +48,7 @@ def on(out: Path, gpus: float) -> RunEnvironment:
 
 
 def placed(trial: Trial) -> tuple[Any, Any]:
-    return trial["gpus"], trial["gpu_memory_retries"]
+    return trial.gpus, trial.gpu_memory_retries
 
 
 # shares of a GPU
@@ -62,7 +62,7 @@ def test_a_trial_that_runs_out_of_its_share_is_not_recorded_but_handed_back(tmp_
     assert list(tuned(folder)) == [0]
     assert work_task(folder, on(tmp_path, HALF), replace(big, whole_gpu=True)) == Outcome()
     found = tuned(folder)
-    assert (found[1]["error"], placed(found[1])) == (None, (1.0, 1))
+    assert (found[1].error, placed(found[1])) == (None, (1.0, 1))
     assert work_task(folder, on(tmp_path, HALF), STUDY) == Outcome()
     assert [placed(trial) for _, trial in sorted(tuned(folder).items())] == [(HALF, 0), (1.0, 1), (HALF, 0)]
     assert len(lines(folder)) == 11
@@ -74,8 +74,8 @@ def test_on_a_whole_gpu_it_has_failed_and_the_rest_goes_on(tmp_path: Path, monke
     monkeypatch.setattr(worker, "limit_memory", lambda place: os.environ.update(SHARE="0.1"))
     assert work_task(folder, on(tmp_path, 1), STUDY) == Outcome()
     found = tuned(folder)
-    assert [trial["error"] is None for trial in found.values()] == [True, False, True]
-    assert found[1]["error"].strip().endswith("OutOfMemoryError: CUDA out of memory")
+    assert [trial.error is None for trial in found.values()] == [True, False, True]
+    assert found[1].error.strip().endswith("OutOfMemoryError: CUDA out of memory")
     assert placed(found[1]) == (1.0, 0)
     assert len(freed) == 1
 
@@ -85,7 +85,7 @@ def test_on_the_cpu_there_is_nothing_to_share(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(worker, "limit_memory", lambda place: os.environ.update(SHARE="0.1"))
     assert work_task(folder, on(tmp_path, 0), STUDY) == Outcome()
     assert placed(tuned(folder)[1]) == (0, 0)
-    assert "OutOfMemoryError" in tuned(folder)[1]["error"]
+    assert "OutOfMemoryError" in tuned(folder)[1].error
 
 
 def test_an_ensemble_trial_is_handed_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_an_ensemble_trial_is_handed_back_too(tmp_path: Path, monkeypatch: pytes
     study = RunStudy("badnets", 1.0, "gd")
     result = work_task(folder, on(tmp_path, HALF), study)
     assert result.too_large == study.trial(Stage.ENSEMBLE, 0, 1)
-    assert [trial for trial in read_trials(folder) if trial["error"]] == []
+    assert [trial for trial in read_trials(folder) if trial.error] == []
 
 
 @pytest.mark.parametrize("task", [TrainModel("badnets", 1, "oracle"), MeasureReferences("badnets", 1.0, 1)], ids=str)
@@ -118,7 +118,7 @@ def test_what_is_no_trial_is_handed_back_whole(task: Task, tmp_path: Path, monke
     assert found.value.task == task
     folder = with_references(tiny(seeds={"tuning": [0], "confirmation": [2]}), tmp_path)
     assert work_task(folder, on(tmp_path, HALF), replace(task, whole_gpu=True)) == Outcome()
-    assert {placed(t) for t in read_trials(folder) if t["seed"] == 1} == (
+    assert {placed(t) for t in read_trials(folder) if t.seed == 1} == (
         {(1.0, 1)} if isinstance(task, MeasureReferences) else set()
     )
 
@@ -196,7 +196,7 @@ def test_thirty_scenarios_in_one_process_take_no_more_memory_than_a_few(tmp_path
         assert work_task(folder, RunEnvironment(tmp_path), task) == Outcome()
         if number % 3 == 2:
             sizes.append(live_bytes() - before)
-    assert len({t["scenario_id"] for t in read_trials(folder)}) == 30
+    assert len({t.scenario_id for t in read_trials(folder)}) == 30
     assert 0 < max(sizes[1:]) < 1.25 * sizes[0], sizes
 
 

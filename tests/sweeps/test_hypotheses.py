@@ -13,7 +13,7 @@ from sweeps.hypotheses.__main__ import main
 from sweeps.hypotheses.bench import HypothesisBench
 from sweeps.hypotheses.check import check_attacks
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
-from sweeps.schema.records import HYPOTHESIS_COLUMNS, HYPOTHESIS_MEASURES
+from sweeps.schema.hypotheses import HYPOTHESIS_COLUMNS, HYPOTHESIS_MEASURES
 from sweeps.trials.scenario_cache import RunEnvironment
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import Digits

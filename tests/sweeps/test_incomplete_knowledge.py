@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sweeps.commands.run import main
-from sweeps.config.spec import SINGLE, Sweep
+from sweeps.config.shares import SINGLE
+from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.missing import missing, references_missing
 from sweeps.planning.plan import check_scenarios, estimate
@@ -43,7 +44,7 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> Done:
 def of(done: Done, method: str, *, discovered: int) -> Trial:
     """The only trial of a reference in the confirmation scenario, under this knowledge."""
     wanted = (method, discovered, 1)
-    (trial,) = (t for t in done.trials if (t["method"], t["discovered"], t["seed"]) == wanted)
+    (trial,) = (t for t in done.trials if (t.method, t.discovered, t.seed) == wanted)
     return trial
 
 
@@ -75,25 +76,25 @@ def test_undiscovered_poisons_stay_in_the_retain_set_as_they_were_trained_on(par
 
 
 def test_records_tell_the_true_share_and_the_count(partial: Done) -> None:
-    rates = {(t["discovered"], t["discovery_rate"]) for t in partial.trials}
+    rates = {(t.discovered, t.discovery_rate) for t in partial.trials}
     assert rates == {(POISONS, 1.0), (1, 1 / POISONS)}
-    assert {t["regularity"] for t in partial.trials} == {"high"}
+    assert {t.regularity for t in partial.trials} == {"high"}
     table = pd.read_parquet(compacted(partial.dir))
     assert table["discovery_rate"].dtype == np.float64
     assert set(table["discovered"]) == {1, POISONS}
 
 
 def test_a_retraining_without_the_discovered_is_there_only_where_some_are_not(partial: Done) -> None:
-    told = {(t["method"], t["discovered"], t["seed"]) for t in partial.trials if t["stage"] == "reference"}
+    told = {(t.method, t.discovered, t.seed) for t in partial.trials if t.stage == "reference"}
     both = {(m, n, seed) for m in ("none", "oracle", "retrain_at_budget") for n in (1, POISONS) for seed in (0, 1)}
     assert told == both | {("retrain", 1, 1), ("retrain", POISONS, 1), ("retrain_discovered", 1, 1)}
 
 
 def test_corrupted_model_and_oracles_do_not_depend_on_what_is_known(partial: Done) -> None:
     for method in ("none", "oracle", "retrain"):
-        one, every = (of(partial, method, discovered=n)["rungs"][0]["metrics"] for n in (1, POISONS))
+        one, every = (of(partial, method, discovered=n).rungs[0].metrics for n in (1, POISONS))
         assert one == every
-    assert of(partial, "oracle", discovered=1)["rungs"][0]["removal"] == 1
+    assert of(partial, "oracle", discovered=1).rungs[0].removal == 1
 
 
 def test_it_is_a_training_on_everything_but_the_discovered(partial: Done) -> None:
@@ -101,10 +102,10 @@ def test_it_is_a_training_on_everything_but_the_discovered(partial: Done) -> Non
     bench = work.bench("badnets", 1, "test")
     found = set(work.split(bench, SINGLE).forget.ids.tolist())
     model, cost = bench.scenario.train(remaining_by_hand(work, found), "retrain")
-    (rung,) = of(partial, "retrain_discovered", discovered=1)["rungs"]
-    assert rung["metrics"] == {k: None if math.isnan(v) else v for k, v in bench.evaluator(model).items()}
-    assert (rung["flops"], rung["status"]) == (cost.flops, "finished")
-    assert rung["removal"] < 0.5 < of(partial, "retrain", discovered=1)["rungs"][0]["removal"]
+    (rung,) = of(partial, "retrain_discovered", discovered=1).rungs
+    assert rung.metrics == {k: None if math.isnan(v) else v for k, v in bench.evaluator(model).items()}
+    assert (rung.flops, rung.status) == (cost.flops, "finished")
+    assert rung.removal < 0.5 < of(partial, "retrain", discovered=1).rungs[0].removal
 
 
 def test_retrain_at_budget_knows_no_more_than_the_methods(partial: Done) -> None:
@@ -123,13 +124,13 @@ def test_retrain_at_budget_knows_no_more_than_the_methods(partial: Done) -> None
         budgets=[0.3 * bench.oracle.cost.flops],
         evaluator=bench.evaluator,
     )
-    assert rival["rungs"][-1]["primary_value"] == again.metrics["backdoor_success"]
-    informed = of(partial, "retrain_at_budget", discovered=POISONS)["rungs"][-1]["primary_value"]
-    assert rival["rungs"][-1]["primary_value"] > informed + 0.1
-    study = next(t for t in partial.trials if t["stage"] == "confirmation" and t["discovered"] == 1)
-    for rung in study["rungs"]:
-        (same,) = (r for r in rival["rungs"] if r["budget"] == rung["budget"])
-        assert rung["retrain_at_budget_value"] == same["primary_value"]
+    assert rival.rungs[-1].primary_value == again.metrics["backdoor_success"]
+    informed = of(partial, "retrain_at_budget", discovered=POISONS).rungs[-1].primary_value
+    assert rival.rungs[-1].primary_value > informed + 0.1
+    study = next(t for t in partial.trials if t.stage == "confirmation" and t.discovered == 1)
+    for rung in study.rungs:
+        (same,) = (r for r in rival.rungs if r.budget == rung.budget)
+        assert rung.retrain_at_budget_value == same.primary_value
 
 
 def test_nothing_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +166,7 @@ def test_stopped_after_any_record(tmp_path: Path) -> None:
 def test_a_reference_that_is_missing_is_added_alone(partial: Done, tmp_path: Path) -> None:
     writer = CellWriter(tmp_path, SINGLE_TASK.name)
     for trial in read_cell(partial.dir, SINGLE_TASK.name):
-        if trial["method"] != "retrain_discovered":
+        if trial.method != "retrain_discovered":
             writer.append(trial)
     assert references_missing(tmp_path, SINGLE_TASK, partial.sweep)
     assert run_task(SINGLE_TASK, Worker(ScenarioCache(partial.sweep, RunEnvironment(partial.out)), tmp_path)) == 1

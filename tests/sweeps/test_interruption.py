@@ -79,7 +79,7 @@ def test_the_first_press_lets_running_trials_finish(
     assert "stopping once the trials that run are finished and recorded; press Ctrl-C again to stop at once" in said
     assert said.rstrip().endswith(KEPT)
     assert "Traceback" not in said
-    trials = [trial for trial in read_trials(running.folder) if trial["method"] == "unhurried"]
+    trials = [trial for trial in read_trials(running.folder) if trial.method == "unhurried"]
     events = running.events()
     assert events.count("begin") == events.count("end") == len(trials) in (1, 2)
     assert set(pd.read_parquet(running.folder / "records.parquet").method) >= {"unhurried", "oracle"}
@@ -113,9 +113,9 @@ def test_a_run_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     again = start(*running.arguments)
     _, said = again.communicate(timeout=200)
     assert again.returncode == 0, said
-    trials = [trial for trial in read_trials(running.folder) if trial["method"] == "unhurried"]
+    trials = [trial for trial in read_trials(running.folder) if trial.method == "unhurried"]
     assert running.events().count("begin") == len(trials) == 8
-    assert len({json.dumps([t["stage"], t["seed"]]) for t in trials}) == 8
+    assert len({json.dumps([t.stage, t.seed]) for t in trials}) == 8
 
 
 def test_nothing_is_begun_any_more(tmp_path: Path) -> None:

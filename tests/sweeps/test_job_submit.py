@@ -125,7 +125,7 @@ def test_a_stopped_job_submitted_again_loses_nothing_and_does_nothing_twice(job:
     after, trials, evaluations = lines(job.dir), read_trials(job.dir), job.evaluations()
     assert set(there) < set(after)
     assert len(after) == len(trials)
-    slow = sum(trial["method"] == "slow_gd" for trial in trials)
+    slow = sum(trial.method == "slow_gd" for trial in trials)
     assert slow <= len(evaluations) <= slow + SLOTS
     assert "all trials are done already" in job.submit("third")
     assert (lines(job.dir), job.evaluations()) == (after, evaluations)

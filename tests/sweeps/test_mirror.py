@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.schema.lines import from_content
 from sweeps.tracking import mlflow_mirror, rows, sync
-from tests.sweeps.mirrored import SMALL, Sweep, fill, trial
+from tests.sweeps.mirrored import SMALL, Sweep, content, fill, trial
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`
 
@@ -47,14 +48,13 @@ def test_study_shows_best_scores_and_confirmed_means(sweep: Sweep) -> None:
 
 def test_failures_are_visible(sweep: Sweep) -> None:
     broken = trial(1, rungs=[], error="Traceback\n" + "x" * 9000 + "\nValueError: the end")
-    diverged = trial(2)
-    diverged["rungs"][-1]["status"] = "diverged"
+    diverged = trial(2, rungs=[rung | {"status": "diverged"} for rung in content(2)["rungs"]])
     sweep.write([broken, diverged])
     sweep.sync()
     shown = sweep.shown()
     assert shown["trial/t001"]["run"][1] == "FAILED"
     assert shown["trial/t001"]["tags"]["error"].endswith("ValueError: the end")
-    assert f"[{len(broken['error'])} characters]" in shown["trial/t001"]["tags"]["error"]
+    assert f"[{len(broken.error or '')} characters]" in shown["trial/t001"]["tags"]["error"]
     assert shown["trial/t002"]["run"][1] == "FINISHED"
     assert shown["trial/t002"]["tags"]["outcome"] == "diverged"
     assert shown["study/patch x scrub"]["tags"]["failed_trials"] == "1"
@@ -82,9 +82,9 @@ def test_report_is_sent_again_only_when_it_changed(sweep: Sweep, monkeypatch: py
 )
 def test_odd_names_arrive(tmp_path: Path, uri: str, name: str, request: pytest.FixtureRequest) -> None:
     sweep = Sweep(tmp_path, f"odd {request.node.callspec.indices['name']} '`%", uri)
-    odd = trial(1, name or "empty", attack=name, method=name, settings=json.dumps({"name": "gd", name: name * 20}))
+    odd = content(1, name or "empty", attack=name, method=name, settings=json.dumps({"name": "gd", name: name * 20}))
     odd["rungs"][0]["metrics"] = {name: 1.0}
-    sweep.write([odd])
+    sweep.write([from_content(odd)])
     sweep.sync()
     run = sweep.shown()["trial/t001"]
     assert (rows.clean(name), 20, 1_001_000, 1.0) in run["metrics"]

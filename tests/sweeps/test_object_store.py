@@ -20,6 +20,7 @@ import sweeps.storage.leases
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
 from sweeps.schema.digest import digest
+from sweeps.schema.records import Trial
 from sweeps.storage import s3 as s3_module
 from sweeps.storage.artifacts import Artifact, ArtifactStore, read
 from sweeps.storage.errors import StorageError
@@ -39,8 +40,8 @@ __all__ = ["bucket", "endpoint", "feed"]  # fixtures
 RECIPE = {"lr": 0.1}
 
 
-def trial(number: int, **changes: Any) -> dict[str, Any]:
-    return bare_trial(number, **{"finished_at": -float(number), "value": number} | changes)
+def trial(number: int, **changes: Any) -> Trial:
+    return bare_trial(number, **{"finished_at": -float(number), "corrupted_value": number} | changes)
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +97,8 @@ def test_a_trial_is_an_object_and_the_order_is_that_of_writing(bucket: S3Path) -
     assert [key.split("-")[0] for key in keys(bucket)] == [f"records/a/{n:08d}" for n in range(4)] + [
         "records/b/00000000"
     ]
-    assert [t["value"] for t in read_cell(bucket, "a")] == [0, 1, 2, 3]
-    assert [t["value"] for t in read_trials(bucket)] == [0, 1, 2, 3, 4]
+    assert [t.corrupted_value for t in read_cell(bucket, "a")] == [0, 1, 2, 3]
+    assert [t.corrupted_value for t in read_trials(bucket)] == [0, 1, 2, 3, 4]
     assert read_cell(bucket, "none") == []
 
 
@@ -116,7 +117,7 @@ def test_two_processes_write_to_one_cell(bucket: S3Path) -> None:
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
     assert len(keys(bucket)) == 24
-    assert sorted(t["value"] for t in read_cell(bucket, "a")) == list(range(20))
+    assert sorted(t.corrupted_value for t in read_cell(bucket, "a")) == list(range(20))
 
 
 def test_the_copy_fetches_what_is_new_and_drops_what_is_gone(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +135,7 @@ def test_the_copy_fetches_what_is_new_and_drops_what_is_gone(bucket: S3Path, mon
     part.write_bytes(part.read_bytes()[:-5])  # a copy that was cut short
     s3().rm_file(f"{bucket}/x/{keys(bucket / 'x')[0]}")
     replica.pull()
-    assert [t["value"] for t in read_trials(replica.dir)] == [1, 2, 3]
+    assert [t.corrupted_value for t in read_trials(replica.dir)] == [1, 2, 3]
 
 
 def test_names_in_a_bucket_do_not_lead_out_of_the_copy(bucket: S3Path, tmp_path: Path) -> None:
@@ -299,14 +300,14 @@ def test_one_cell_can_be_fetched_alone(
     studies = ("badnets--gd", "badnets--ssd")
     for study in studies:
         writer = CellWriter(replica.home, study)
-        for trial in (trial for trial in done.trials if trial["study"] == study):
+        for trial in (trial for trial in done.trials if trial.study == study):
             writer.append(trial)
     replica.pull_cell(studies[0])
-    assert {trial["study"] for trial in read_trials(replica.dir)} == {studies[0]}
+    assert {trial.study for trial in read_trials(replica.dir)} == {studies[0]}
     assert read_cell(replica.dir, studies[0]) == read_cell(replica.home, studies[0]) != []
     replica.pull_cell("nothing")
     replica.pull()
-    assert {trial["study"] for trial in read_trials(replica.dir)} == set(studies)
+    assert {trial.study for trial in read_trials(replica.dir)} == set(studies)
 
 
 @pytest.mark.slow
@@ -348,7 +349,7 @@ def test_the_whole_command_gives_the_same_results(
     assert len([key for key in keys(home) if key.startswith("records/")]) == len(done.trials)
     assert {key.partition("/")[0] for key in keys(bucket / "team" / "store")} == {"model", "poison"}
     assert (home / "records.parquet").read_bytes() == (copy / "records.parquet").read_bytes()
-    assert len(pd.read_parquet(copy / "records.parquet")) == sum(len(t["rungs"]) for t in done.trials)
+    assert len(pd.read_parquet(copy / "records.parquet")) == sum(len(t.rungs) for t in done.trials)
     assert f"{home}: report, MLflow and a copy of the records are in {copy}" in said
     assert f"trials: {len(done.trials)} trials done" in said
     assert "browse the trials" in told
@@ -373,7 +374,7 @@ def test_a_sweep_killed_at_a_record_goes_on(
     if not child:
         left, append = [5], CellWriter.append
 
-        def fatal(self: CellWriter, trial: dict[str, Any]) -> None:
+        def fatal(self: CellWriter, trial: Trial) -> None:
             append(self, trial)
             left[0] -= 1
             if left[0] == 0:

@@ -76,13 +76,13 @@ def test_status_before_during_and_after(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_hours_are_those_of_the_records(done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for kind in ("trial_seconds", "oracle_seconds"):
-        assert all(trial[kind] > 0 for trial in done.trials if trial["stage"] == "tuning")
+    tuned = [trial for trial in done.trials if trial.stage == "tuning"]
+    assert all(trial.trial_seconds and trial.oracle_seconds for trial in tuned)
     folder = tmp_path / "tiny"
     folder.mkdir()
     (folder / "sweep.json").write_text(json.dumps({"spec": done.sweep.to_dict()}))
-    slow = [trial | {"trial_seconds": 3600.0} for trial in done.trials if trial["method"] == "gd"]
-    writer = CellWriter(folder, slow[0]["study"])
+    slow = [replace(trial, trial_seconds=3600.0) for trial in done.trials if trial.method == "gd"]
+    writer = CellWriter(folder, slow[0].study)
     for trial in slow:
         writer.append(trial)
     assert rows(ask(capsys, "status", folder))["gd"][4] == f"{len(slow):.3f}"
@@ -139,7 +139,7 @@ ValueError: {text}
 
 def test_failures_are_grouped_by_kind_and_place(done: Done) -> None:
     errors = [TRACE.format(line=5, text="x is 1"), TRACE.format(line=5, text="x is 2"), TRACE.format(line=9, text="y")]
-    trials = [trial | {"error": error} for trial, error in zip(done.trials, errors, strict=False)]
+    trials = [replace(trial, error=error) for trial, error in zip(done.trials, errors, strict=False)]
     groups, total = group_failures([*trials, done.trials[-1]])
     assert ([group.count for group in groups], total) == ([2, 1], len(trials) + 1)
     assert groups[0].title == 'ValueError: File "b.py", line 5, in g'
@@ -148,8 +148,8 @@ def test_failures_are_grouped_by_kind_and_place(done: Done) -> None:
 
 
 def test_of_many_failures_a_few_are_named(folder: Path, done: Done) -> None:
-    failed = done.trials[0] | {"error": TRACE.format(line=5, text="x"), "rungs": []}
-    made = [failed | {"trial_id": f"t{n:03d}", "study": f"a--m{n % 50:02d}"} for n in range(150)]
+    failed = replace(done.trials[0], error=TRACE.format(line=5, text="x"), rungs=())
+    made = [replace(failed, trial_id=f"t{n:03d}", study=f"a--m{n % 50:02d}") for n in range(150)]
     record(folder, made)
     text = "\n".join(failure_lines(folder))
     assert text.startswith("150 of 150 trials failed, in 1 ways\n")
@@ -159,13 +159,13 @@ def test_of_many_failures_a_few_are_named(folder: Path, done: Done) -> None:
 
 def test_failures_of_a_sweep(folder: Path, done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(capsys, "failures", folder) == "none of 0 trials failed\n"
-    one, other = [trial for trial in done.trials if trial["stage"] == "tuning"][:2]
-    CellWriter(folder, "a--gd").append(one | {"error": TRACE.format(line=5, text="x"), "rungs": []})
+    one, other = [trial for trial in done.trials if trial.stage == "tuning"][:2]
+    CellWriter(folder, "a--gd").append(replace(one, error=TRACE.format(line=5, text="x"), rungs=()))
     CellWriter(folder, "a--gd").append(other)
     text = ask(capsys, "failures", folder)
     assert text.startswith("1 of 2 trials failed, in 1 ways\n")
     assert "raise ValueError" in text
-    assert one["trial_id"] in text
+    assert one.trial_id in text
 
 
 def test_an_export_holds_what_is_needed_to_read_it(
@@ -186,7 +186,7 @@ def test_an_export_holds_what_is_needed_to_read_it(
         assert {(m.uid, m.uname) for m in archive} == {(0, "")}
         archive.extractall(folder.parent / "read", filter="data")
     frame = pd.read_parquet(folder.parent / "read" / "tiny" / "records.parquet")
-    assert set(frame["trial_id"]) == {trial["trial_id"] for trial in done.trials}
+    assert set(frame["trial_id"]) == {trial.trial_id for trial in done.trials}
     assert main(["export", str(folder), "--to", str(target)]) == 2
     assert "exists already; name another file" in capsys.readouterr().err
 

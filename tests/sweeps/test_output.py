@@ -67,14 +67,13 @@ WAYS = {
 
 
 def cases() -> list[Any]:
-    """All commands in all ways. Every command in one way, and every way several times, is tried at once; the rest is
-    slow, as each is a process that imports much."""
+    """All commands in all ways. The slow run tries every command in one way, and every way several times; the rest is
+    for the night, as each is a process that imports much."""
     pairs = itertools.product(enumerate(commands(Path())), enumerate(WAYS))
-    slow = {True: (), False: (pytest.mark.slow,)}
-    return [pytest.param(name, WAYS[way], id=f"{name}-{way}", marks=slow[i % 4 == j]) for (i, name), (j, way) in pairs]
+    marks = {True: pytest.mark.slow, False: pytest.mark.nightly}
+    return [pytest.param(name, WAYS[way], id=f"{name}-{way}", marks=marks[i % 4 == j]) for (i, name), (j, way) in pairs]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)  # of a busy machine
 @pytest.mark.parametrize("name, way", cases())
 def test_output_that_cannot_be_written_changes_nothing(name: str, way: str, out: Path) -> None:

@@ -34,8 +34,8 @@ def test_estimate_counts_what_is_missing(done: Done) -> None:
     whole, nothing = estimate(work, missing(done.sweep, Path("nowhere"))), estimate(work, missing(done.sweep, done.dir))
     assert (whole.scenarios, whole.trainings, whole.trials) == (2, 5, 10)
     assert (nothing.trainings, nothing.trials, nothing.flops) == (0, 0, 0)
-    trained = max(trial["oracle_flops"] for trial in done.trials)
-    spent = sum(t["rungs"][-1]["flops"] for t in done.trials if t["proposal"] is not None and t["rungs"])
+    trained = max(trial.oracle_flops for trial in done.trials)
+    spent = sum(t.rungs[-1].flops for t in done.trials if t.proposal is not None and t.rungs)
     assert whole.flops >= 5 * trained * 0.9 + spent
     assert whole.hours(2) == whole.hours(1) / 2 > 0
 

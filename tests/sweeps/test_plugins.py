@@ -68,7 +68,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def methods_in(folder: Path) -> set[str]:
-    return {trial["method"] for trial in read_trials(folder) if trial["stage"] == "confirmation"}
+    return {trial.method for trial in read_trials(folder) if trial.stage == "confirmation"}
 
 
 def test_the_example_of_the_readme_runs_in_a_sweep_and_is_found_again(
@@ -77,7 +77,7 @@ def test_the_example_of_the_readme_runs_in_a_sweep_and_is_found_again(
     assert run("--plugin", example) == 0
     folder = tmp_path / "out" / "tiny"
     assert methods_in(folder) == set(METHODS)
-    assert all(trial["error"] is None for trial in read_trials(folder))
+    assert all(trial.error is None for trial in read_trials(folder))
     (recorded,) = read_manifest(folder)["spec"]["plugins"]
     assert recorded == {"source": str(example), "digest": plugins.load_plugins([str(example)])[0].digest}
     before = lines(folder)
@@ -93,12 +93,12 @@ def test_an_unfinished_sweep_goes_on_with_a_plugin_that_has_moved(
 ) -> None:
     assert run("--plugin", example, methods=["sign_descent"]) == 0
     folder = tmp_path / "out" / "tiny"
-    whole = {trial["trial_id"] for trial in read_trials(folder)}
+    whole = {trial.trial_id for trial in read_trials(folder)}
     for part in folder.glob("records/badnets--sign_descent/*"):
         part.unlink()
     forget_plugins(monkeypatch)
     assert run("--plugin", example.rename(tmp_path / "elsewhere.py"), methods=["sign_descent"]) == 0
-    assert {trial["trial_id"] for trial in read_trials(folder)} == whole
+    assert {trial.trial_id for trial in read_trials(folder)} == whole
 
 
 def test_an_edited_plugin_never_continues_the_old_sweep(
@@ -144,7 +144,7 @@ def test_a_metric_of_a_plugin_identifies_all_trials_and_is_recorded(run: Run, tm
     assert "rows_seen" in METRICS.names()
     assert "rows_seen" in read_manifest(tmp_path / "out" / "tiny")["metrics"]
     for trial in read_trials(tmp_path / "out" / "tiny"):
-        assert all(rung["metrics"]["rows_seen"] == 20 for rung in trial["rungs"])
+        assert all(rung.metrics["rows_seen"] == 20 for rung in trial.rungs)
 
 
 def test_a_model_of_a_plugin_identifies_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tests.sweeps.tiny import ROOT, record
 def grown(trials: list[Trial], studies: int) -> list[Trial]:
     """Copies of the trials in so many studies."""
     return [
-        trial | {"study": f"attack--method{n:03d}", "trial_id": f"{trial['trial_id']}-{n}"}
+        replace(trial, study=f"attack--method{n:03d}", trial_id=f"{trial.trial_id}-{n}")
         for n in range(studies)
         for trial in trials
     ]

@@ -252,6 +252,25 @@ def test_a_trial_that_fails_as_a_whole_is_not_tried_again_and_neither_is_its_stu
 
 
 @pytest.mark.parametrize("slots", [1, 40])
+def test_a_study_that_is_ended_early_is_left_whole_or_in_parts(slots: int) -> None:
+    schedule, imagined = scheduled(sweep_of(attacks=ATTACKS[:1]))
+    ended, seen = RunStudy("a", 1.0, "gd"), list[Task]()
+    while (task := schedule.next(slots)) is not None:
+        seen.append(task)
+        if task in (ended, ended.trial(Stage.TUNING, 0, 7)):
+            schedule.leave(task)
+            continue
+        imagined.trials |= {task} if isinstance(task, RunTrial) else set()
+        schedule.done(task, OK)
+    assert schedule.finished and schedule.failed == []
+    assert len(seen) == len(set(seen))
+    whole = [study.method for study in only(RunStudy, seen)]
+    parts = [trial.method for trial in only(RunTrial, seen)]
+    assert (sorted(whole) == ["gd", "ssd"] and not parts) if slots == 1 else parts.count("ssd") == 6 * 2 + 2
+    assert parts.count("gd") < 6 * 2
+
+
+@pytest.mark.parametrize("slots", [1, 40])
 def test_what_ran_out_of_memory_is_done_alone_at_the_end_and_then_the_rest(slots: int) -> None:
     schedule, imagined = scheduled(sweep_of(attacks=ATTACKS[:1]))
     order: list[Task] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.schedule import Cluster, InOrder, enlarged, ideal, simulate
@@ -17,15 +19,15 @@ def measured(done: Done) -> Measured:
     """The tiny sweep, whose poisons take no time, trainings 10 s each, references 2 s and trials 3 s."""
     trials = []
     for trial in done.trials:
-        rungs = [rung | {"seconds": 1.0} for rung in trial["rungs"]]
+        rungs = tuple(replace(rung, seconds=1.0) for rung in trial.rungs)
         seconds = {"oracle_seconds": TRAINING, "victim_seconds": TRAINING, "craft_seconds": 0.0}
         seconds |= {"surrogate_seconds": 0.0, "trial_seconds": TRIAL, "evaluation_seconds": 0.0}
-        trials.append(trial | seconds | {"rungs": rungs})
+        trials.append(replace(trial, **seconds, rungs=rungs))
     return Measured(trials)
 
 
 def confirmations(done: Done) -> int:
-    return sum(trial["stage"] == "confirmation" for trial in done.trials)
+    return sum(trial.stage == "confirmation" for trial in done.trials)
 
 
 def test_work_is_that_of_all_cells_and_the_chain_runs_through_one_of_each(done: Done, measured: Measured) -> None:
@@ -58,7 +60,7 @@ def test_endless_workers_take_the_longest_chain(done: Done, measured: Measured) 
     best = ideal(done.sweep, measured)
     assert simulate(Cluster(1000), done.sweep, measured) == pytest.approx(best.chain)
     longest = max(
-        sum(t["method"] == method and t["stage"] != "reference" for t in done.trials) for method in "gd ssd".split()
+        sum(t.method == method and t.stage != "reference" for t in done.trials) for method in "gd ssd".split()
     )
     whole = simulate(Cluster(1000), done.sweep, measured, whole_studies=True)
     assert whole == pytest.approx(TRAINING + REFERENCE + longest * TRIAL)

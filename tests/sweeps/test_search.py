@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from sweeps.config.spec import REFERENCE_METHODS, Method, Search
+from sweeps.config.choices import REFERENCE_METHODS, Method
+from sweeps.config.sections import Search
 from sweeps.planning.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count, propose
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sweeps.config.choices import REFERENCE_METHODS
 from sweeps.config.overrides import apply
 from sweeps.config.presets import read_preset
-from sweeps.config.spec import REFERENCE_METHODS, Sweep
+from sweeps.config.spec import Sweep
 from tests.sweeps.tiny import raw, tiny
 from unlearn_core.checks import InputError
 from unlearn_core.models.dense import Mlp

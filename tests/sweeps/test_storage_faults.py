@@ -15,6 +15,7 @@ import pytest
 
 from sweeps.commands.driver import Driver
 from sweeps.commands.run import main
+from sweeps.schema.records import Trial
 from sweeps.storage.artifacts import ArtifactStore
 from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at
@@ -29,8 +30,8 @@ from tests.sweeps.left_lease import leave
 from tests.sweeps.tiny import bare_trial, compacted, lines, record, science, write_config
 
 
-def trial(number: int, **changes: Any) -> dict[str, Any]:
-    return bare_trial(number, **{"finished_at": 0.0, "value": number} | changes)
+def trial(number: int, **changes: Any) -> Trial:
+    return bare_trial(number, **{"finished_at": 0.0, "corrupted_value": number} | changes)
 
 
 @pytest.fixture
@@ -44,16 +45,16 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_records_up_to_the_last_byte_are_kept_and_the_same_writer_goes_on(small_disk: Path) -> None:
     ballast, writer, written = fill(small_disk, leave=40_000), CellWriter(small_disk, "a"), 0
     while shutil.disk_usage(small_disk).free or written < 3:
-        writer.append(trial(written, padding="x" * 3000))
+        writer.append(trial(written, model="x" * 3000))
         written += 1
     with pytest.raises(StorageError, match="No space left on device; free some space there and run the same") as failed:
-        writer.append(trial(written, padding="x" * 5000))  # more than is left in the last page
+        writer.append(trial(written, model="x" * 5000))  # more than is left in the last page
     assert str(small_disk / "records" / "a") in str(failed.value)
-    assert [t["value"] for t in read_cell(small_disk, "a")] == list(range(written))
+    assert [t.corrupted_value for t in read_cell(small_disk, "a")] == list(range(written))
     ballast.unlink()
     for number in range(written, written + 3):  # the torn line must not swallow the next one
         writer.append(trial(number))
-    assert [t["value"] for t in read_cell(small_disk, "a")] == list(range(written + 3))
+    assert [t.corrupted_value for t in read_cell(small_disk, "a")] == list(range(written + 3))
 
 
 def test_no_work_begins_whose_result_would_not_fit(small_disk: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(small_disk), "--inline", "--no-tracking"]
     append, left = CellWriter.append, itertools.count(-5)
 
-    def filling(self: CellWriter, trial: dict[str, Any]) -> None:
+    def filling(self: CellWriter, trial: Trial) -> None:
         if next(left) == 0:
             fill(small_disk)
         append(self, trial)
@@ -214,9 +215,9 @@ def test_a_line_that_was_cut_in_the_middle_of_a_file_costs_that_trial_only(tmp_p
     (part,) = tmp_path.rglob("*.jsonl")
     first, second, third = part.read_bytes().splitlines(keepends=True)
     part.write_bytes(first + second[: len(second) // 2] + b"\n" + third)
-    assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 2]
+    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 2]
     CellWriter(tmp_path, "a").append(trial(1))
-    assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 2, 1]
+    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 2, 1]
 
 
 # a clock that goes backwards
@@ -231,7 +232,7 @@ def test_a_clock_that_goes_backwards_changes_no_result_and_no_order(
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
     append, left = CellWriter.append, itertools.count(-6)
 
-    def stopping(self: CellWriter, trial: dict[str, Any]) -> None:
+    def stopping(self: CellWriter, trial: Trial) -> None:
         append(self, trial)
         if next(left) == 0:
             raise KeyboardInterrupt
@@ -240,10 +241,10 @@ def test_a_clock_that_goes_backwards_changes_no_result_and_no_order(
     assert [main(arguments), main(arguments)] == [130, 0]
     found = read_trials(tmp_path / "tiny")
     assert science(found) == science(done.trials)
-    assert [trial["trial_id"] for trial in found] == [trial["trial_id"] for trial in done.trials]
+    assert [trial.trial_id for trial in found] == [trial.trial_id for trial in done.trials]
     studies: dict[str, list[float]] = {}
     for one in found:
-        studies.setdefault(one["study"], []).append(one["finished_at"])
+        studies.setdefault(one.study, []).append(one.finished_at)
     assert all(times == sorted(times, reverse=True) for times in studies.values())  # by time it would be the reverse
     record(tmp_path / "undisturbed", done.trials)
     tables = [pd.read_parquet(compacted(tmp_path / name)) for name in ("tiny", "undisturbed")]
@@ -263,7 +264,7 @@ def test_of_two_drivers_on_one_sweep_the_second_is_refused_while_the_first_lives
     first = os.fork()
     if not first:
 
-        def slowly(self: CellWriter, trial: dict[str, Any]) -> None:
+        def slowly(self: CellWriter, trial: Trial) -> None:
             append(self, trial)
             while not go_on.exists():
                 time.sleep(0.01)

@@ -13,18 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.schema.lines import to_line
+from sweeps.schema.records import Trial
 from sweeps.storage.base import Folder
 from sweeps.storage.record_log import (
     CellWriter,
     Counted,
     Parts,
-    Trial,
     cell_parts,
     count_failed,
     count_trials,
     first_without,
     iter_trials,
-    parsed,
+    parse,
     read_cell,
     read_parts,
     read_trials,
@@ -33,8 +33,8 @@ from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import bare_trial, compacted
 
 
-def trial(number: int, **changes: Any) -> dict[str, Any]:
-    return bare_trial(number, **{"finished_at": 100.0 + number, "value": number} | changes)
+def trial(number: int, **changes: Any) -> Trial:
+    return bare_trial(number, **{"finished_at": 100.0 + number, "corrupted_value": number} | changes)
 
 
 def parts(sweep: Path) -> list[Path]:
@@ -47,8 +47,8 @@ def test_what_was_appended_is_read_in_that_order_whatever_the_clock_says(tmp_pat
         (one if number % 2 else other).append(trial(number, finished_at=100.0 - number))
     CellWriter(tmp_path, "b").append(trial(4, finished_at=0.0))
     assert len(parts(tmp_path)) == 3
-    assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 1, 2, 3]
-    assert [t["value"] for t in read_trials(tmp_path)] == [0, 1, 2, 3, 4]
+    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 1, 2, 3]
+    assert [t.corrupted_value for t in read_trials(tmp_path)] == [0, 1, 2, 3, 4]
 
 
 def test_a_later_writer_comes_after_all_lines_that_it_knew_torn_ones_included(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_later_writer_comes_after_all_lines_that_it_knew_torn_ones_included(tm
     for number in range(1, 12):
         CellWriter(tmp_path, "a").append(trial(number, finished_at=0.0))
     assert [int(path.name[:8]) for path in parts(tmp_path)] == [0, *range(2, 13)]
-    assert [t["value"] for t in read_cell(tmp_path, "a")] == list(range(12))
+    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == list(range(12))
 
 
 def test_files_named_without_a_start_are_read_as_first_ones(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_files_named_without_a_start_are_read_as_first_ones(tmp_path: Path) -> N
     folder.mkdir(parents=True)
     (folder / f"{'0' * 32}.jsonl").write_bytes(to_line(trial(0)))
     CellWriter(tmp_path, "a").append(trial(1, finished_at=0.0))
-    assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 1]
+    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../x", "a/b", "a\\b", "/etc"])
@@ -86,13 +86,13 @@ def test_nothing_recorded_yet(tmp_path: Path) -> None:
 def test_every_prefix_of_a_file_reads_as_the_trials_that_it_holds_whole(tmp_path: Path) -> None:
     writer = CellWriter(tmp_path, "a")
     for number in range(3):
-        writer.append(trial(number, text="é\n\u2028"))
+        writer.append(trial(number, model="é\n\u2028"))
     (part,) = parts(tmp_path)
     whole = part.read_bytes()
     for end in range(len(whole) + 1):
         part.write_bytes(whole[:end])
         finished = whole[: end + 1].count(b"\n") if end < len(whole) else 3  # the line break itself may be missing
-        assert [t["value"] for t in read_cell(tmp_path, "a")] == list(range(finished))
+        assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == list(range(finished))
 
 
 @pytest.mark.parametrize(
@@ -103,29 +103,30 @@ def test_a_torn_end_is_ignored(tmp_path: Path, torn: bytes) -> None:
     (part,) = parts(tmp_path)
     part.write_bytes(part.read_bytes() + torn)
     CellWriter(tmp_path, "a").append(trial(1))
-    assert [t["value"] for t in read_cell(tmp_path, "a")] == [0, 1]
+    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 1]
 
 
 def test_of_a_doubled_trial_the_first_written_counts(tmp_path: Path) -> None:
-    CellWriter(tmp_path, "a").append(trial(0, finished_at=300.0, value="first"))
+    CellWriter(tmp_path, "a").append(trial(0, finished_at=300.0, model="first"))
     for _ in range(20):  # whatever the random names of the files
-        CellWriter(tmp_path, "a").append(trial(0, finished_at=100.0, value="late"))
-    assert [t["value"] for t in read_cell(tmp_path, "a")] == ["first"]
+        CellWriter(tmp_path, "a").append(trial(0, finished_at=100.0, model="late"))
+    assert [t.model for t in read_cell(tmp_path, "a")] == ["first"]
 
 
 def test_numbers_come_back_exactly_and_nan_is_refused(tmp_path: Path) -> None:
     writer = CellWriter(tmp_path, "a")
-    writer.append(trial(0, value=[0.1 + 0.2, 1e-300, 2**62 + 1, None]))
-    assert read_cell(tmp_path, "a")[0]["value"] == [0.1 + 0.2, 1e-300, 2**62 + 1, None]
+    metrics = {"a": 0.1 + 0.2, "b": 1e-300, "c": 2**62 + 1, "d": None}
+    writer.append(trial(0, rungs=[{"budget": 0.1, "status": "ok", "metrics": metrics}]))
+    assert read_cell(tmp_path, "a")[0].rungs[0].metrics == metrics
     with pytest.raises(ValueError):
-        writer.append(trial(1, value=float("nan")))
+        writer.append(trial(1, corrupted_value=float("nan")))
     assert len(read_cell(tmp_path, "a")) == 1
 
 
 def _write(sweep: Path, start: int) -> None:
     writer = CellWriter(sweep, "a")
     for number in range(start, start + 30):
-        writer.append(trial(number, padding="x" * 5000))
+        writer.append(trial(number, model="x" * 5000))
 
 
 def test_two_processes_write_to_one_cell(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_two_processes_write_to_one_cell(tmp_path: Path) -> None:
     for process in both:
         process.join(30)
     assert len(parts(tmp_path)) == 2
-    assert sorted(t["value"] for t in read_cell(tmp_path, "a")) == list(range(45))
+    assert sorted(t.corrupted_value for t in read_cell(tmp_path, "a")) == list(range(45))
 
 
 def test_counting_reads_only_what_is_new(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_failures_are_counted_by_a_mark_that_no_other_text_can_hold(tmp_path: Pa
     known: dict[str, Counted] = {}
     writer = CellWriter(tmp_path, "a")
     for error in (None, "Traceback", None, 'said ,"error":"'):
-        writer.append(trial(0, text=',"error":"', error=error))
+        writer.append(trial(0, model=',"error":"', error=error))
     assert (count_trials(tmp_path, known), count_failed(known)) == (4, 2)
     (part,) = parts(tmp_path)
     with open(part, "ab") as file:
@@ -193,16 +194,16 @@ def test_trials_are_read_one_cell_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("sweeps.storage.record_log.read_parts", watched)
     found = iter_trials(tmp_path)
-    assert (next(found)["trial_id"], held) == ("a0", [3])
-    assert [t["trial_id"] for t in found] == ["a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"]
+    assert (next(found).trial_id, held) == ("a0", [3])
+    assert [t.trial_id for t in found] == ["a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"]
     assert held == [3, 3, 3]
 
 
 def test_a_trial_in_two_cells_is_read_once(tmp_path: Path) -> None:
     for name in ("b", "a", "a-b"):
-        CellWriter(tmp_path, name).append(trial(0, value=name))
+        CellWriter(tmp_path, name).append(trial(0, model=name))
     assert list(cell_parts(tmp_path)) == ["a", "a-b", "b"]
-    assert [t["value"] for t in iter_trials(tmp_path)] == ["a"]
+    assert [t.model for t in iter_trials(tmp_path)] == ["a"]
 
 
 def test_what_is_recorded_after_a_look_is_not_in_it(tmp_path: Path) -> None:
@@ -211,13 +212,13 @@ def test_what_is_recorded_after_a_look_is_not_in_it(tmp_path: Path) -> None:
     cells = cell_parts(tmp_path)
     writer.append(trial(1))
     CellWriter(tmp_path, "b").append(trial(2))
-    assert [t["value"] for own in cells.values() for t in read_parts(tmp_path / "records", own)] == [0]
+    assert [t.corrupted_value for own in cells.values() for t in read_parts(tmp_path / "records", own)] == [0]
 
 
 def test_an_error_that_is_no_unicode_reaches_the_table(tmp_path: Path) -> None:
     """A traceback may name a file whose name is no UTF-8."""
     CellWriter(tmp_path, "a").append(trial(0, error="caf\udce9.py"))
-    assert read_cell(tmp_path, "a")[0]["error"] == r"caf\udce9.py"
+    assert read_cell(tmp_path, "a")[0].error == r"caf\udce9.py"
     assert list(pd.read_parquet(compacted(tmp_path))["error"]) == [r"caf\udce9.py"]
 
 
@@ -228,9 +229,9 @@ def test_an_error_that_is_no_unicode_reaches_the_table(tmp_path: Path) -> None:
         max_leaves=12,
     )
 )
-def test_a_line_is_read_as_the_json_that_it_is(value: Any) -> None:
-    made = trial(0, value=value)
-    assert repr(parsed(to_line(made))) == repr(json.loads(json.dumps(made)))
+def test_the_fast_reader_of_json_reads_as_the_standard_one(value: Any) -> None:
+    text = json.dumps(value)
+    assert repr(parse(text.encode())) == repr(json.loads(text))
 
 
 def test_the_first_record_without_a_word_is_found(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from sweeps.config.spec import Sweep
 from sweeps.planning.study import WORST, Study, make_request, rung_scores
 from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.planning.tasks import RunStudy
+from sweeps.schema.records import Trial
 from sweeps.schema.stages import Stage
 from sweeps.trials.trial import Request
-from tests.sweeps.tiny import tiny
+from tests.sweeps.tiny import bare_trial, tiny
 
 TASK = RunStudy("badnets", 1.0, "gd")
 
@@ -28,20 +30,23 @@ def sweep_of(
 
 
 def rungs(scores: Sequence[float | None]) -> list[dict[str, Any]]:
-    return [{"budget": budget, "score": score} for budget, score in zip((0.1, 0.2, 0.3), scores, strict=False)]
+    return [
+        {"budget": budget, "status": "ok", "score": score}
+        for budget, score in zip((0.1, 0.2, 0.3), scores, strict=False)
+    ]
 
 
-def tuned(proposal: int, seed: int, scores: Sequence[float | None], *, lr: float = 0.1) -> dict[str, Any]:
+def tuned(proposal: int, seed: int, scores: Sequence[float | None], *, lr: float = 0.1, stage: str = "tuning") -> Trial:
     settings = json.dumps({"name": "gd", "lr": lr, "epochs": proposal + 1})
-    base = {"trial_id": f"{proposal}-{seed}-{lr}", "stage": "tuning", "proposal": proposal, "seed": seed}
-    return base | {"settings": settings, "rungs": rungs(scores)}
+    base = {"trial_id": f"{proposal}-{seed}-{lr}", "stage": stage, "seed": seed}
+    return bare_trial(proposal, **base, settings=settings, rungs=rungs(scores))
 
 
-def confirmed(proposal: int, seed: int) -> dict[str, Any]:
-    return tuned(proposal, seed, [0.0] * 3) | {"stage": "confirmation"}
+def confirmed(proposal: int, seed: int) -> Trial:
+    return tuned(proposal, seed, [0.0] * 3, stage="confirmation")
 
 
-def study(sweep: Sweep, trials: Sequence[dict[str, Any]], succeeded: Mapping[int, bool] | None = None) -> Study:
+def study(sweep: Sweep, trials: Sequence[Trial], succeeded: Mapping[int, bool] | None = None) -> Study:
     seeds = (*sweep.seeds.tuning, *sweep.seeds.confirmation)
     return Study(sweep, TASK, trials, dict.fromkeys(seeds, True) | dict(succeeded or {}))
 
@@ -142,7 +147,7 @@ def test_the_first_proposal_is_the_default_and_later_ones_are_searched() -> None
     request = asked(study(sweep, []), Stage.TUNING, 0, 0)
     assert request.settings == sweep.methods["gd"].build({})
     settings = json.dumps({"name": "gd", **vars(request.settings)})
-    later = asked(study(sweep, [tuned(0, 0, [0.1] * 3) | {"settings": settings}]), Stage.TUNING, 1, 0)
+    later = asked(study(sweep, [replace(tuned(0, 0, [0.1] * 3), settings=settings)]), Stage.TUNING, 1, 0)
     assert later.settings != request.settings
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from sweeps.config.spec import SINGLE
+from sweeps.config.shares import SINGLE
 from sweeps.execution.run_task import runner
 from sweeps.planning.tasks import (
     KINDS,

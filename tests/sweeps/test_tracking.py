@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sweeps.tracking import mlflow_mirror, sync
-from tests.sweeps.mirrored import SMALL, Flaky, Sweep, fill, trial
+from tests.sweeps.mirrored import SMALL, Flaky, Sweep, content, fill, trial
 from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `sweep`
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`
 from unlearn_core.checks import InputError
@@ -82,8 +82,8 @@ def test_several_syncs_equal_one(tmp_path: Path, uri: str) -> None:
 def test_a_record_that_comes_late_is_neither_lost_nor_doubled(sweep: Sweep) -> None:
     sweep.write([trial(n) for n in (0, 1, 3)])
     sweep.sync()
-    late = trial(2)
-    late["rungs"][0]["score"] = 7.0
+    first, *rest = content(2)["rungs"]
+    late = trial(2, rungs=[first | {"score": 7.0}, *rest])
     sweep.write([late], part="0", start=0)
     assert sweep.sync().new == 1
     assert sum(key.startswith("trial/") for key in sweep.shown()) == 4
@@ -136,7 +136,7 @@ def test_a_dead_server_is_reported_at_once(sweep: Sweep) -> None:
         began = time.monotonic()
         with pytest.raises(sync.TrackingError, match="does not answer: "):
             sweep.sync()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # repeated requests would take minutes
 
 
 def test_missing_sweep_is_an_input_error(tmp_path: Path, uri: str) -> None:

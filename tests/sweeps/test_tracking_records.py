@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_outlines_tell_the_same_as_trials(done: Done) -> None:
     outlines, trials = RecordCache(done.dir).outlines(), read_trials(done.dir)
     for told in (rows.mark, rows.group_tags):
         assert told(outlines) == told(trials)
-    for each in (rows.times_ms, rows.run_status, lambda one: one["study"]):
+    for each in (rows.times_ms, rows.run_status, lambda one: one.study):
         assert [each(outline) for outline in outlines] == [each(trial) for trial in trials]
     size, whole = (len(str(kind)) for kind in (outlines, trials))
     assert size < whole / 5
@@ -56,7 +57,7 @@ def test_only_what_changed_is_read_again(done: Done, tmp_path: Path, reads: list
     assert reads == []
     changed = next((tmp_path / "sweep" / "records").glob("*/*.jsonl"))
     with open(changed, "ab") as file:
-        file.write(to_line(done.trials[0] | {"trial_id": "another"}))
+        file.write(to_line(replace(done.trials[0], trial_id="another")))
     assert len(records.outlines()) == len(before) + 1
     assert {name.partition("/")[0] for name in reads} == {changed.parent.name}
 
@@ -69,7 +70,7 @@ def test_a_failed_trial_and_one_of_two_cells(tmp_path: Path) -> None:
     records = RecordCache(sweep.folder)
     outlines = records.outlines()
     assert [rows.run_status(outline) for outline in outlines] == ["FINISHED", "FAILED"]
-    assert records.whole(outlines)[1]["error"] == failed["error"]
+    assert records.whole(outlines)[1].error == failed.error
 
 
 @pytest.mark.slow

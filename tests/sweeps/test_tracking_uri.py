@@ -69,7 +69,7 @@ def test_a_hanging_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         assert reachable(f"http://127.0.0.1:{hanging.getsockname()[1]}") is not None
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 3  # the usual patience
 
 
 def test_addresses_are_shown_without_passwords() -> None:

@@ -18,8 +18,9 @@ from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.planning.tasks import Task
-from sweeps.schema.records import SCHEMA_VERSION
-from sweeps.storage.record_log import CellWriter, Trial, read_trials
+from sweeps.schema.lines import from_content, to_content
+from sweeps.schema.records import SCHEMA_VERSION, Trial
+from sweeps.storage.record_log import CellWriter, read_trials
 from sweeps.storage.table import compact
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request
@@ -70,7 +71,12 @@ def run_fresh(sweep: Sweep, out: Path) -> list[Trial]:
 
 
 def bare_trial(number: int, **changes: Any) -> Trial:
-    """What every record has, and nothing else."""
+    """A trial with what every record has, and nothing else."""
+    return from_content(bare_content(number, **changes))
+
+
+def bare_content(number: int, **changes: Any) -> dict[str, Any]:
+    """What the line of such a trial holds."""
     names = {"trial_id": f"t{number}", "stage": "tuning", "study": "a--gd", "attack": "a", "method": "gd"}
     empty = {"settings": '{"name": "gd"}', "proposal": number, "error": None, "rungs": []}
     return {"schema": SCHEMA_VERSION, "seed": 0} | names | empty | changes
@@ -78,9 +84,9 @@ def bare_trial(number: int, **changes: Any) -> Trial:
 
 def record(sweep_dir: Path, trials: Sequence[Trial]) -> None:
     """Record trials that were made elsewhere, in the tasks that they are of."""
-    writers = {trial["study"]: CellWriter(sweep_dir, trial["study"]) for trial in trials}
+    writers = {trial.study: CellWriter(sweep_dir, trial.study) for trial in trials}
     for trial in trials:
-        writers[trial["study"]].append(trial)
+        writers[trial.study].append(trial)
 
 
 def compacted(sweep_dir: Path) -> Path:
@@ -92,7 +98,7 @@ def compacted(sweep_dir: Path) -> Path:
 
 def science(trials: Sequence[Trial]) -> dict[str, Any]:
     """By trial id: everything that must be equal in every run of the same sweep."""
-    return {trial["trial_id"]: _timeless(trial) for trial in trials}
+    return {trial.trial_id: _timeless(to_content(trial)) for trial in trials}
 
 
 def _timeless(value: Any) -> Any:

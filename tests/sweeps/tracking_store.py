@@ -13,7 +13,9 @@ from typing import Any
 
 import sqlalchemy
 
-from sweeps.storage.record_log import Trial, read_trials
+from sweeps.schema.lines import to_content
+from sweeps.schema.records import Trial
+from sweeps.storage.record_log import read_trials
 from tests.sweeps.tiny import ROOT
 
 RUNS = """
@@ -23,7 +25,7 @@ JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = 'sweep.key'
 LEFT JOIN tags p ON p.run_uuid = r.run_uuid AND p.key = 'mlflow.parentRunId'
 WHERE e.name = :name AND r.lifecycle_stage = 'active'
 """
-OF_TRIAL = ("corrupted_value", "oracle_value", "corrupted_test_accuracy", "oracle_test_accuracy", "primary_z")
+OF_TRIAL = ("corrupted_value", "oracle_value", "corrupted_test_accuracy", "oracle_test_accuracy")
 
 
 class Store:
@@ -57,40 +59,41 @@ class Store:
     def assert_has(self, sweep_dir: Path, name: str) -> None:
         """Every trial and study of the records has one finished run with all its values, and there is nothing else."""
         trials, runs = read_trials(sweep_dir), self.runs(name)
-        studies = {trial["study"] for trial in trials}
+        studies = {trial.study for trial in trials}
         assert len(trials) > 0
-        assert set(runs) == {"sweep", *(f"study/{s}" for s in studies), *(f"trial/{t['trial_id']}" for t in trials)}
+        assert set(runs) == {"sweep", *(f"study/{s}" for s in studies), *(f"trial/{t.trial_id}" for t in trials)}
         assert runs["sweep"]["status"] == "FINISHED"
         for trial in trials:
-            run = runs[f"trial/{trial['trial_id']}"]
+            run = runs[f"trial/{trial.trial_id}"]
             assert run["metrics"] == numbers(trial)
-            assert run["params"].items() >= {"method": trial["method"], "seed": str(trial["seed"])}.items()
-            assert (run["parent"], run["status"]) == (f"study/{trial['study']}", "FINISHED")
+            assert run["params"].items() >= {"method": trial.method, "seed": str(trial.seed)}.items()
+            assert (run["parent"], run["status"]) == (f"study/{trial.study}", "FINISHED")
         for study in studies:
             run = runs[f"study/{study}"]
             assert (run["parent"], run["status"]) == ("sweep", "FINISHED")
             shown = {key: value for key, value in run["latest"].items() if key.startswith("best_score.")}
-            assert shown == best([trial for trial in trials if trial["study"] == study])
+            assert shown == best([trial for trial in trials if trial.study == study])
 
 
 def numbers(trial: Trial) -> list[tuple[str, int, int, float]]:
     """All finite numbers of a trial as rows of its run: (name, budget in per mille, milliseconds, value)."""
-    found = {(name, 0): trial.get(name) for name in OF_TRIAL}
-    for rung in trial["rungs"]:
-        for name, value in (rung | rung["metrics"]).items():
+    content = to_content(trial)
+    found = {(name, 0): content[name] for name in OF_TRIAL}
+    for rung in content["rungs"]:
+        for name, value in (rung | rung.metrics).items():
             if name != "budget" and not name.startswith("retrain_at_budget_"):
-                found[name, round(1000 * rung["budget"])] = value
-    end = round(1000 * trial["finished_at"])
+                found[name, round(1000 * rung.budget)] = value
+    end = round(1000 * content["finished_at"])
     return sorted((name, step, end, value) for (name, step), value in found.items() if is_number(value))
 
 
 def best(trials: list[Trial]) -> dict[str, float]:
     scores: dict[str, float] = {}
     for trial in trials:
-        for rung in trial["rungs"] if trial["stage"] == "tuning" else []:
-            name = f"best_score.{round(1000 * rung['budget']):03d}"
-            if is_number(rung["score"]):
-                scores[name] = max(scores.get(name, -math.inf), rung["score"])
+        for rung in trial.rungs if trial.stage == "tuning" else []:
+            name = f"best_score.{round(1000 * rung.budget):03d}"
+            if is_number(rung.score):
+                scores[name] = max(scores.get(name, -math.inf), rung.score)
     return scores
 
 

@@ -163,15 +163,16 @@ def end_of(process: int) -> int:
 
 def tuned(folder: Path) -> dict[int, Trial]:
     """The study's tuning trials by proposal."""
-    return {trial["proposal"]: trial for trial in read_trials(folder) if trial["stage"] == "tuning"}
+    return {trial.proposal: trial for trial in read_trials(folder) if trial.stage == "tuning"}
 
 
 def rest(folder: Path) -> Rest:
     """What must be as in an undisturbed run: the rungs of all trials but that one."""
-    kept = [trial for trial in read_trials(folder) if trial["error"] is None]
+    kept = [trial for trial in read_trials(folder) if trial.error is None]
     by_id = science(kept)
-    names = ("stage", "method", "seed", "proposal", "chosen_for", "attack_took")
-    return {tuple(t[name] for name in names): by_id[t["trial_id"]]["rungs"] for t in kept}
+    return {
+        (t.stage, t.method, t.seed, t.proposal, t.chosen_for, t.attack_took): by_id[t.trial_id]["rungs"] for t in kept
+    }
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ class Bundle:
             raise InputError(f"fraction of all parts together must be at most 0.5, but is {self.fraction:g}; lower it")
 
     @property
-    def named(self) -> dict[str, Any]:
+    def named(self) -> dict[str, Attack]:
         """The parts by the names that they are registered by, in order."""
         return {ATTACKS.name_of(type(part)): part for part in self.parts}
 
@@ -76,8 +76,7 @@ class Bundle:
 
     @property
     def regularity(self) -> Regularity:
-        regularity: Regularity = self.named[str(self.primary_part)].regularity
-        return regularity
+        return self.named[str(self.primary_part)].regularity
 
     def choose_rows(self, train: Examples, context: CraftContext) -> Tensor:
         chosen, taken = [], torch.zeros_like(train.targets).bool()

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from unlearn_core.checks import InputError
 from unlearn_core.metrics.relearn import TOLERANCE_NATS
 from unlearn_core.models import build_model
+from unlearn_core.models.building import ModelSettings
 from unlearn_core.scenarios.evaluation import Evaluator, NotFiniteError, distances, fresh_noise, parameters_of, to_numpy
 from unlearn_core.scenarios.relearning import Relearning, affordable_passes, forget_loss
 from unlearn_core.seeding import Streams, derive, global_seed
 from unlearn_core.training import Recipe, predict, train_updates
 from unlearn_core.training.budget import Meter, Rung, climb, run_to_end
 from unlearn_core.training.trainable import thaw_if_whole
-from unlearn_core.types import Composite, CraftContext, Dataset, Examples, Poisoned, Task, Update
+from unlearn_core.types import Attack, Composite, CraftContext, Dataset, Examples, Poisoned, Task, Update
 
 PROBE_ROWS = 2000  # rows of the retain set and of each probe that are looked at when a model is measured
 
@@ -37,9 +38,9 @@ class Scenario:
     """Data set, model, training recipe and attack under one seed. Settings objects come from the registries."""
 
     dataset: Dataset
-    model: Any
+    model: ModelSettings
     recipe: Recipe
-    attack: Any
+    attack: Attack
     seed: int
     device: torch.device
 
@@ -78,7 +79,7 @@ class Scenario:
         model = self.fresh_model(label)
         meter = Meter(self.device, self.recipe.bf16)
         rng = self.streams(label)
-        with global_seed(derive(rng.seed, "layers")):  # dropout, where a model has it, takes no generator
+        with global_seed(layers_seed(rng)):
             cost = run_to_end(train_updates(model, examples, self.recipe, rng), model, meter)
         if cost.status == "diverged":
             raise InputError(f"training diverged: recipe lr {self.recipe.lr!r} is too large for this model; lower it")
@@ -242,19 +243,40 @@ def unlearn(
 
     An anytime method runs once and is measured on the way; another runs once per budget.
     """
-    runs = [list(budgets)] if method.anytime else [[budget] for budget in budgets]
     measured: list[Measured] = []
-    for ladder in runs:
-        model = thaw_if_whole(copy.deepcopy(corrupted))
-        meter = Meter(rng.device, recipe.bf16)
-        task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
+    for ladder in ladders(method, budgets):
         if rng.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(rng.device)
-        with global_seed(derive(rng.seed, "layers")):  # as for trainings
-            for rung in climb(begin(method, task), model, meter, ladder):
+        with global_seed(layers_seed(rng)):
+            for rung, model in climb_ladder(method, corrupted, split, recipe=recipe, rng=rng, ladder=ladder):
                 memory = torch.cuda.max_memory_allocated(rng.device) if rng.device.type == "cuda" else None
                 measured.append(measure(rung, model, evaluator, memory))
     return measured
+
+
+def ladders(method: Any, budgets: Sequence[float]) -> list[list[float]]:
+    """The budgets of each run: all in one, or one run each for a method whose schedule needs its end."""
+    return [list(budgets)] if method.anytime else [[budget] for budget in budgets]
+
+
+def layers_seed(rng: Streams) -> int:
+    """Seed of torch's global stream during a run: dropout, where a model has it, takes no generator."""
+    return derive(rng.seed, "layers")
+
+
+def climb_ladder(
+    method: Any, corrupted: nn.Module, split: Split, *, recipe: Recipe, rng: Streams, ladder: Sequence[float]
+) -> Iterator[tuple[Rung, nn.Module]]:
+    """One run of `method` from a copy of `corrupted`, paused at each budget of `ladder` (FLOPs).
+
+    Yields:
+        Each rung with the model in that state; the next step changes this very model.
+    """
+    model = thaw_if_whole(copy.deepcopy(corrupted))
+    meter = Meter(rng.device, recipe.bf16)
+    task = Task(model, split.retain, split.forget, recipe, rng, share_spent(meter, ladder[-1]))
+    for rung in climb(begin(method, task), model, meter, ladder):
+        yield rung, model
 
 
 def begin(method: Any, task: Task) -> Iterator[Update]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from unlearn_core import checks
+from unlearn_core.ranges import NOT_NEGATIVE, POSITIVE, check, one_of, within
 from unlearn_core.training.augment import AUGMENTATIONS
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -19,28 +20,19 @@ class Recipe:
     same schedule compressed.
     """
 
-    epochs: int = 40  # passes over the training set
-    batch_size: int = 128  # rows per update
-    optimizer: str = "sgd"
-    lr: float = 0.1  # peak step size
-    momentum: float = 0.9  # SGD momentum, or AdamW's beta1
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    schedule: str = "cosine"
-    warmup: float = 0.0  # share of the run with linearly growing step size
+    epochs: Annotated[int, within(1, 10**6)] = 40  # passes over the training set
+    batch_size: Annotated[int, within(1, 10**7)] = 128  # rows per update
+    optimizer: Annotated[str, one_of(*OPTIMIZERS)] = "sgd"  # rule by which gradients change weights
+    lr: Annotated[float, POSITIVE] = 0.1  # peak step size
+    momentum: Annotated[float, within(0, 0.9999)] = 0.9  # SGD momentum, or AdamW's beta1
+    nesterov: bool = False  # Nesterov's momentum, with SGD
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 5e-4  # as in the optimizers of PyTorch
+    schedule: Annotated[str, one_of(*SCHEDULES)] = "cosine"  # how the step size falls over the run
+    warmup: Annotated[float, within(0, 0.99)] = 0.0  # share of the run with linearly growing step size
     milestones: tuple[float, ...] = (0.5, 0.75)  # `steps` only: progress at which lr is divided by 10
-    label_smoothing: float = 0.0
-    augmentation: str = "none"
+    label_smoothing: Annotated[float, within(0, 0.99)] = 0.0  # share of a label that is spread over all classes
+    augmentation: Annotated[str, one_of(*AUGMENTATIONS)] = "none"  # random changes of images in training
     bf16: bool = True  # bfloat16 autocast on GPU; CPU always runs in float32
 
     def __post_init__(self) -> None:
-        checks.in_range("epochs", self.epochs, 1, 10**6)
-        checks.in_range("batch_size", self.batch_size, 1, 10**7)
-        checks.positive(lr=self.lr)
-        checks.not_negative(weight_decay=self.weight_decay)
-        checks.in_range("momentum", self.momentum, 0, 0.9999)
-        checks.in_range("warmup", self.warmup, 0, 0.99)
-        checks.in_range("label_smoothing", self.label_smoothing, 0, 0.99)
-        checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        checks.one_of("augmentation", self.augmentation, AUGMENTATIONS)
+        check(self)

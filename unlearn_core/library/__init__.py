@@ -1,0 +1,1 @@
+"""Unlearning for a model and data of your own: `unlearn_core.unlearn`."""
