@@ -129,7 +129,7 @@ def test_importing_sweeps_is_quick() -> None:
 HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "sklearn", "pandas", "pyarrow", "s3fs"}
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("report", "hypotheses", "scan", "status")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("report", "hypotheses", "scan")])
 def test_verbs_load_what_they_need_and_nothing_heavy(verb: str) -> None:
     assert not top(loaded_by("sweeps.commands.main", VERBS[verb].module)) & HEAVY
 
@@ -148,3 +148,8 @@ def test_analysis_reads_records_only() -> None:
     seen = loaded_by(*modules_of("analysis"))
     assert not top(seen) & forbidden
     assert {name for name in seen if name.startswith("sweeps")} <= {"sweeps", "sweeps.schema", *SCHEMA}
+
+
+def test_helpers_of_tests_live_in_modules_without_tests() -> None:
+    found = [(path.name, name) for path, name in uses("tests") if ".test_" in name and name.startswith("tests.")]
+    assert not found

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from sweeps.config.choices import Method
+from sweeps.config.outline import Outline, SearchedMethod
 from sweeps.config.shares import SINGLE
-from sweeps.config.spec import Sweep
 from sweeps.planning.proposals import proposal_count
 from sweeps.schema.stages import Stage
-from sweeps.trials.ensemble import ENSEMBLE_REFERENCES, MODELS_PER_MEMBER
-from sweeps.trials.references import reference_methods
+from sweeps.trials.reference_names import ENSEMBLE_REFERENCES, MODELS_PER_MEMBER, reference_methods
 
 BEST = "best"  # the method of a study that searches over all methods
 PART = re.compile(r"(--trial\d+-\w+-seed\d+)?(--alone)?$")  # what a task's name adds to the name of its folder
@@ -78,14 +76,14 @@ class Task(ABC):
         return (self.kind,)
 
     @abstractmethod
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         """Compute that the task takes, in trainings from scratch; budgets are shares of those."""
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         """The most trials that the task records."""
         return 0
 
-    def needs(self, sweep: Sweep) -> Sequence[Task]:
+    def needs(self, sweep: Outline) -> Sequence[Task]:
         """The tasks that must be done before. A study also waits for the references and ensembles of its threat: which
         ones there are, only records say."""
         return ()
@@ -108,7 +106,7 @@ class CraftPoison(Task):
     def row(self) -> str:
         return "references"
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return 1.0
 
 
@@ -140,10 +138,10 @@ class TrainModel(Task):
     def alike(self) -> tuple[str, ...]:
         return self.kind, self.role
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return 1.0
 
-    def needs(self, sweep: Sweep) -> Sequence[Task]:
+    def needs(self, sweep: Outline) -> Sequence[Task]:
         return (CraftPoison(self.attack, self.seed),)
 
 
@@ -169,21 +167,21 @@ class MeasureReferences(Task):
     def threat(self) -> Threat:
         return Threat(self.attack, self.discovery_rate)
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return sum(sweep.budgets)
 
-    def stage(self, sweep: Sweep) -> Stage:
+    def stage(self, sweep: Outline) -> Stage:
         """The stage of the trials that are compared with these references."""
         return Stage.CONFIRMATION if self.seed in sweep.seeds.confirmation else Stage.TUNING
 
-    def methods(self, sweep: Sweep) -> tuple[str, ...]:
+    def methods(self, sweep: Outline) -> tuple[str, ...]:
         """Names of the references."""
         return reference_methods(self.stage(sweep), self.discovery_rate)
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         return len(self.methods(sweep))
 
-    def needs(self, sweep: Sweep) -> Sequence[TrainModel]:
+    def needs(self, sweep: Outline) -> Sequence[TrainModel]:
         known = self.methods(sweep)
         models = [TrainModel(self.attack, self.seed, role) for role in ("corrupted", "oracle")]
         if "retrain" in known:
@@ -211,7 +209,7 @@ class TrainMember(Task):
     def row(self) -> str:
         return "ensembles"
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return float(MODELS_PER_MEMBER)
 
 
@@ -236,13 +234,13 @@ class MeasureEnsemble(Task):
     def threat(self) -> Threat:
         return Threat(self.attack, self.discovery_rate)
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return 1.0
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         return len(ENSEMBLE_REFERENCES)
 
-    def needs(self, sweep: Sweep) -> Sequence[TrainMember]:
+    def needs(self, sweep: Outline) -> Sequence[TrainMember]:
         return [TrainMember(self.attack, self.seed, member) for member in range(sweep.ensemble.members)]
 
 
@@ -271,11 +269,11 @@ class RunStudy(Task):
     def alike(self) -> tuple[str, ...]:
         return RunStudy.kind, self.method
 
-    def methods(self, sweep: Sweep) -> dict[str, Method]:
+    def methods(self, sweep: Outline) -> dict[str, SearchedMethod]:
         """The methods that the study searches over."""
         return dict(sweep.methods) if self.method == BEST else {self.method: sweep.methods[self.method]}
 
-    def proposals(self, sweep: Sweep) -> int:
+    def proposals(self, sweep: Outline) -> int:
         """How many proposals the study makes."""
         return proposal_count(sweep.search, self.methods(sweep))
 
@@ -283,23 +281,23 @@ class RunStudy(Task):
         """One trial of the study."""
         return RunTrial(self.attack, self.discovery_rate, self.method, stage, proposal, seed)
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         return self.ladders(sweep) * max(sweep.budgets)
 
-    def ladders(self, sweep: Sweep) -> int:
+    def ladders(self, sweep: Outline) -> int:
         """The most ladders that the study climbs: one per trial, in an ensemble trial one per member and shadow."""
         return self.most_trials(sweep) + self._most_ensemble_trials(sweep) * (2 * sweep.ensemble.members - 1)
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         tuning = self.proposals(sweep) * len(sweep.seeds.tuning)
         confirmation = self._most_chosen(sweep) * len(sweep.seeds.confirmation)
         return tuning + confirmation + self._most_ensemble_trials(sweep)
 
-    def _most_ensemble_trials(self, sweep: Sweep) -> int:
+    def _most_ensemble_trials(self, sweep: Outline) -> int:
         seeds = dict.fromkeys((*sweep.seeds.tuning, *sweep.seeds.confirmation), True)
         return self._most_chosen(sweep) * len(ensemble_seeds(sweep, seeds))
 
-    def _most_chosen(self, sweep: Sweep) -> int:
+    def _most_chosen(self, sweep: Outline) -> int:
         return min(self.proposals(sweep), len(sweep.budgets))
 
 
@@ -336,11 +334,11 @@ class RunTrial(Task):
     def alike(self) -> tuple[str, ...]:
         return self.study.alike
 
-    def price(self, sweep: Sweep) -> float:
+    def price(self, sweep: Outline) -> float:
         ladders = 2 * sweep.ensemble.members if self.stage == Stage.ENSEMBLE else 1
         return ladders * max(sweep.budgets)
 
-    def most_trials(self, sweep: Sweep) -> int:
+    def most_trials(self, sweep: Outline) -> int:
         return 1
 
 
@@ -368,7 +366,7 @@ def folder_of(name: str) -> str:
     return PART.sub("", name, count=1)
 
 
-def ensemble_seeds(sweep: Sweep, succeeded: Mapping[int, bool]) -> list[int]:
+def ensemble_seeds(sweep: Outline, succeeded: Mapping[int, bool]) -> list[int]:
     """The confirmation scenarios that get an ensemble: none where no tuning scenario can choose what to compare.
 
     Args:
