@@ -38,7 +38,7 @@ LOOSE = {
 """Modules of a package that are in no room: its doors."""
 FILES = {
     "ray": {"ray_executor.py", "ray_watch.py", "tune_fit.py", "tune_queue.py", "tune_stop.py"},
-    "optuna": {"optuna_search.py"}, "mlflow": {"mlflow_mirror.py"},
+    "optuna": {"optuna_search.py"}, "mlflow": {"mlflow_mirror.py"}, "fsspec": {"s3.py"},
 }  # fmt: skip
 
 
@@ -85,6 +85,12 @@ def test_the_arithmetic_needs_no_torch() -> None:
 @pytest.mark.parametrize(("library", "files"), FILES.items())
 def test_sweeps_imports_each_tool_in_one_place(library: str, files: set[str]) -> None:
     assert {path.name for path, name in uses("sweeps") if name.partition(".")[0] == library} == files
+
+
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_one_file_knows_which_kinds_of_storage_there_are(kind: str) -> None:
+    users = [path for path, name in uses("sweeps") if name.startswith(f"sweeps.storage.{kind}.")]
+    assert set(users) == {ROOT / "sweeps" / "storage" / "folders.py"}
 
 
 @pytest.mark.parametrize("package", FLOORS)
