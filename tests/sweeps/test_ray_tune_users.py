@@ -17,8 +17,7 @@ from sweeps.schema.records import Trial
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
 from tests.sweeps.conftest import Done
-from tests.sweeps.test_executors import prepare
-from tests.sweeps.tiny import lines, science
+from tests.sweeps.tiny import lines, prepare, science
 from unlearn_core.checks import InputError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
