@@ -29,8 +29,8 @@ def test_the_example(
     monkeypatch.setattr(Driver, "_analyse", lambda self: 0)
     names: dict[str, Any] = {}
     exec(EXAMPLE, names)
-    said = [line.partition(", score")[0] for line in capsys.readouterr().out.splitlines() if ": proposal " in line]
-    assert sorted(said) == [f"badnets--{method}: proposal {number}" for method in ("gd", "ssd") for number in (0, 1)]
+    said = re.findall(r"badnets--(gd|ssd)(?:--trial\S+)?: proposal (\d)", capsys.readouterr().out)
+    assert {(method, number) for method in ("gd", "ssd") for number in "01"} <= set(said)
     assert names["best"].metrics["best_score"] == names["table"]["best_score"].max()
     ended = names["result"]
     assert (ended.failed, ended.missing, ended.complete) == (0, 2, False)
