@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sweeps.commands.folders import only_driver, prepare
 from sweeps.commands.mirroring import Mirroring
@@ -16,7 +16,6 @@ from sweeps.commands.progress import ProgressDisplay
 from sweeps.config.spec import Sweep
 from sweeps.execution.executors import Executor, InlineExecutor
 from sweeps.execution.interruption import run_told, two_stages
-from sweeps.execution.worker import STOP
 from sweeps.launch import module_command
 from sweeps.planning.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.planning.done_work import RecordedWork
@@ -28,6 +27,7 @@ from sweeps.storage import record_log
 from sweeps.storage.errors import StorageError, writing
 from sweeps.storage.folders import at
 from sweeps.storage.local_copy import LocalCopy
+from sweeps.storage.signs import STOP
 from sweeps.storage.table import compact
 from sweeps.trials.machine import slots, usable_cpus
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, pick_device
@@ -62,6 +62,8 @@ class Driver:
         self.dir = self.replica.dir
         self.gpus = sweep.resources.gpus if options.gpu_fraction is None else options.gpu_fraction
         self.mirror = Mirroring(self.replica, options)
+        self.grid: Any = None  # what Ray Tune returned
+        self._interrupted = False
 
     @cached_property
     def place(self) -> RunEnvironment:
@@ -137,8 +139,15 @@ class Driver:
         address = self.options.cluster
         print("starting Ray" if address == "local" else f"joining Ray at {address}", file=sys.stderr)
         whole = self.options.gpu_fraction is not None
-        cpus, workers = self.sweep.resources.cpus, self.options.workers
-        return RayExecutor(address, cpus=cpus, gpus=self.gpus, share_gpus=not whole, workers=workers)
+        return RayExecutor(
+            address,
+            cpus=self.sweep.resources.cpus,
+            gpus=self.gpus,
+            share_gpus=not whole,
+            workers=self.options.workers,
+            callbacks=self.options.callbacks,
+            stop=self.options.stop,
+        )
 
     def _work(self, left: Missing) -> Schedule:
         """Run what is left; returns the schedule at its end."""
@@ -153,16 +162,17 @@ class Driver:
             with two_stages(lambda: self._stop(schedule), STOPPING), ProgressDisplay("trials", total, self._counter()):
                 executor.run(self.home, self.place, schedule)
                 self.replica.pull()
+            self.grid = executor.results
         finally:
             executor.close()
-        if schedule.stopped:
+        if self._interrupted:
             compact(self.dir)
             raise KeyboardInterrupt
         return schedule
 
     def _stop(self, schedule: Schedule) -> None:
         """Begin nothing more, here and in the workers."""
-        schedule.stopped = True
+        self._interrupted = schedule.stopped = True
         at(self.home / STOP).write(b"")
 
     def _counter(self) -> Callable[[], tuple[int, int]]:

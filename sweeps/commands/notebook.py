@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ class SweepResult:
         failed: work that came to nothing: poisons, trainings or studies, not single trials.
         missing: work that is not complete although nothing failed.
         reported: whether the report was made.
+        grid: the studies as Ray Tune returns them, a `ray.tune.ResultGrid` of its last fit; None without Ray.
     """
 
     folder: Path
     failed: int
     missing: int
     reported: bool
+    grid: Any = field(default=None, repr=False, compare=False)
 
     @property
     def complete(self) -> bool:
@@ -59,6 +61,6 @@ def run_sweep(sweep: Sweep, **options: Any) -> SweepResult:
     @private_files()
     def run() -> SweepResult:
         ended = driver.run()
-        return SweepResult(driver.dir, ended.failed, ended.missing, ended.report == 0)
+        return SweepResult(driver.dir, ended.failed, ended.missing, ended.report == 0, driver.grid)
 
     return run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class RunOptions:
         inline: run in this process, without Ray.
         tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else a file in `out`.
         tracking: whether records are mirrored to MLflow.
+        callbacks: callbacks of Ray Tune, which see every proposal of every study.
+        stop: ends studies early: what `ray.tune.RunConfig(stop=...)` accepts. The next run does what is left.
     """
 
     out: Folder = Path("results")
@@ -41,10 +44,14 @@ class RunOptions:
     inline: bool = False
     tracking_uri: str | None = None
     tracking: bool = True
+    callbacks: Sequence[Any] = ()
+    stop: Any = None
 
     def __post_init__(self) -> None:
         if self.gpu_fraction is not None and not 0 < self.gpu_fraction <= 1:
             raise InputError(f"gpu_fraction must be above 0 and at most 1, but got {shown(self.gpu_fraction)}")
+        if self.inline and (self.callbacks or self.stop is not None):
+            raise InputError("callbacks and stop are for Ray Tune, which inline runs do without; leave out inline")
         if self.workers is not None:
             in_range("workers", self.workers, 1, 10**6)
         if self.workers is not None and not self.on_this_machine:

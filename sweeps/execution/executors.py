@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from sweeps.execution.worker import work_task
 from sweeps.planning.tasks import Outcome, Task
@@ -28,7 +28,13 @@ class Queue(Protocol):
 
 
 class Executor(Protocol):
-    """Runs tasks. A task that fails never stops the others."""
+    """Runs tasks. A task that fails never stops the others.
+
+    Attributes:
+        results: the `ray.tune.ResultGrid` of the last fit, if there was one.
+    """
+
+    results: Any
 
     def run(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None: ...
 
@@ -37,6 +43,8 @@ class Executor(Protocol):
 
 class InlineExecutor:
     """One task after the other in this process: for debugging, tests, and machines without Ray."""
+
+    results = None
 
     def run(self, sweep_dir: Folder, place: RunEnvironment, queue: Queue) -> None:
         while (task := queue.next(slots=1)) is not None:

@@ -17,7 +17,7 @@ from sweeps.execution.executors import Queue
 from sweeps.execution.study_report import StudyReport
 from sweeps.execution.tune_config import task_of, tune_config
 from sweeps.execution.tune_queue import TuneQueue
-from sweeps.execution.tune_stop import Stop, StudyStopper
+from sweeps.execution.tune_stop import StudyStopper
 from sweeps.execution.worker import STOP, work_task
 from sweeps.planning.tasks import to_wire
 from sweeps.storage.base import Folder
@@ -48,7 +48,7 @@ class Fit:
     share: Mapping[str, float]
     slots: Callable[[], tuple[int, int]]
     callbacks: Sequence[tune.Callback]
-    stop: Stop
+    stop: tune.Stopper
 
     def run(self, most: int) -> tune.ResultGrid:
         """Runs at most `most` tasks of the queue."""

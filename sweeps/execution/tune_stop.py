@@ -28,12 +28,12 @@ class StudyStopper(Stopper):
     calls `end`, which lets the trials that run finish.
 
     Args:
-        stop: what the user gave.
+        asked: the user's stopper.
         end: called when the user's stopper wants to end everything.
     """
 
-    def __init__(self, stop: Stop, end: Callable[[], None]) -> None:
-        self._asked, self._end = as_stopper(stop), end
+    def __init__(self, asked: Stopper, end: Callable[[], None]) -> None:
+        self._asked, self._end = asked, end
         self._ended = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -53,7 +53,7 @@ class StudyStopper(Stopper):
 
 
 def as_stopper(stop: Stop) -> Stopper:
-    """Raises InputError for what Tune would not take."""
+    """The stopper that a user means. Raises InputError for what Tune does not accept."""
     if stop is None:
         return NoopStopper()
     if isinstance(stop, Stopper):

@@ -32,6 +32,7 @@ def test_a_sweep_runs_from_python_and_says_what_became_of_it(tmp_path: Path, mon
     [
         ({"inlin": True}, "option 'inlin' is unknown; did you mean 'inline'?"),
         ({"workers": 0}, "workers must lie in [1, "),
+        ({"inline": True, "stop": {"score": 0.9}}, "callbacks and stop are for Ray Tune"),
         ({"gpu_fraction": 2}, "gpu_fraction must be above 0 and at most 1, but got 2"),
         ({"out": "ftp://somewhere"}, "--out must be a folder or s3://"),
     ],

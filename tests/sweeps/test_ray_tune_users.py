@@ -17,8 +17,7 @@ from sweeps.schema.records import Trial
 from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment
 from tests.sweeps.conftest import Done
-from tests.sweeps.test_executors import prepare
-from tests.sweeps.tiny import lines, science
+from tests.sweeps.tiny import lines, prepare, science
 from unlearn_core.checks import InputError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -105,13 +104,13 @@ def test_every_proposal_of_a_study_is_reported(runs: Runs, done: Done) -> None:
     for method in ("gd", "ssd"):
         name = f"badnets--{method}"
         seen = [result for run in runs[1:] for result in run.seen.get(name, ()) if not result["finished"]]
-        assert [result.proposal for result in seen] == [0, 1, 2]
+        assert [result["proposal"] for result in seen] == [0, 1, 2]
         tuned = {t.proposal: t for t in done.trials if t.study == name and t.stage == "tuning"}
         for result in seen:
-            trial = tuned[result.proposal]
+            trial = tuned[result["proposal"]]
             assert result["efficacy"] == pytest.approx({str(r.budget): r.efficacy for r in trial.rungs})
             assert result["utility_gap"] == pytest.approx({str(r.budget): r.utility_gap for r in trial.rungs})
-            assert (result.study, result["method"]) == (name, method)
+            assert (result["study"], result["method"]) == (name, method)
             assert result["settings"].items() <= settings(trial).items()
         scores = [result["score"] for result in seen]
         assert [result["best_score"] for result in seen] == [max(scores[: n + 1]) for n in range(3)]
@@ -171,9 +170,9 @@ def test_a_stop_that_tune_would_not_understand_is_refused(stop: Any, problem: st
 
 
 def test_a_mapping_bounds_what_is_reported() -> None:
-    from sweeps.execution.tune_stop import StudyStopper
+    from sweeps.execution.tune_stop import StudyStopper, as_stopper
 
-    stopper = StudyStopper({"efficacy/0.1": 0.9}, end=lambda: None)
+    stopper = StudyStopper(as_stopper({"efficacy/0.1": 0.9}), end=lambda: None)
     below, above = (
         {"score": 0.0, "efficacy": {"0.1": value}, "finished": False, "study": "s"} for value in (0.8, 0.95)
     )
