@@ -109,8 +109,8 @@ class SweepResults:
     @cached_property
     def _settings(self) -> pd.DataFrame:
         points = self.full.points[self.full.points["method"] != RETRAIN_AT_BUDGET]
-        told = [{k: v for k, v in json.loads(text).items() if k != "name"} for text in points["settings"]]
-        return pd.DataFrame(told, index=pd.MultiIndex.from_frame(points[CASE]))
+        rows = [{k: v for k, v in json.loads(text).items() if k != "name"} for text in points["settings"]]
+        return pd.DataFrame(rows, index=pd.MultiIndex.from_frame(points[CASE]))
 
     @property
     def settings(self) -> pd.DataFrame:
@@ -189,8 +189,8 @@ class SweepResults:
         budgets = self.full.points["budget"].nunique()
         head = f"{self.name}: {len(self.methods)} methods, {budgets} budgets, tolerance {self.full.tolerance:g}"
         widest = max(map(len, self.attacks), default=0)
-        told = [f"  {v.attack:<{widest}}  {shorten(v.text, LINE - widest, placeholder=' ...')}" for v in self.verdicts]
-        return "\n".join([head, *told])
+        lines = [f"  {v.attack:<{widest}}  {shorten(v.text, LINE - widest, placeholder=' ...')}" for v in self.verdicts]
+        return "\n".join([head, *lines])
 
     def _repr_html_(self) -> str:
         return as_html(self.full)

@@ -38,7 +38,7 @@ LOOSE = {
 """Modules of a package that are in no room: its doors."""
 FILES = {
     "ray": {"ray_executor.py", "ray_watch.py", "tune_fit.py", "tune_queue.py", "tune_stop.py"},
-    "optuna": {"optuna_search.py"}, "mlflow": {"mlflow_mirror.py"},
+    "optuna": {"optuna_search.py"}, "mlflow": {"mlflow_mirror.py"}, "fsspec": {"s3.py"},
 }  # fmt: skip
 
 
@@ -87,6 +87,12 @@ def test_sweeps_imports_each_tool_in_one_place(library: str, files: set[str]) ->
     assert {path.name for path, name in uses("sweeps") if name.partition(".")[0] == library} == files
 
 
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_one_file_knows_which_kinds_of_storage_there_are(kind: str) -> None:
+    users = [path for path, name in uses("sweeps") if name.startswith(f"sweeps.storage.{kind}.")]
+    assert set(users) == {ROOT / "sweeps" / "storage" / "folders.py"}
+
+
 @pytest.mark.parametrize("package", FLOORS)
 def test_each_room_imports_only_rooms_below_it(package: str) -> None:
     floor = {room: level for level, rooms in enumerate(FLOORS[package]) for room in rooms}
@@ -123,7 +129,7 @@ def test_importing_sweeps_is_quick() -> None:
 HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "sklearn", "pandas", "pyarrow", "s3fs"}
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("report", "hypotheses", "scan", "status")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("report", "hypotheses", "scan")])
 def test_verbs_load_what_they_need_and_nothing_heavy(verb: str) -> None:
     assert not top(loaded_by("sweeps.commands.main", VERBS[verb].module)) & HEAVY
 

@@ -22,7 +22,7 @@ from tests.sweeps.object_store import bucket, endpoint  # noqa: F401 - fixtures
 from tests.sweeps.tiny import ROOT, write_config
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
-LOCAL = (".venv/bin/python", "nohup", "grep")
+LOCAL = (".venv/bin/", "nohup", "grep")
 JOBS = ("export", "ray job")
 UNRUN = ("ray dashboard", "ray exec", "ray rsync-down", "rsync", "kubectl")
 """They need a cluster or a second machine."""
@@ -99,7 +99,7 @@ def test_the_commands_for_one_machine(project: Path, monkeypatch: pytest.MonkeyP
     assert "report: " in said
     assert re.search(r"^finished: \d+ trials, 0 failed$", said, re.M)
     assert re.search(r"^none of \d+ trials failed$", said, re.M)
-    assert '"command": "python sweeps/budget_sweep.py --config my-sweep.yaml"' in said
+    assert '"command": "unlearn run --config my-sweep.yaml"' in said
     assert "all trials are done already" in (project / "my-sweep.log").read_text()
     assert (project / "my-sweep.tar.gz").stat().st_size > 1000
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)

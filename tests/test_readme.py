@@ -23,7 +23,7 @@ def test_the_method_of_the_example_runs(monkeypatch):
     assert rungs[-1].status in ("ok", "finished")
 
 
-@pytest.mark.parametrize("line", re.findall(r"budget_sweep\.py (--(?:set|preset|dry)[^\n`#]*)", README))
+@pytest.mark.parametrize("line", re.findall(r"(?:budget_sweep\.py|unlearn run) (--(?:set|preset)[^\n`#]*)", README))
 def test_the_commands_are_understood(line):
     import shlex
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unlearn_core.version import SCIENCE_VERSION
+
 if TYPE_CHECKING:
     from unlearn_core import attacks, metrics, unlearners
     from unlearn_core.checks import InputError
     from unlearn_core.library.run import Rung, UnlearningRun, unlearn
     from unlearn_core.training.recipe import Recipe
 
-__all__ = ["InputError", "Recipe", "Rung", "UnlearningRun", "attacks", "metrics", "unlearn", "unlearners"]
-
-SCIENCE_VERSION = 4
-"""Part of every trial's identity. Raise it when a change alters numbers, and say so in CHANGELOG.md."""
+__all__ = [
+    "SCIENCE_VERSION", "InputError", "Recipe", "Rung", "UnlearningRun", "attacks", "metrics", "unlearn", "unlearners",
+]  # fmt: skip
 
 _HOMES = {
     "InputError": "unlearn_core.checks",

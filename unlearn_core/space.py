@@ -48,3 +48,10 @@ class Choice:
 
 
 Range = Float | Int | Choice
+
+
+def in_words(span: Range) -> str:
+    """A range as text, such as `0.001 to 0.1, log`."""
+    if isinstance(span, Choice):
+        return " or ".join(map(str, span.options))
+    return f"{span.low:g} to {span.high:g}" + (", log" if span.log else "")

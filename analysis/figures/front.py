@@ -37,7 +37,7 @@ class FrontCurve(NamedTuple):
     attack: str
     axis: Axis
     points: pd.DataFrame  # unlearners: columns of `points.points`, plus `x` and `on_front`
-    retrain: pd.DataFrame  # retrain@b, likewise (a front of its own)
+    retrain: pd.DataFrame  # retrain@b, likewise (it has its own front)
     outline: NDArray[np.float64]  # corners of the front, (k, 2)
     band: Interval  # efficacy of the second oracle
     cloud: pd.DataFrame  # tuning proposals, with `x`: measured on tuning seeds, shown as background
@@ -136,7 +136,7 @@ def _name_faint(ax: Axes, points: pd.DataFrame, looks: dict[str, style.Look]) ->
 
 
 def draw_band(ax: Axes, band: Interval) -> None:
-    """The oracle-against-oracle noise band; a point inside cannot be told from an oracle."""
+    """The oracle-against-oracle noise band; a point inside is like an oracle."""
     if math.isfinite(band.low):
         ax.axhspan(band.low, min(band.high, 1.0), color=style.BAND, alpha=0.7, lw=0, zorder=0)
     if math.isfinite(band.mean):

@@ -65,7 +65,7 @@ def curves(results: Results, kind: str, attacks: Sequence[str]) -> list[Any]:
 
 
 def _figures_of(results: Results, attack: str, looks: dict[str, style.Look]) -> Iterator[tuple[str, Figure]]:
-    """Figures that an attack has to itself, by kind."""
+    """The figures that show one attack each, by kind."""
     yield "values", values.figure(values.curve(results, attack))
     steps = ladder.curves(results, attack)
     if steps:

@@ -22,9 +22,9 @@ from unlearn_core.checks import InputError
 CONTROLS = ("random", "matched")
 REMEDY = "run python -P -m sweeps.hypotheses"
 LATE = 100
-"""Steps of gradient descent after which its accumulated update is told in the table."""
+"""Steps of gradient descent after which the table shows the accumulated update."""
 RANK = 0.1
-"""Singular vectors, as a share of the dimensions, outside of which the share of v is told."""
+"""Singular vectors, as a share of the dimensions, outside of which the table shows the share of v."""
 SIDES = ("poison", "random")
 
 
@@ -91,7 +91,7 @@ def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
     Columns:
         took: seeds in which the attack took, of all.
         verdict, verdict_taken: whether the distance is above both controls in L1, over all seeds and over those in
-            which the attack took (empty: fewer than two). An attack that did not take tells nothing about unlearning.
+            which the attack took (empty: fewer than two). An attack that failed says nothing about unlearning.
         poison, random, matched: mean L1 distance that the minimiser moves.
         ratio, ratio_low, ratio_high: poison / random, geometric mean over seeds and 95 % interval.
         l2_ratio, l2_against_random: the same in L2, where few large changes count for more than many small ones.

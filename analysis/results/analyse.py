@@ -33,7 +33,7 @@ MOST_TOLD_APART = 10
 ATTACKS_SHOWN = 24
 """Attacks up to which all have their figures, and their place on the page and the terminal; tables hold all anyway."""
 HIGHLIGHTS = 7
-"""How many it does so for when there are more: one per colour."""
+"""Methods with a colour of their own where there are more: as many as there are colours."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Results:
     def highlighted(self) -> list[str]:
         """The methods that figures tell apart: all, or where they are many, the best of each attack in turn.
 
-        Best = largest area under the front; retrain@b is always told apart and not among them.
+        Best = largest area under the front; retrain@b always has its own look and is not among them.
         """
         if len(self.methods) <= MOST_TOLD_APART:
             return self.methods

@@ -11,7 +11,7 @@ from sweeps.config.catalogue import Entry, Setting
 from sweeps.config.presets import preset_names, preset_text
 from unlearn_core.checks import InputError, close_names
 from unlearn_core.host.private import private_files
-from unlearn_core.space import Choice, Range
+from unlearn_core.space import in_words
 
 DESCRIPTION = """Show what an attack, method, metric, model, data set or preset is, with its settings.
 
@@ -79,17 +79,11 @@ def _settings(settings: Sequence[Setting]) -> str:
     if not settings:
         return ""
     head = ("setting", "type", "default", "searched", "meaning")
-    rows = [(s.name, s.type, s.default or "must be given", range_text(s.searched), s.meaning) for s in settings]
+    rows = [
+        (s.name, s.type, s.default or "must be given", in_words(s.searched) if s.searched else "-", s.meaning)
+        for s in settings
+    ]
     return "\n".join(aligned([head, *rows]))
-
-
-def range_text(span: Range | None) -> str:
-    """A range in words, such as `0.0001 to 0.3, log`."""
-    if span is None:
-        return "-"
-    if isinstance(span, Choice):
-        return " | ".join(map(str, span.options))
-    return f"{span.low:g} to {span.high:g}" + (", log" if span.log else "")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

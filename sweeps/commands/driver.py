@@ -16,7 +16,6 @@ from sweeps.commands.progress import ProgressDisplay
 from sweeps.config.spec import Sweep
 from sweeps.execution.executors import Executor, InlineExecutor
 from sweeps.execution.interruption import run_told, two_stages
-from sweeps.execution.worker import STOP
 from sweeps.launch import module_command
 from sweeps.planning.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.planning.done_work import RecordedWork
@@ -28,6 +27,7 @@ from sweeps.storage import record_log
 from sweeps.storage.errors import StorageError, writing
 from sweeps.storage.folders import at
 from sweeps.storage.local_copy import LocalCopy
+from sweeps.storage.signs import STOP
 from sweeps.storage.table import compact
 from sweeps.trials.machine import slots, usable_cpus
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, pick_device

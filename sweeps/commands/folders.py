@@ -10,6 +10,7 @@ from sweeps.storage.base import Folder
 from sweeps.storage.folders import at
 from sweeps.storage.leases import EXPIRY, Lease
 from sweeps.storage.local_copy import LocalCopy
+from sweeps.storage.signs import LOCK
 from unlearn_core.checks import InputError
 
 
@@ -34,7 +35,7 @@ def prepare(replica: LocalCopy, out: Folder, store: Folder) -> None:
 @contextlib.contextmanager
 def only_driver(home: Folder) -> Iterator[None]:
     """Two drivers on one sweep would do everything twice: the second is refused with InputError."""
-    lease = Lease(home / ".lock")
+    lease = Lease(home / LOCK)
     holder = lease.take()
     if holder is not None:
         raise InputError(

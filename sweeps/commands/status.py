@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sweeps.commands.look import folder_parser, show
-from sweeps.config.spec import Sweep
-from sweeps.execution.worker import WORKING
+from sweeps.config.outline import Outline, outline_of
 from sweeps.planning.missing import missing
 from sweeps.planning.tasks import Task, folder_of
 from sweeps.schema.stages import Stage
@@ -19,6 +18,7 @@ from sweeps.storage.leases import holder_of
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import Trial, iter_trials
+from sweeps.storage.signs import LOCK, WORKING
 
 
 @dataclass
@@ -53,7 +53,7 @@ def trial_seconds(trial: Trial) -> float:
     return sum(rung.seconds or 0.0 for rung in trial.rungs)
 
 
-def table(sweep: Sweep, replica: LocalCopy) -> list[Line]:
+def table(sweep: Outline, replica: LocalCopy) -> list[Line]:
     """The lines of the table, references first."""
     done: Counter[str] = Counter()
     lines: dict[tuple[str, str], Line] = {}
@@ -113,7 +113,7 @@ def main(words: Sequence[str] | None = None, prog: str = "unlearn status") -> in
 
 def status_lines(replica: LocalCopy) -> list[str]:
     """The state of a sweep as text. Raises InputError if there is none."""
-    sweep = Sweep.from_dict(read_manifest(replica.dir)["spec"])
+    sweep = outline_of(read_manifest(replica.dir)["spec"])
     lines = table(sweep, replica)
     unit, share = ("GPU", sweep.resources.gpus) if sweep.resources.gpus else ("CPU", sweep.resources.cpus)
     total = Line("all", "")
@@ -122,7 +122,7 @@ def status_lines(replica: LocalCopy) -> list[str]:
             setattr(total, name, getattr(total, name) + getattr(line, name))
     head = ("attack", "method", "done", "failed", "running", "left", f"{unit}-hours", "expected")
     rows = [head, *(_row(line, share) for line in (*lines, total))]
-    state = _state(holder_of(replica.home / ".lock"), total)
+    state = _state(holder_of(replica.home / LOCK), total)
     return [f"sweep {sweep.name}: {replica.home}", state, "", *_aligned(rows)]
 
 

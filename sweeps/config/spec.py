@@ -15,18 +15,19 @@ import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.config.choices import Method, read_attacks, read_methods, read_named
 from sweeps.config.hints import place_hint
 from sweeps.config.labels import check_name
+from sweeps.config.outline import scenario_seeds
 from sweeps.config.plugins import Plugin, digests, load_plugins
 from sweeps.config.presets import read_preset
 from sweeps.config.sections import DataRows, Ensemble, Resources, Search, Seeds
 from sweeps.config.settings import as_dict, build, check_keys, plain
 from sweeps.config.shares import SINGLE, read_budgets, read_rates, share
 from sweeps.schema.digest import digest
-from unlearn_core import SCIENCE_VERSION
 from unlearn_core.checks import InputError, shown
 from unlearn_core.ranges import within
 from unlearn_core.registry import DATASETS, METRICS, MODELS
 from unlearn_core.training.recipe import Recipe
 from unlearn_core.types import Composite
+from unlearn_core.version import SCIENCE_VERSION
 
 MOST_SCENARIOS = 5000  # each is checked before anything starts
 SECTIONS: dict[str, type] = {
@@ -146,7 +147,7 @@ class Sweep:
     @property
     def scenario_seeds(self) -> tuple[int, ...]:
         """Seeds of all scenarios, those that are reported first; without methods there is nothing to tune."""
-        return (*self.seeds.confirmation, *(self.seeds.tuning if self.methods else ()))
+        return scenario_seeds(self.seeds, self.methods)
 
     def group(self, attack: str, data_digest: str) -> dict[str, Any]:
         """What identifies a scenario group: a scenario without its seed."""

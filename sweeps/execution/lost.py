@@ -6,4 +6,4 @@ KEPT = "finished trials are kept: run the same command again to go on"
 
 
 class ExecutorLostError(RuntimeError):
-    """What runs the cells is gone; what they recorded is kept."""
+    """What runs the tasks is gone; what they recorded is kept."""

@@ -80,9 +80,6 @@ class RayExecutor:
         self.results: ResultGrid | None = None
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from sweeps.execution.tune_stop import as_stopper  # imports ray, which reads the environment
-
-        self._callbacks, self._stop = callbacks, as_stopper(stop)
         spare_proxies()
         if address == "local":
             protect_local_ray()
@@ -93,6 +90,9 @@ class RayExecutor:
         self._room, self._look_again = 1, 0.0
         self._where = "on this machine" if self._local else f"at {address}"
         check_address(address)
+        from sweeps.execution.tune_stop import as_stopper  # imports ray, which reads the environment once
+
+        self._callbacks, self._stop = callbacks, as_stopper(stop)
         with contextlib.ExitStack() as opened:
             self._start(address, opened)
             self._check_room(address)

@@ -11,7 +11,8 @@ from sweeps.execution.limits import Guard, share_limit
 from sweeps.execution.study_report import Report, StudyReports
 from sweeps.planning.missing import ensemble_missing, references_missing
 from sweeps.planning.reference_records import await_references, reference_trials
-from sweeps.planning.study import load_study, make_request
+from sweeps.planning.requests import make_request
+from sweeps.planning.study import load_study
 from sweeps.planning.tasks import (
     CraftPoison,
     MeasureEnsemble,
@@ -131,7 +132,7 @@ def _run_trials(study_task: RunStudy, task: RunStudy | RunTrial, worker: Worker)
         for trial in left:
             if worker.stopping():
                 return count
-            request = make_request(study, trial)
+            request = make_request(sweep, study, trial)
             recorded = guard.run(trial, request, references[request.seed])
             study.add(recorded)
             count += 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.config.spec import Method, Sweep
+from sweeps.config.outline import SearchedMethod
+from sweeps.config.spec import Sweep
 from sweeps.planning.tasks import RunStudy, RunTrial, Task, from_wire, to_wire
-from unlearn_core.space import Choice, Range
+from unlearn_core.space import in_words
 
 ADDED = ("name", "settings")  # to what a task consists of
 
@@ -35,12 +36,5 @@ def _settings(sweep: Sweep, task: Task) -> dict[str, Any]:
     return {name: _settings_of(method) for name, method in methods.items()}
 
 
-def _settings_of(method: Method) -> dict[str, Any]:
-    return {**method.fixed, **{key: as_text(span) for key, span in method.space().items()}}
-
-
-def as_text(span: Range) -> str:
-    """A range in words, such as `0.001 to 0.1, log`."""
-    if isinstance(span, Choice):
-        return " or ".join(map(str, span.options))
-    return f"{span.low:g} to {span.high:g}" + (", log" if span.log else "")
+def _settings_of(method: SearchedMethod) -> dict[str, Any]:
+    return {**method.fixed, **{key: in_words(span) for key, span in method.space().items()}}

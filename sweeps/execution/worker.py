@@ -19,13 +19,11 @@ from sweeps.storage.base import Folder
 from sweeps.storage.folders import at, child
 from sweeps.storage.leases import Lease
 from sweeps.storage.manifest import read_manifest
+from sweeps.storage.signs import STOP, WORKING
 from sweeps.trials.ensemble import oracle_outputs
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from unlearn_core.checks import InputError
 from unlearn_core.host.private import private_files
-
-STOP = ".stop"  # a file in the sweep's folder
-WORKING = ".working"  # a folder in it, with a lease for every task that a worker is at
 
 
 def _import_search() -> None:

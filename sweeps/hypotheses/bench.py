@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from sweeps.hypotheses.spec import Attacked, Hypotheses
 from sweeps.storage.artifacts import Artifact, ArtifactStore
 from sweeps.trials.scenario_cache import RunEnvironment, poison_artifact, poisoned_of
-from unlearn_core import SCIENCE_VERSION
 from unlearn_core.hypotheses.convex import Minimum, Problem, Softmax, Squared, with_ones
 from unlearn_core.hypotheses.model_shift import Corrupted, removal_orders, shifts
 from unlearn_core.hypotheses.orthogonality import Unlearning, batch_cosines, full_cosine, path_cosines, residual_shares
@@ -24,6 +23,7 @@ from unlearn_core.seeding import generator
 from unlearn_core.structure.frozen_features import Extractor, LinearOnFrozen, on_features, with_head
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset, Examples, Poisoned
+from unlearn_core.version import SCIENCE_VERSION
 
 Row = dict[str, Any]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from sweeps.config.spec import Sweep
+from sweeps.config.outline import Outline
 from sweeps.planning.reference_records import where_attack_succeeded
 from sweeps.planning.study import Study
 from sweeps.planning.task_list import ensemble_tasks, reference_tasks, study_tasks
 from sweeps.planning.tasks import MeasureEnsemble, MeasureReferences, RunStudy, Task
 from sweeps.storage.base import Folder
 from sweeps.storage.record_log import read_own
-from sweeps.trials.ensemble import ENSEMBLE_REFERENCES
+from sweeps.trials.reference_names import ENSEMBLE_REFERENCES
 
 
 class Missing(NamedTuple):
@@ -28,7 +28,7 @@ class Missing(NamedTuple):
         return [*self.references, *self.ensembles, *self.studies]
 
 
-def missing(sweep: Sweep, sweep_dir: Folder) -> Missing:
+def missing(sweep: Outline, sweep_dir: Folder) -> Missing:
     """Tasks whose records are incomplete; the longest study comes first, so that it does not end alone."""
     references = [task for task in reference_tasks(sweep) if references_missing(sweep_dir, task, sweep)]
     waiting = {task.threat for task in references}
@@ -42,7 +42,7 @@ def missing(sweep: Sweep, sweep_dir: Folder) -> Missing:
     return Missing(references, ensembles, sorted(studies, key=lambda task: -task.most_trials(sweep)))
 
 
-def references_missing(sweep_dir: Folder, task: MeasureReferences, sweep: Sweep) -> bool:
+def references_missing(sweep_dir: Folder, task: MeasureReferences, sweep: Outline) -> bool:
     return not set(task.methods(sweep)) <= _recorded_methods(sweep_dir, task)
 
 

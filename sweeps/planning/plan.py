@@ -9,8 +9,8 @@ from typing import NamedTuple
 from sweeps.config.spec import Sweep
 from sweeps.planning.data_card import check_same
 from sweeps.planning.missing import Missing
-from sweeps.trials.ensemble import MODELS_PER_MEMBER
 from sweeps.trials.feasible import telling
+from sweeps.trials.reference_names import MODELS_PER_MEMBER
 from sweeps.trials.scenario_cache import ScenarioCache
 from unlearn_core.attacks.gradient_matching import warn_of_views
 from unlearn_core.seeding import Streams

@@ -8,12 +8,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweeps.config.choices import Method
+from sweeps.config.outline import SearchedMethod
 from sweeps.config.sections import MOST_PROPOSALS, Search
 from unlearn_core.checks import InputError
 from unlearn_core.space import Choice, Int, Range
+
+if TYPE_CHECKING:
+    from sweeps.config.choices import Method
 
 
 class Proposal(NamedTuple):
@@ -54,7 +57,7 @@ def propose(
     return suggest(search, folder, number, history, methods)
 
 
-def proposal_count(search: Search, methods: Mapping[str, Method]) -> int:
+def proposal_count(search: Search, methods: Mapping[str, SearchedMethod]) -> int:
     """How many proposals a study makes: one per method where there is nothing to search."""
     if search.sampler == "grid":
         (method,) = methods.values()
@@ -73,7 +76,7 @@ def known_to(search: Search, number: int) -> int:
     return drawn + (number - drawn) // search.batch * search.batch
 
 
-def _grid_size(method: Method, points: int) -> int:
+def _grid_size(method: SearchedMethod, points: int) -> int:
     size = math.prod(len(_points(span, points)) for span in method.space().values())
     if size > MOST_PROPOSALS:
         raise InputError(
@@ -89,7 +92,7 @@ def defaults(method: Method) -> dict[str, Any]:
     return {key: getattr(settings, key) for key in method.space()}
 
 
-def grid(method: Method, points: int) -> Iterator[dict[str, Any]]:
+def grid(method: SearchedMethod, points: int) -> Iterator[dict[str, Any]]:
     """All combinations of `points` values per numeric range and every option of each choice; the last varies first."""
     space = method.space()
     axes = [_points(span, points) for span in space.values()]

@@ -9,15 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.config.spec import Sweep
-from sweeps.planning.proposals import Finished, Proposal, known_to, propose
+from sweeps.config.outline import Outline
+from sweeps.planning.proposals import known_to
 from sweeps.planning.reference_records import where_attack_succeeded
 from sweeps.planning.tasks import RunStudy, RunTrial, ensemble_seeds
 from sweeps.schema.stages import Stage
 from sweeps.storage.base import Folder
 from sweeps.storage.record_log import Trial, read_own
-from sweeps.trials.trial import Request
-from unlearn_core.types import Unlearner
 
 WORST = -1.0  # score of a diverged or failed rung, and the floor of all scores: an outlier must not rule the search
 
@@ -28,7 +26,7 @@ Pair = tuple[int | None, int]
 class Study:
     """The state of one study, read from records alone."""
 
-    def __init__(self, sweep: Sweep, task: RunStudy, trials: Sequence[Trial], succeeded: Mapping[int, bool]) -> None:
+    def __init__(self, sweep: Outline, task: RunStudy, trials: Sequence[Trial], succeeded: Mapping[int, bool]) -> None:
         self.sweep, self.task = sweep, task
         self.methods, self.proposals = task.methods(sweep), task.proposals(sweep)
         self.tuning_seeds = [seed for seed in sweep.seeds.tuning if succeeded[seed]]
@@ -106,60 +104,7 @@ def rung_scores(trial: Trial, budgets: Sequence[float]) -> list[float]:
     return [WORST if score is None else max(WORST, score) for score in found]
 
 
-def load_study(sweep: Sweep, sweep_dir: Folder, task: RunStudy) -> Study:
+def load_study(sweep: Outline, sweep_dir: Folder, task: RunStudy) -> Study:
     """The study as its records and those of its references have it."""
     succeeded = where_attack_succeeded(sweep, sweep_dir, task.threat, unknown=False)
     return Study(sweep, task, read_own(sweep_dir, task.folder), succeeded)
-
-
-def make_request(study: Study, trial: RunTrial) -> Request:
-    """What to measure in one of the study's open trials."""
-    if trial.stage == Stage.TUNING:
-        name, settings = _tuned_settings(study, trial.proposal)
-        return _request(trial, name, settings, budgets=study.sweep.budgets)
-    name, chosen = study.settings_of(trial.proposal)
-    chosen_for = study.choice()[trial.proposal]
-    budgets = tuple(b for b in study.sweep.budgets if b <= max(chosen_for))
-    return _request(trial, name, study.methods[name].build(chosen), budgets=budgets, chosen_for=chosen_for)
-
-
-def _request(
-    trial: RunTrial,
-    method: str,
-    settings: Unlearner,
-    *,
-    budgets: tuple[float, ...],
-    chosen_for: tuple[float, ...] | None = None,
-) -> Request:
-    return Request(
-        attack=trial.attack,
-        seed=trial.seed,
-        discovery_rate=trial.discovery_rate,
-        stage=trial.stage,
-        method=method,
-        settings=settings,
-        budgets=budgets,
-        study=trial.folder,
-        proposal=trial.proposal,
-        chosen_for=chosen_for,
-    )
-
-
-def _tuned_settings(study: Study, number: int) -> tuple[str, Any]:
-    """(method, the method with its settings) of a proposal. Further tuning seeds repeat the settings of the first."""
-    if (number, study.tuning_seeds[0]) in study.tuned:
-        name, settings = study.settings_of(number)
-    else:
-        name, settings = propose(study.sweep.search, study.task.folder, number, _history(study, number), study.methods)
-    return name, study.methods[name].build(settings)
-
-
-def _history(study: Study, number: int) -> list[Finished]:
-    """The finished proposals that proposal `number` may depend on."""
-    history = []
-    for n in range(known_to(study.sweep.search, number)):
-        name, settings = study.settings_of(n)
-        chosen = {key: settings[key] for key in study.methods[name].space()}
-        scores = study.scores(n)
-        history.append(Finished(Proposal(name, chosen), sum(scores) / len(scores)))
-    return history

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from sweeps.config.spec import Sweep
+from sweeps.config.outline import Outline
 from sweeps.planning.reference_records import where_attack_succeeded
 from sweeps.planning.tasks import BEST, MeasureEnsemble, MeasureReferences, RunStudy, Threat, ensemble_seeds
 from sweeps.storage.base import Folder
 
 
-def threats(sweep: Sweep) -> list[Threat]:
+def threats(sweep: Outline) -> list[Threat]:
     return [Threat(attack, rate) for attack in sweep.attacks for rate in sweep.discovery_rates]
 
 
-def reference_tasks(sweep: Sweep) -> list[MeasureReferences]:
+def reference_tasks(sweep: Outline) -> list[MeasureReferences]:
     return [MeasureReferences(*threat, seed) for threat in threats(sweep) for seed in sweep.scenario_seeds]
 
 
-def study_tasks(sweep: Sweep) -> list[RunStudy]:
+def study_tasks(sweep: Outline) -> list[RunStudy]:
     methods = [BEST] if sweep.search.mode == "best" and sweep.methods else list(sweep.methods)
     return [RunStudy(*threat, method) for threat in threats(sweep) for method in methods]
 
 
-def ensemble_tasks(sweep: Sweep, sweep_dir: Folder) -> list[MeasureEnsemble]:
+def ensemble_tasks(sweep: Outline, sweep_dir: Folder) -> list[MeasureEnsemble]:
     """One per threat and scenario that gets an ensemble. An attack without references counts as successful."""
     tasks = []
     for threat in threats(sweep) if sweep.methods else []:

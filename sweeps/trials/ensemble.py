@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from sweeps.schema.records import Trial
 from sweeps.schema.stages import Stage
 from sweeps.trials.device_errors import is_devices
+from sweeps.trials.reference_names import ENSEMBLE_REFERENCES
 from sweeps.trials.scenario_cache import KEPT, Bench, ScenarioCache
 from sweeps.trials.trial import Reference, Request, Stopwatch, make_record
 from unlearn_core.scenarios.ensemble import Outputs, Run, compare, halve, look, mean_rung, run_member, shadow_arrays
 from unlearn_core.scenarios.scenario import Measured, Split, unlearn
 from unlearn_core.training.budget import Rung
-
-ENSEMBLE_REFERENCES = ("none", "oracle")
-MODELS_PER_MEMBER = 4  # corrupted, two oracles, shadow
 
 
 def train_members(work: ScenarioCache, attack: str, seed: int, number: int) -> None:

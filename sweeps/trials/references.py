@@ -8,18 +8,12 @@ from typing import Any
 
 from sweeps.schema.records import Trial
 from sweeps.schema.stages import Stage
+from sweeps.trials.reference_names import reference_methods
 from sweeps.trials.scenario_cache import ScenarioCache
 from sweeps.trials.trial import Reference, Request, finite, make_record, run_ladder
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.scenarios.scenario import Measured
 from unlearn_core.training.budget import Rung
-
-
-def reference_methods(stage: Stage, discovery_rate: float) -> tuple[str, ...]:
-    """The references of a scenario: corrupted model, oracle and retrain@b; for confirmation also a second oracle and,
-    where poisons are undiscovered, a full retraining with those in. The search has no use for these two."""
-    full = ("retrain", "retrain_discovered") if discovery_rate < 1 else ("retrain",)
-    return ("none", "oracle", "retrain_at_budget", *(full if stage == Stage.CONFIRMATION else ()))
 
 
 def measure_references(

@@ -18,7 +18,6 @@ from sweeps.storage.base import Folder
 from sweeps.storage.memory_cache import GIB, Recent
 from sweeps.trials.feasible import check_rates, check_scenario, telling
 from sweeps.trials.method_check import check_methods
-from unlearn_core import SCIENCE_VERSION
 from unlearn_core.checks import InputError
 from unlearn_core.datasets import load_dataset
 from unlearn_core.datasets.keeping import keeping
@@ -39,6 +38,7 @@ from unlearn_core.seeding import Streams
 from unlearn_core.training.budget import Rung, sample_pass_flops
 from unlearn_core.training.repeatable import make_repeatable
 from unlearn_core.types import Dataset, Examples, Poisoned
+from unlearn_core.version import SCIENCE_VERSION
 
 KEPT, KEPT_BYTES = 4, 2 * GIB  # scenarios whose tensors stay in memory
 

@@ -19,7 +19,7 @@ from sweeps.planning.missing import missing, references_missing
 from sweeps.planning.plan import check_scenarios, estimate
 from sweeps.planning.tasks import MeasureReferences
 from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
-from sweeps.trials.references import reference_methods
+from sweeps.trials.reference_names import reference_methods
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, unlearning_streams
 from tests.sweeps.conftest import Done
 from tests.sweeps.stopping import check_every_stop

@@ -21,7 +21,7 @@ from sweeps.storage.record_log import read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request, trial_id
 from tests.sweeps.plugin_state import forget_plugins
-from tests.sweeps.tiny import ROOT, command, lines, raw, start, tiny, write_config
+from tests.sweeps.tiny import ROOT, lines, raw, start, tiny, write_config
 from unlearn_core.checks import InputError
 from unlearn_core.registry import METRICS, UNLEARNERS
 
@@ -280,10 +280,11 @@ def test_workers_load_it_too(example: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_commands_of_the_docs_are_understood(example: Path) -> None:
-    told = re.findall(r"budget_sweep\.py (--plugin .*)", (ROOT / "docs" / "plugins.md").read_text())
-    assert len(told) == 2
-    for line in told:
-        arguments = [*re.findall(r"'[^']*'|\S+", line), "--dry-run", "--out", "out"]
-        plain = [argument.strip("'") for argument in arguments]
-        done = subprocess.run(command(*plain), cwd=example.parent, capture_output=True, text=True, check=True)
+    told = re.findall(r"unlearn (list|run) (--plugin .*)", (ROOT / "docs" / "plugins.md").read_text())
+    assert [verb for verb, _ in told] == ["list", "run"]
+    for verb, line in told:
+        words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", line)]
+        unlearn = [sys.executable, "-P", str(ROOT / "sweeps" / "launch.py"), "sweeps.__main__"]
+        arguments = ["list", *words] if verb == "list" else ["plan", *words, "--out", "out"]
+        done = subprocess.run([*unlearn, *arguments], cwd=example.parent, capture_output=True, text=True, check=True)
         assert "sign_descent" in done.stdout

@@ -271,6 +271,15 @@ def test_what_must_last_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypa
     assert synced[1:] == ["a", LAST]
 
 
+def test_objects_are_written_in_the_order_in_which_they_are_given(
+    bucket: S3Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(S3Storage, "write", lambda self, data: written.append(self.path.name))
+    at(bucket / "model" / "1").write_folder({"b": b"1", "a": b"2", LAST: b"3"})
+    assert written == ["b", "a", LAST]
+
+
 def test_a_lease_that_was_lost_between_look_and_touch_stays_lost(
     bucket: S3Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

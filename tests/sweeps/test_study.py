@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sweeps.config.spec import Sweep
-from sweeps.planning.study import WORST, Study, make_request, rung_scores
+from sweeps.planning.requests import make_request
+from sweeps.planning.study import WORST, Study, rung_scores
 from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.planning.tasks import RunStudy
 from sweeps.schema.records import Trial
@@ -52,7 +53,7 @@ def study(sweep: Sweep, trials: Sequence[Trial], succeeded: Mapping[int, bool] |
 
 
 def asked(found: Study, stage: Stage, proposal: int, seed: int) -> Request:
-    return make_request(found, TASK.trial(stage, proposal, seed))
+    return make_request(found.sweep, found, TASK.trial(stage, proposal, seed))
 
 
 def test_tuning_goes_by_proposal_then_seed_and_skips_what_is_there() -> None:

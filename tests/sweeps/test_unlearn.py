@@ -72,7 +72,7 @@ def test_everything_can_be_described(entry: object) -> None:
 
 def test_describe_shows_settings_ranges_needs_and_source(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "describe", "scrub")
-    for part in ("unlearner scrub\n", "0.0001 to 0.3, log", "max_first | min_first", "step size", "arXiv:2302.09880"):
+    for part in ("unlearner scrub\n", "0.0001 to 0.3, log", "max_first or min_first", "step size", "arXiv:2302.09880"):
         assert part in text
     assert "needs   forget, retain, retain_labels\n" in text
     assert said(capsys, "describe", "attack", "gaussian").startswith("attack gaussian\n")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from unlearn_core import SCIENCE_VERSION, checks
+from unlearn_core import checks
 from unlearn_core.checks import InputError
 from unlearn_core.datasets.keeping import Keep, Tensors, at_once, keeping
 from unlearn_core.datasets.loading import load_dataset
@@ -31,6 +31,7 @@ from unlearn_core.structure.frozen_features import (
 )
 from unlearn_core.training import Recipe
 from unlearn_core.types import Dataset, Examples
+from unlearn_core.version import SCIENCE_VERSION
 
 
 class Read:
