@@ -35,8 +35,8 @@ def load(folder: str | Path, *, axis: str = "flops", tolerance: float | None = N
 
     Args:
         folder: `OUT/<sweep name>`, while the sweep runs or afterwards.
-        axis: cost that fronts are measured against: flops, seconds or passes.
-        tolerance: largest utility gap that may win, in accuracy (0.02 is two points); by default the sweep's own.
+        axis: Cost that fronts are measured against: flops, seconds or passes.
+        tolerance: Largest utility gap that may win, in accuracy (0.02 is two points); by default the sweep's own.
 
     Returns:
         Tables, verdicts and figures of the sweep. What takes long is computed when it is asked for.
@@ -121,7 +121,7 @@ class SweepResults:
         """The method with the largest efficacy that may win, per attack and budget, beside retrain@b.
 
         Args:
-            attack: only this one.
+            attack: Only this one.
         """
         return self._of(best_per_budget(self.full).drop(columns="settings"), attack)
 
@@ -142,7 +142,7 @@ class SweepResults:
         """Each method minus a rival in the same scenarios: mean difference in efficacy, 95 % interval, p and q.
 
         Args:
-            attack: only this one.
+            attack: Only this one.
             against: retrain_at_budget; "retrain_at_budget, score" for the score instead of the efficacy; or retrain,
                 the second oracle.
 
@@ -163,10 +163,10 @@ class SweepResults:
         """A figure for a page or a slide.
 
         Args:
-            kind: front (efficacy against cost), tradeoff (efficacy against utility gap) or tuning_gap (tuning against
+            kind: Front (efficacy against cost), tradeoff (efficacy against utility gap) or tuning_gap (tuning against
                 confirmation).
-            attack: only this one; by default a panel for each.
-            width: of the figure, in inches; 3.25 is a column of most papers.
+            attack: Only this one; by default a panel for each.
+            width: Of the figure, in inches; 3.25 is a column of most papers.
 
         Returns:
             A matplotlib figure; `.savefig("front.pdf")` writes it.

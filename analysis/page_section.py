@@ -28,9 +28,11 @@ LEGEND = textwrap.fill(
 
 
 def section(results: Results, *, budgets: Iterable[float] = ()) -> str:
-    """What was run, whether each attack took, efficacy and utility gap of every method, and the verdicts.
+    """What was run, whether each attack succeeded, efficacy and utility gap of every method, and the verdicts.
 
-    budgets: the columns of the tables; by default every budget of the sweep.
+    Args:
+        results: Of one sweep.
+        budgets: The columns of the tables; by default every budget of the sweep.
     """
     shown = [round(b, 9) for b in budgets] or sorted(results.points["budget"].unique())
     parts = [_facts(results), markdown(gates(results)), LEGEND]

@@ -39,12 +39,14 @@ def build_report(
     """Read `folder`, compute everything, write `index.html`, `tables/` and `figures/`.
 
     Args:
-        folder: results folder of one sweep, with records.parquet or part files.
-        axis: flops, seconds or passes: cost of the static figures and the hypervolume.
-        tolerance: largest utility gap that may win; by default the sweep's own.
-        out: folder to write into, by default `folder`/report.
-        show: the attacks that figures, page and text show, see `results.analyse`.
-    Raises: InputError, with one sentence for the user.
+        folder: Results folder of one sweep, with records.parquet or part files.
+        axis: Flops, seconds or passes: cost of the static figures and the hypervolume.
+        tolerance: Largest utility gap that may win; by default the sweep's own.
+        out: Folder to write into, by default `folder`/report.
+        show: The attacks that figures, page and text show, see `results.analyse`.
+
+    Raises:
+        InputError: With one sentence for the user.
     """
     results = analyse(load_sweep(folder), axis=axis, tolerance=tolerance, show=show)
     target = Path(out) if out is not None else Path(folder) / "report"

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweeps.schema.records import RUNG_COLUMNS, Trial
-from sweeps.storage.record_log import CellWriter, read_trials
+from sweeps.storage.record_log import RecordWriter, read_trials
 from sweeps.tracking import mlflow_mirror, sync
 
 
@@ -37,7 +37,7 @@ def measure(trials: Sequence[Trial], uri: str, pieces: int) -> None:
         size = -(-len(trials) // pieces)
         for start in range(0, len(trials), size):
             some = trials[start : start + size]
-            writer = CellWriter(sweep, f"copies-{start}")
+            writer = RecordWriter(sweep, f"copies-{start}")
             for trial in some:
                 writer.append(trial)
             began, processor = time.perf_counter(), time.process_time()

@@ -16,7 +16,7 @@ from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.schema.records import Trial
-from sweeps.storage.record_log import read_cell
+from sweeps.storage.record_log import read_folder
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 
 
@@ -42,7 +42,7 @@ def main() -> None:
             start = time.perf_counter()
             trials = run_task(task, Worker(work, sweep_dir))
             spent = time.perf_counter() - start
-            needed = sum(map(useful_seconds, read_cell(sweep_dir, task.name)))
+            needed = sum(map(useful_seconds, read_folder(sweep_dir, task.name)))
             print(line(task.name, trials, spent, needed))
             whole, useful, count = whole + spent, useful + needed, count + trials
         print(line("all", count, whole, useful))

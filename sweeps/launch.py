@@ -21,8 +21,11 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def own_modules(last: str | None = None) -> Callable[[], None]:
-    """A function that makes a process import our packages from here, and others from the folder `last` only if they
-    are nowhere else. It is pickled by value, so a process that cannot find our packages yet can call it."""
+    """A function that makes a process import our packages from here.
+
+    It imports others from the folder `last` only if they are nowhere else. It is pickled by value, so a process that
+    cannot find our packages yet can call it.
+    """
     root, packages = str(ROOT), PACKAGES
 
     def settle() -> None:

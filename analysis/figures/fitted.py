@@ -34,10 +34,10 @@ def draw(results: Results, kind: str, attacks: Sequence[str], width: float) -> F
     """One panel per attack, side by side where they find room, and a legend below.
 
     Args:
-        results: what is shown.
-        kind: front, tradeoff or tuning_gap.
-        attacks: whose panels; those without results have none.
-        width: of the figure, in inches.
+        results: What is shown.
+        kind: Front, tradeoff or tuning_gap.
+        attacks: Whose panels; those without results have none.
+        width: Of the figure, in inches.
 
     Returns:
         A figure that pyplot does not know, so that a notebook shows it once. The settings of matplotlib are as before.

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def save(figure: Figure, stem: Path) -> Path:
-    """Write `stem`.png and `stem`.pdf without a date, so that equal records give equal files; returns the image. Raises
-    OSError; drawn straight to a disk that is full, a page would fail by another error on the way out."""
+    """Write `stem`.png and `stem`.pdf without a date, so that equal records give equal files; returns the image.
+
+    Raises OSError; drawn straight to a disk that is full, a page would fail by another error on the way out.
+    """
     image, page = BytesIO(), BytesIO()
     figure.set_dpi(style.RC["savefig.dpi"])
     FigureCanvasAgg(figure).print_png(image)  # `savefig` would draw everything, and find its place, twice

@@ -110,6 +110,7 @@ def _bins(own: pd.DataFrame) -> np.ndarray:
 
 
 def draw_histogram(ax: Axes, own: pd.DataFrame, bins: np.ndarray) -> None:
+    """Densities of the cosines, a colour per group."""
     for group, colour in LOOKS.items():
         values = own.loc[own["group"] == group, "value"]
         ax.hist(values, bins=list(bins), density=True, histtype="stepfilled", color=colour, alpha=0.25)
@@ -118,6 +119,7 @@ def draw_histogram(ax: Axes, own: pd.DataFrame, bins: np.ndarray) -> None:
 
 
 def draw_path(ax: Axes, own: pd.DataFrame) -> None:
+    """Medians and bands along the path, a line style per measure and a colour per group."""
     for measure, line in LINES.items():
         for group, colour in LOOKS.items():
             x, middle, low, high = bands(own[(own["measure"] == measure) & (own["group"] == group)])

@@ -60,8 +60,10 @@ def per_seed(rows: pd.DataFrame, measure: str, *, at: float | None = None, probl
 
 
 def comparison(values: pd.DataFrame) -> pd.DataFrame:
-    """Poison minus each control, one row per (attack, control): mean difference, 95 % interval over seeds, p, q and
-    verdict. q: Benjamini-Hochberg over all these rows."""
+    """Poison minus each control, one row per (attack, control).
+
+    Mean difference, 95 % interval over seeds, p, q and verdict. q: Benjamini-Hochberg over all these rows.
+    """
     found = [
         {"attack": attack, "control": control, **_difference(own["poison"] - own[control])}
         for attack, own in values.groupby(level="attack", sort=False)
@@ -188,8 +190,11 @@ def _directions(rows: pd.DataFrame, problem: str) -> pd.DataFrame:
 
 
 def effect_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each attack did to the exact minimiser, and the distance that undoes it: its own metric, its z (the Gaussian
-    score's), accuracy, of the corrupted and the oracle minimiser, means over seeds."""
+    """What each attack did to the exact minimiser, and the distance that undoes it.
+
+    Its own metric, its z (the Gaussian score's), accuracy, of the corrupted and the oracle minimiser, means over
+    seeds.
+    """
     columns = {name: per_seed(rows, name) for name in ("primary", "z", "test_accuracy")}
     distance = per_seed(rows, "l1", at=1)["poison"].groupby(level="attack", sort=False).mean()
     table = pd.DataFrame({"l1_poison": distance})

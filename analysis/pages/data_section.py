@@ -12,8 +12,10 @@ WARNINGS = ("errors", "absent", "overlaps", "contradictions", "suspicions", "dup
 
 
 class DataSection(NamedTuple):
-    """facts: name and text. classes: index, name and rows in each set; `splits` names the sets. left_over: classes that
-    are not listed."""
+    """facts: name and text.
+
+    classes: index, name and rows in each set; `splits` names the sets. left_over: classes that are not listed.
+    """
 
     facts: list[tuple[str, str]]
     splits: list[str]

@@ -57,9 +57,13 @@ class Sweep:
 
 
 def load_sweep(folder: str | Path) -> Sweep:
-    """Read `folder` (`OUT/<sweep name>`).
+    """Read the folder of a sweep.
 
-    Raises: InputError, with one sentence for the user, when there are no usable records.
+    Args:
+        folder: `OUT/<sweep name>`.
+
+    Raises:
+        InputError: With one sentence for the user, when there are no usable records.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -18,8 +18,10 @@ SINGLE_REFERENCES = ("none", "oracle", "retrain", "retrain_discovered")
 
 
 def metric_meanings(sweep: Sweep) -> dict[str, str]:
-    """Column -> meaning of every metric in the records, in the order of the metrics; no standard errors, no points of
-    curves."""
+    """Column -> meaning of every metric in the records, in the order of the metrics.
+
+    No standard errors, no points of curves.
+    """
     told = sweep.info.get("metrics")
     known = columns() | ({str(k): str(v) for k, v in told.items()} if isinstance(told, dict) else {})
     there = [n for n in [*known, *(c for c in sweep.metric_columns if c not in known)] if n in sweep.rows]

@@ -99,9 +99,12 @@ def sentence(table: pd.DataFrame, attack: str, *, shown: int | None = None) -> s
     """What the agreement table says about `attack`, from its confirmation, or from its tuning where that is all.
 
     Args:
-        table: of `agreement`.
-        shown: names at most so many metrics of a kind.
-    Returns: "" where nothing was measured; the table says why where nothing can be said.
+        table: Of `agreement`.
+        attack: Name of the attack.
+        shown: Names at most so many metrics of a kind.
+
+    Returns:
+        "" where nothing was measured; the table says why where nothing can be said.
     """
     own = table[table["attack"] == attack]
     stage = next((s for s in STAGES if (own["stage"] == s).any()), "")

@@ -100,10 +100,13 @@ def analyse(sweep: Sweep, *, axis: str = "flops", tolerance: float | None = None
     """Compute everything that a report shows.
 
     Args:
-        axis: cost that fronts and hypervolumes are measured against: flops, seconds or passes.
-        tolerance: largest utility gap that may win; by default the sweep's own.
-        show: the attacks that figures, page and terminal show; by default the first ATTACKS_SHOWN.
-    Raises: InputError for an unknown axis or attack, or a negative tolerance.
+        sweep: The records of a sweep, as they were read.
+        axis: Cost that fronts and hypervolumes are measured against: flops, seconds or passes.
+        tolerance: Largest utility gap that may win; by default the sweep's own.
+        show: The attacks that figures, page and terminal show; by default the first ATTACKS_SHOWN.
+
+    Raises:
+        InputError: For an unknown axis or attack, or a negative tolerance.
     """
     checks.one_of("budget axis", axis, tuple(AXES))
     attacks = _attacks(sweep)

@@ -43,11 +43,14 @@ COLUMNS = [
 
 
 def comparisons(seeds: pd.DataFrame, points: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
-    """Each unlearner minus retrain@b and the second oracle in the same scenarios: efficacy, and against retrain@b
-    also the score, which takes utility into account (a rival that lost its accuracy is no rival).
+    """Each unlearner minus retrain@b and the second oracle in the same scenarios.
 
-    Returns: one row per (against, attack, method, budget) with mean difference, 95 % interval, p, q
-    (Benjamini-Hochberg over the grid, for each reference on its own) and `outcome`.
+    Efficacy, and against retrain@b also the score, which takes utility into account (a rival that lost its accuracy
+    is no rival).
+
+    Returns:
+        One row per (against, attack, method, budget) with mean difference, 95 % interval, p, q (Benjamini-Hochberg over
+        the grid, for each reference on its own) and `outcome`.
     """
     own = seeds[seeds["method"] != RETRAIN_AT_BUDGET]
     own = own.assign(

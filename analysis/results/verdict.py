@@ -32,6 +32,7 @@ def display(method: str) -> str:
 
 
 def percent(share: float) -> str:
+    """A share in per cent, to three digits."""
     return f"{100 * share:.3g} %"
 
 

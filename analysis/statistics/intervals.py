@@ -102,8 +102,8 @@ def jackknife(estimate: Callable[[NDArray[np.intp]], float], n: int) -> Interval
     """95 % t interval of a function of `n` seeds, from leaving one out at a time.
 
     Args:
-        estimate: takes seed positions, shape (k,), and returns the quantity computed from those seeds.
-        n: number of seeds.
+        estimate: Takes seed positions, shape (k,), and returns the quantity computed from those seeds.
+        n: Number of seeds.
     """
     everyone = np.arange(n)
     whole = float(estimate(everyone)) if n else math.nan

@@ -10,8 +10,13 @@ def nondominated(costs: ArrayLike) -> NDArray[np.bool_]:
     """Which points no other point beats; equal points do not beat each other.
 
     Args:
-        costs: shape (n, d), each column to be minimised (negate what should be large); rows with NaN never count.
-    Returns: shape (n,); True on the front.
+        costs: Shape (n, d), each column to be minimised (negate what should be large); rows with NaN never count.
+
+    Returns:
+        Shape (n,); True on the front.
+
+    Raises:
+        ValueError: If the array is not two-dimensional.
     """
     costs = np.asarray(costs, dtype=float)
     if costs.ndim != 2:
@@ -46,9 +51,13 @@ def hypervolume(*, cost: ArrayLike, gain: ArrayLike, worst_cost: float, worst_ga
     """Area that the points dominate, between them and the corner (`worst_cost`, `worst_gain`).
 
     Args:
-        cost: shape (n,), to be small; points beyond `worst_cost` add nothing.
-        gain: shape (n,), to be large; points below `worst_gain` add nothing; NaN is left out.
-    Returns: area in units of cost times gain, at least 0.
+        cost: Shape (n,), to be small; points beyond `worst_cost` add nothing.
+        gain: Shape (n,), to be large; points below `worst_gain` add nothing; NaN is left out.
+        worst_cost: Cost of the corner.
+        worst_gain: Gain of the corner.
+
+    Returns:
+        Area in units of cost times gain, at least 0.
     """
     cost, gain = np.asarray(cost, dtype=float), np.asarray(gain, dtype=float)
     usable = (cost < worst_cost) & (gain > worst_gain)  # False for NaN

@@ -31,8 +31,10 @@ class RankCorrelation(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """A quantity in some resamples: weights, centred ranks and their product, shape (draws, n), and sums of weighted
-    squared ranks, shape (draws,)."""
+    """A quantity in some resamples.
+
+    Weights, centred ranks and their product, shape (draws, n), and sums of weighted squared ranks, shape (draws,).
+    """
 
     weights: NDArray[np.float64]
     ranks: NDArray[np.float64]
@@ -80,8 +82,11 @@ class Against:
         then speaks of that scenario only.
 
         Args:
-            x: shape (n,); pairs with a value that is not finite are left out. Ties share their mean rank.
-        Returns: percentile interval of DRAWS resamples with a fixed seed; without one below LEAST_METHODS methods.
+            x: Shape (n,); pairs with a value that is not finite are left out. Ties share their mean rank.
+
+        Returns:
+            Percentile interval of DRAWS resamples with a fixed seed; without one below LEAST_METHODS methods.
+
         Source: Owen, Annals of Applied Statistics 1 (2007), arXiv:0712.1111.
         """
         x = np.asarray(x, dtype=float)
@@ -169,8 +174,12 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64], groups: Groups) -> 
     """Spearman's rho in each resample of the pairs, ties sharing their mean rank.
 
     Args:
-        x, y: shape (n,), finite.
-    Returns: shape (resamples,); NaN where x or y is constant among the pairs that were drawn.
+        x: Shape (n,), finite.
+        y: Shape (n,), finite.
+        groups: Which pairs are resampled together.
+
+    Returns:
+        Shape (resamples,); NaN where x or y is constant among the pairs that were drawn.
     """
     rows = slice(None)
     return _correlated(*(_ranked(values, groups, rows, groups.weights(rows)) for values in (x, y)))

@@ -151,7 +151,7 @@ class Driver:
 
     def _work(self, left: Missing) -> Schedule:
         """Run what is left; returns the schedule at its end."""
-        schedule = Schedule(self.sweep, left, RecordedWork(self.sweep, self.dir, self.replica.pull_cell))
+        schedule = Schedule(self.sweep, left, RecordedWork(self.sweep, self.dir, self.replica.pull_folder))
         if schedule.finished:
             print(f"{self.sweep.name}: all trials are done already", file=sys.stderr)
             return schedule

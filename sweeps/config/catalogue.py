@@ -21,11 +21,11 @@ class Setting:
     """A setting of an entry.
 
     Args:
-        name: its key in a configuration.
-        type: as it is annotated.
-        default: as Python writes it; None where it must be given.
-        meaning: one line; empty where the name says it all.
-        searched: what a search draws it from; None if it is not searched.
+        name: Its key in a configuration.
+        type: As it is annotated.
+        default: As Python writes it; None where it must be given.
+        meaning: One line; empty where the name says it all.
+        searched: What a search draws it from; None if it is not searched.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Entry:
     """Something that a configuration can name.
 
     Args:
-        kind: kind of its registry: dataset, model, attack, unlearner or metric.
-        name: what a configuration calls it.
-        summary: one line.
-        description: the rest of its documentation.
-        source: where it was published, and how this deviates from it.
-        facts: short facts by name, such as what it needs.
-        settings: in the order in which they are declared.
-        columns: of a metric: the columns of records.parquet that it fills, with their meaning.
+        kind: Kind of its registry: dataset, model, attack, unlearner or metric.
+        name: What a configuration calls it.
+        summary: One line.
+        description: The rest of its documentation.
+        source: Where it was published, and how this deviates from it.
+        facts: Short facts by name, such as what it needs.
+        settings: In the order in which they are declared.
+        columns: Of a metric: the columns of records.parquet that it fills, with their meaning.
     """
 
     kind: str

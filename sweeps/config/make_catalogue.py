@@ -75,8 +75,10 @@ def _default(f: dataclasses.Field[Any]) -> str | None:
 
 
 def meanings(cls: type[Any]) -> dict[str, str]:
-    """The comments behind the fields of a class. One that a class declares again without a comment means what it meant
-    in the class that it inherits from."""
+    """The comments behind the fields of a class.
+
+    One that a class declares again without a comment means what it meant in the class that it inherits from.
+    """
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):

@@ -13,13 +13,15 @@ from unlearn_core.checks import InputError
 
 
 def changed_sweep(raw: Mapping[str, Any], changes: Changes, name: str | None = None) -> Sweep:
-    """The sweep that `raw` describes once it is changed. Changes that matter give it a name with a hash, so that its
-    results never mix with those of the sweep that it comes from.
+    """The sweep that `raw` describes once it is changed.
+
+    Changes that matter give it a name with a hash, so that its results never mix with those of the sweep that it
+    comes from.
 
     Args:
-        raw: settings, as a preset or a file holds them.
-        changes: dotted paths and their new values.
-        name: what to call it instead.
+        raw: Settings, as a preset or a file holds them.
+        changes: Dotted paths and their new values.
+        name: What to call it instead.
 
     Raises:
         InputError: for anything unknown, missing or out of range.

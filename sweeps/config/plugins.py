@@ -37,8 +37,10 @@ PARTS = {
 class Plugin:
     """A plug-in that is loaded.
 
-    source: absolute path of the file, or name of the entry point. digest: 16 hex digits of its content. adds: the names
-    that it registered, by kind (`dataset`, `model`, `attack`, `unlearner`, `metric`).
+    Attributes:
+        source: Absolute path of the file, or name of the entry point.
+        digest: 16 hex digits of its content.
+        adds: The names that it registered, by kind (`dataset`, `model`, `attack`, `unlearner`, `metric`).
     """
 
     source: str
@@ -52,8 +54,12 @@ _loaded: dict[str, Plugin] = {}
 def load_plugins(raw: Any) -> tuple[Plugin, ...]:
     """Load the plug-ins of a configuration, each once in a process.
 
-    raw: a list of sources (paths are relative to the working directory), or of mappings with `source` and the `digest`
-    that it must still have. Raises InputError for one that is missing, broken or changed, or that adds nothing.
+    Args:
+        raw: A list of sources (paths are relative to the working directory), or of mappings with `source` and the
+            `digest` that it must still have.
+
+    Raises:
+        InputError: For one that is missing, broken or changed, or that adds nothing.
     """
     if not isinstance(raw, (list, tuple)):
         raise InputError(f"plugins must be a list of files or entry points, but got {shown(raw)}")

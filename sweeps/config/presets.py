@@ -12,6 +12,7 @@ PRESETS = Path(__file__).parents[1] / "presets"
 
 
 def preset_names(folder: Path = PRESETS) -> list[str]:
+    """Names of the YAML files in `folder`, in order."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 

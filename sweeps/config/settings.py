@@ -26,9 +26,9 @@ def build(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
     """An instance of a settings dataclass, numbers cast to their declared types, defaults filled in.
 
     Args:
-        cls: the dataclass.
-        raw: values by field, as YAML or JSON give them.
-        where: what stands before the field's name in messages, such as `recipe`.
+        cls: The dataclass.
+        raw: Values by field, as YAML or JSON give them.
+        where: What stands before the field's name in messages, such as `recipe`.
 
     Raises:
         InputError: naming the field, the value and the fix.

@@ -64,7 +64,7 @@ class Sweep:
         """The sweep that plain values describe.
 
         Args:
-            raw: settings by key, as YAML or JSON give them.
+            raw: Settings by key, as YAML or JSON give them.
 
         Raises:
             InputError: for anything unknown, missing or out of range.
@@ -97,8 +97,8 @@ class Sweep:
         """A ready sweep, changed as with `--set`; changes that matter give it a name with a hash.
 
         Args:
-            name: of the preset, such as "quick".
-            changes: new values by dotted path, such as {"search.trials": 2, "attacks.gaussian.epsilon": 0.5}.
+            name: Of the preset, such as "quick".
+            changes: New values by dotted path, such as {"search.trials": 2, "attacks.gaussian.epsilon": 0.5}.
 
         Raises:
             InputError: for anything unknown or out of range.

@@ -62,10 +62,17 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def parse(text: str, where: str) -> Any:
-    """The value that `text` stands for; InputError begins with `where`, the line and the column.
+    """The value that `text` stands for.
 
     Refused beside broken YAML: a key that comes twice, words and numbers that mean something else than they seem (`no`,
     `010`, `1:30`, dates), tags, and what is too large or too deep, with all that its aliases stand for.
+
+    Args:
+        text: YAML.
+        where: Begins the message of an error, before line and column.
+
+    Raises:
+        InputError: For all that is refused.
     """
     if len(text) > MOST_BYTES:
         raise InputError(f"{where}{TOO_LARGE}")

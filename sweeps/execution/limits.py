@@ -25,7 +25,7 @@ from sweeps.config.spec import Sweep
 from sweeps.execution.crash_counter import LOSSES, Attempts, ProcessLostError, lost_text
 from sweeps.planning.tasks import RunTrial, Task
 from sweeps.schema.stages import Stage
-from sweeps.storage.record_log import CellWriter, Trial
+from sweeps.storage.record_log import RecordWriter, Trial
 from sweeps.trials.device_errors import ends_process, is_memory
 from sweeps.trials.ensemble import oracle_outputs, run_ensemble_trial
 from sweeps.trials.scenario_cache import Bench, RunEnvironment, ScenarioCache
@@ -51,7 +51,7 @@ class Guard:
 
     work: ScenarioCache
     task: Task
-    writer: CellWriter
+    writer: RecordWriter
     attempts: Attempts | None = None  # without, lost processes are not counted
 
     def run(self, trial_task: RunTrial, request: Request, reference: Reference) -> Trial:

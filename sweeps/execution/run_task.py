@@ -24,7 +24,7 @@ from sweeps.planning.tasks import (
     TrainModel,
 )
 from sweeps.storage.base import Folder
-from sweeps.storage.record_log import CellWriter, Trial, read_own
+from sweeps.storage.record_log import RecordWriter, Trial, read_own
 from sweeps.trials.ensemble import measure_ensembles, train_members
 from sweeps.trials.references import measure_references, read_reference
 from sweeps.trials.scenario_cache import ScenarioCache
@@ -126,7 +126,7 @@ def _run_trials(study_task: RunStudy, task: RunStudy | RunTrial, worker: Worker)
     measured = await_references(sweep, folder, study_task.threat)
     references = {seed: read_reference(trials) for seed, trials in measured.items()}
     study, count = load_study(sweep, folder, study_task), 0
-    guard = Guard(worker.cache, task, CellWriter(folder, task.folder), worker.attempts)
+    guard = Guard(worker.cache, task, RecordWriter(folder, task.folder), worker.attempts)
     reports = StudyReports(study)
     while left := [trial for trial in study.open() if task in (study_task, trial)]:
         for trial in left:
@@ -157,7 +157,7 @@ def _recorded(task: Task, worker: Worker) -> set[str]:
 
 
 def _append(task: Task, worker: Worker, trials: Sequence[Trial]) -> int:
-    writer = CellWriter(worker.sweep_dir, task.folder)
+    writer = RecordWriter(worker.sweep_dir, task.folder)
     for trial in trials:
         writer.append(replace(trial, gpu_memory_retries=int(task.whole_gpu)))
     return len(trials)

@@ -38,6 +38,7 @@ DOOR = "python -P -m sweeps.hypotheses"
 
 
 def parser(prog: str = DOOR) -> Parser:
+    """The options of the command."""
     p = Parser(prog, DESCRIPTION, f"{prog} --preset digits --set protocol.seeds=5")
     p.add_argument("--preset", help=f"one of {', '.join(preset_names())} (default: digits)")
     p.add_argument("--config", type=Path, metavar="FILE", help="a test of your own, in YAML like the presets")
@@ -112,8 +113,10 @@ def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> Non
 
 
 def _side_by_side(spec: Hypotheses, place: RunEnvironment) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every attack; as many attacks at a time as there are processors. The first error ends those that
-    have not begun."""
+    """The rows of every attack; as many attacks at a time as there are processors.
+
+    The first error ends those that have not begun.
+    """
     from sweeps.hypotheses.bench import attack_rows
     from sweeps.trials.machine import usable_cpus
 

@@ -25,11 +25,13 @@ COLUMNS = 2
 
 
 def check_attacks(spec: Hypotheses, inputs: Dataset) -> None:
-    """Whether every attack can poison the rows, and leaves clean ones to compare with, as far as that can be told
-    without a model. Raises InputError naming the attack.
+    """Check that every attack can poison the rows, and leaves clean ones to compare with, as far as no model is needed.
 
     An attack that begins with a search (gradient matching, gradient canceling) is checked up to there: the labels that
     its poisons will have are not counted.
+
+    Raises:
+        InputError: Naming the attack.
     """
     for label, attacked in spec.attacks.items():
         for seed in range(spec.protocol.seeds):

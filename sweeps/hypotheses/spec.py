@@ -112,6 +112,7 @@ def _attacks(raw: Any, protocol: Protocol) -> dict[str, Attacked]:
 
 
 def preset_names() -> list[str]:
+    """Names of the presets of the hypotheses, in order."""
     return presets.preset_names(PRESETS)
 
 

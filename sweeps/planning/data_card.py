@@ -20,6 +20,7 @@ from unlearn_core.types import Dataset
 
 
 def facts_of(dataset: Dataset) -> DataFacts:
+    """What the sweep's folder keeps of its data."""
     return DataFacts(dataset.digest, dataset.card.to_dict() if dataset.card else None)
 
 
@@ -31,6 +32,7 @@ def show_card(dataset: Dataset, file: TextIO) -> None:
 
 
 def warn(dataset: Dataset) -> None:
+    """Print the warnings of the data card to stderr."""
     for note in dataset.card.warnings if dataset.card else ():
         print(f"warning: data: {printable(str(note))}", file=sys.stderr)
 
@@ -74,7 +76,8 @@ def _changed(sweep_dir: Path, dataset: Dataset) -> str:
 def check_finished(work: ScenarioCache, sweep_dir: Path) -> DataFacts | None:
     """The data of a sweep with nothing left to do; None, and a note, if its files are no longer there.
 
-    Raises InputError if they are there and give other data, or cannot be read.
+    Raises:
+        InputError: If they are there and give other data, or cannot be read.
     """
     try:
         dataset = work.dataset

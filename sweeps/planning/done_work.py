@@ -18,8 +18,10 @@ class DoneWork(Protocol):
     """The results so far."""
 
     def ensembles(self, threat: Threat) -> list[MeasureEnsemble]:
-        """Ensembles that are still to be measured. The schedule asks once per threat, before anything else, when all
-        references of the threat are there."""
+        """Ensembles that are still to be measured.
+
+        The schedule asks once per threat, before anything else, when all references of the threat are there.
+        """
         ...
 
     def open(self, study: RunStudy) -> list[RunTrial]:
@@ -35,9 +37,9 @@ class RecordedWork:
     """The results in a sweep's folder.
 
     Args:
-        sweep: the sweep.
-        sweep_dir: its folder, or a local copy of it.
-        refresh: brings one folder of records up to date where `sweep_dir` is a copy.
+        sweep: The sweep.
+        sweep_dir: Its folder, or a local copy of it.
+        refresh: Brings one folder of records up to date where `sweep_dir` is a copy.
     """
 
     def __init__(self, sweep: Sweep, sweep_dir: Folder, refresh: Callable[[str], None] = lambda folder: None) -> None:

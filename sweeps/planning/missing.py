@@ -43,10 +43,12 @@ def missing(sweep: Outline, sweep_dir: Folder) -> Missing:
 
 
 def references_missing(sweep_dir: Folder, task: MeasureReferences, sweep: Outline) -> bool:
+    """Whether a reference method of this task has no record yet."""
     return not set(task.methods(sweep)) <= _recorded_methods(sweep_dir, task)
 
 
 def ensemble_missing(sweep_dir: Folder, task: MeasureEnsemble) -> bool:
+    """Whether a reference of this ensemble has no record yet."""
     return not set(ENSEMBLE_REFERENCES) <= _recorded_methods(sweep_dir, task)
 
 

@@ -21,7 +21,9 @@ from unlearn_core.training.budget import Meter
 class Estimate(NamedTuple):
     """What the missing work costs. Confirmations are counted as if every budget chose another configuration.
 
-    training: FLOPs of training one oracle."""
+    Attributes:
+        training: FLOPs of training one oracle.
+    """
 
     scenarios: int
     trainings: int
@@ -35,8 +37,10 @@ class Estimate(NamedTuple):
 
 
 def check_scenarios(work: ScenarioCache) -> None:
-    """Every scenario must be possible; raises InputError before any training. What an attack only warns of is told once
-    per attack."""
+    """Every scenario must be possible; raises InputError before any training.
+
+    What an attack only warns of is told once per attack.
+    """
     seeds = work.sweep.scenario_seeds
     work.check_methods(work.scenario(next(iter(work.sweep.attacks)), seeds[0]))
     for attack in work.sweep.attacks:
@@ -52,8 +56,10 @@ def check_data(work: ScenarioCache, sweep_dir: Path) -> None:
 
 
 def count_trainings(sweep: Sweep, left: Missing) -> int:
-    """Trainings from scratch, as if the store had none of the models: corrupted model and oracle once per scenario, the
-    full retrainings of confirmation, and the models of ensembles."""
+    """Trainings from scratch, as if the store had none of the models.
+
+    Corrupted model and oracle once per scenario, the full retrainings of confirmation, and the models of ensembles.
+    """
     models = {model for task in left.references for model in task.needs(sweep)}
     members = {member for task in left.ensembles for member in task.needs(sweep)}
     return len(models) + MODELS_PER_MEMBER * len(members)

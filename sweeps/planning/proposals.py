@@ -36,15 +36,16 @@ class Finished(NamedTuple):
 def propose(
     search: Search, folder: str, number: int, history: Sequence[Finished], methods: Mapping[str, Method]
 ) -> Proposal:
-    """One proposal of a study. The first of each method is its published default, so every method is tried at least
-    with that.
+    """One proposal of a study.
+
+    The first of each method is its published default, so every method is tried at least with that.
 
     Args:
-        search: how the sweep searches.
-        folder: the study's folder, which makes its random numbers differ from those of other studies.
-        number: which proposal, counted from 0.
-        history: the proposals 0 .. `known_to(search, number)` - 1.
-        methods: the methods that the study searches over.
+        search: How the sweep searches.
+        folder: The study's folder, which makes its random numbers differ from those of other studies.
+        number: Which proposal, counted from 0.
+        history: The proposals 0 .. `known_to(search, number)` - 1.
+        methods: The methods that the study searches over.
     """
     if search.sampler == "grid":
         (method,) = methods.values()
@@ -68,8 +69,11 @@ def proposal_count(search: Search, methods: Mapping[str, SearchedMethod]) -> int
 
 
 def known_to(search: Search, number: int) -> int:
-    """How many proposals' scores proposal `number` may depend on: those before its batch, so that a batch can run at
-    once on any number of workers. None while settings are drawn at random, which needs no score."""
+    """How many proposals' scores proposal `number` may depend on.
+
+    Those before its batch, so that a batch can run at once on any number of workers. None while settings are drawn
+    at random, which needs no score.
+    """
     drawn = max(1, search.startup)
     if search.sampler != "tpe" or number < drawn:
         return 0

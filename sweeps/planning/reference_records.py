@@ -21,8 +21,10 @@ def reference_trials(sweep: Outline, sweep_dir: Folder, threat: Threat) -> dict[
 
 
 def await_references(sweep: Outline, sweep_dir: Folder, threat: Threat) -> dict[int, list[Trial]]:
-    """The same for a study that can begin: the references are recorded, but where machines share a folder it can take a
-    while until one machine sees what another wrote.
+    """The same for a study that can begin.
+
+    The references are recorded, but where machines share a folder it can take a while until one machine sees what
+    another wrote.
 
     Raises:
         StorageError: the references do not come into sight.

@@ -34,10 +34,10 @@ class Schedule:
     """Hands out the tasks that are left of a sweep, each once those it needs are done.
 
     Args:
-        sweep: the sweep.
-        left: its tasks that are not complete.
-        done_work: the results so far.
-        whole_studies: never hand out a study trial by trial.
+        sweep: The sweep.
+        left: Its tasks that are not complete.
+        done_work: The results so far.
+        whole_studies: Never hand out a study trial by trial.
     """
 
     def __init__(self, sweep: Sweep, left: Missing, done_work: DoneWork, *, whole_studies: bool = False) -> None:
@@ -76,7 +76,7 @@ class Schedule:
         have to wait for all tasks that share one.
 
         Args:
-            slots: how many tasks run or wait for a place, two to a place.
+            slots: How many tasks run or wait for a place, two to a place.
         """
         if self.stopped:
             return None
@@ -107,8 +107,10 @@ class Schedule:
             self._go_on(task)
 
     def lost(self, task: Task, error: str) -> None:
-        """The worker of a task was lost again and again. The task gets another chance if it recorded something since
-        the last time; a single trial cannot."""
+        """The worker of a task was lost again and again.
+
+        The task gets another chance if it recorded something since the last time; a single trial cannot.
+        """
         del self._running[task]
         before, count = self._lost.get(task, -1), self.done_work.count(task)
         self._lost[task] = count

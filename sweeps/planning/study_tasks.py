@@ -115,8 +115,8 @@ def ensemble_seeds(sweep: Outline, succeeded: Mapping[int, bool]) -> list[int]:
     """The confirmation scenarios that get an ensemble: none where no tuning scenario can choose what to compare.
 
     Args:
-        sweep: the sweep.
-        succeeded: whether the attack succeeded in a scenario, by seed.
+        sweep: The sweep.
+        succeeded: Whether the attack succeeded in a scenario, by seed.
     """
     if not sweep.ensemble.members or not any(succeeded[seed] for seed in sweep.seeds.tuning):
         return []

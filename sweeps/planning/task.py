@@ -80,8 +80,10 @@ class Task(ABC):
         return 0
 
     def needs(self, sweep: Outline) -> Sequence[Task]:
-        """The tasks that must be done before. A study also waits for the references and ensembles of its threat: which
-        ones there are, only records say."""
+        """The tasks that must be done before.
+
+        A study also waits for the references and ensembles of its threat: which ones there are, only records say.
+        """
         return ()
 
 

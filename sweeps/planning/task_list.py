@@ -9,14 +9,17 @@ from sweeps.storage.base import Folder
 
 
 def threats(sweep: Outline) -> list[Threat]:
+    """Every attack at every discovery rate."""
     return [Threat(attack, rate) for attack in sweep.attacks for rate in sweep.discovery_rates]
 
 
 def reference_tasks(sweep: Outline) -> list[MeasureReferences]:
+    """One task per scenario and discovery rate."""
     return [MeasureReferences(*threat, seed) for threat in threats(sweep) for seed in sweep.scenario_seeds]
 
 
 def study_tasks(sweep: Outline) -> list[RunStudy]:
+    """One task per attack, discovery rate and method."""
     methods = [BEST] if sweep.search.mode == "best" and sweep.methods else list(sweep.methods)
     return [RunStudy(*threat, method) for threat in threats(sweep) for method in methods]
 

@@ -1,7 +1,4 @@
-"""Writes `docs/records.md`, the page of all columns, from the classes of the schema:
-
-python -m sweeps.schema.columns_page
-"""
+"""Writes `docs/records.md`, the page of all columns, from the classes: `python -m sweeps.schema.columns_page`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Files with lines, and which of their trials count. Standard library only.
 
-A file of a cell is called `<start>-<unique>.jsonl`; `start` is the number of lines that the cell had when the file was
+A file of a task is called `<start>-<unique>.jsonl`; `start` is the number of lines that the task had when the file was
 begun, so lines have an order that no clock can upset. Of each trial the first line counts.
 """
 
@@ -38,7 +38,7 @@ def read_files(
     damaged: Callable[[Damage], None],
     parse: Callable[[bytes], Any] = json.loads,
 ) -> list[Trial]:
-    """The finished trials in files of one cell, in the order they were written, each once.
+    """The finished trials in files of one task, in the order they were written, each once.
 
     Args:
         files: Names and contents.
@@ -61,8 +61,13 @@ def first_of_each(trials: Iterable[Trial]) -> Iterator[Trial]:
 def _lines(
     name: str, data: bytes, damaged: Callable[[Damage], None], parse: Callable[[bytes], Any]
 ) -> Iterator[tuple[Place, Trial]]:
-    """The trials in a file, each with its place in the order of its cell: of two writers' lines with the same number,
-    that of the one who knew more lines when it began comes first."""
+    """The trials in a file, each with its place in the order of its study.
+
+    Of two writers' lines with the same number, that of the one who knew more lines when it began comes first.
+
+    Yields:
+        Place and trial.
+    """
     start = first_line(name)
     for number, line in enumerate(io.BytesIO(data)):  # splitlines would cut at a carriage return that damage left
         if not line.strip():

@@ -53,9 +53,9 @@ class ArtifactStore:
         If several processes ask at once, one makes it and the others wait.
 
         Args:
-            kind: name of the folder with artifacts of its kind.
-            recipe: everything that its content depends on, as a JSON object.
-            make: makes it.
+            kind: Name of the folder with artifacts of its kind.
+            recipe: Everything that its content depends on, as a JSON object.
+            make: Makes it.
 
         Returns:
             The artifact, with tensors on the CPU.
@@ -149,7 +149,8 @@ def write(folder: Folder, artifact: Artifact, recipe: Mapping[str, Any]) -> None
     """Put an artifact into its folder in one step; if another process was faster, its copy stays.
 
     Raises:
-        StorageError: if it cannot be written, and no other copy is there.
+        StorageError: If it cannot be written, and no other copy is there.
+        OSError: If the disk fails in another way.
     """
     blob = save(artifact.tensors)
     checksum = _checksum(blob, recipe, artifact.meta)

@@ -74,7 +74,7 @@ class Storage(Protocol):
         """The absolute folder, or the URL.
 
         Args:
-            option: what the user calls it, such as `--out`.
+            option: What the user calls it, such as `--out`.
 
         Raises:
             InputError: if this can be no URL of a folder. The message does not repeat it: it may hold a password.
@@ -90,7 +90,7 @@ class Storage(Protocol):
         """Write a whole file in one step: readers see the one before or this one.
 
         Args:
-            data: its new content.
+            data: Its new content.
             durable: False is quicker, and a crash may then cut the file short.
         """
 
@@ -116,7 +116,7 @@ class Storage(Protocol):
         """The files in the folder, in order of their names.
 
         Args:
-            suffix: how their names end.
+            suffix: How their names end.
             levels: 1 for those in the folder itself, 2 for those in its folders.
 
         Returns:
@@ -127,7 +127,7 @@ class Storage(Protocol):
         """Read files of the folder.
 
         Args:
-            names: relative to it.
+            names: Relative to it.
 
         Returns:
             Name and content of each one that is still there.
@@ -142,22 +142,22 @@ class Storage(Protocol):
         """Whether there is something to read.
 
         Args:
-            last: name of the file that is written last.
+            last: Name of the file that is written last.
         """
 
     def file_name(self, name: str, checksum: str) -> str:
         """What a file of the folder is called, so that no two writers mix their files.
 
         Args:
-            name: what it is called where folders appear as a whole.
-            checksum: of its content, in hex.
+            name: What it is called where folders appear as a whole.
+            checksum: Of its content, in hex.
         """
 
     def write_folder(self, files: Mapping[str, bytes]) -> None:
         """Make a folder of these files; what killed writers of the same one left behind is cleared away.
 
         Args:
-            files: content by name, in the order in which they are written.
+            files: Content by name, in the order in which they are written.
 
         Raises:
             StorageError: if it cannot be written, or there is one already where folders appear as a whole.
@@ -192,8 +192,8 @@ class Storage(Protocol):
         """Take the file away, unless it has changed since it was looked at.
 
         Args:
-            seen: how it looked.
-            expired: whether a file of that age, in seconds, was left by a process that is no more.
+            seen: How it looked.
+            expired: Whether a file of that age, in seconds, was left by a process that is no more.
         """
 
 

@@ -28,8 +28,8 @@ def on_this_machine(folder: Folder, option: str) -> Path:
     """The folder, which has to be on this machine.
 
     Args:
-        folder: any folder.
-        option: what the user calls it, such as `--out`.
+        folder: Any folder.
+        option: What the user calls it, such as `--out`.
 
     Raises:
         InputError: if it is somewhere else.

@@ -42,6 +42,7 @@ UNKNOWN = Holder("a host not known yet", "", 0, "", "a moment ago", "")
 
 
 def this_process() -> Holder:
+    """The process that calls, as a holder of leases."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Holder(platform.node(), this_machine(), os.getpid(), born_at(os.getpid()), now, uuid.uuid4().hex)
 

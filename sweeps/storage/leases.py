@@ -97,8 +97,11 @@ def _expired(age: float) -> bool:
 
 
 def _given_time(file: Storage, seen: Seen) -> bool:
-    """Whether a lease that is dated ahead was dated now instead. It may be that of a machine whose clock was right
-    before this one was set back: one that lives will touch it, and any other expires from now on."""
+    """Whether a lease that is dated ahead was dated now instead.
+
+    It may be that of a machine whose clock was right before this one was set back: one that lives will touch it, and
+    any other expires from now on.
+    """
     holder = parsed(seen.data)
     if (holder is not None and holder.machine == this_machine()) or file.age(seen) >= -BEAT:
         return False
@@ -123,8 +126,8 @@ def held(path: Folder, done: Callable[[], T | None]) -> Iterator[T | None]:
     Where no lease can be taken, as in a folder that cannot be written, nobody waits: then several may make the same.
 
     Args:
-        path: the lease.
-        done: what was made; None if it is not there yet.
+        path: The lease.
+        done: What was made; None if it is not there yet.
 
     Yields:
         What `done` returns as soon as that is not None, else None while the lease is held.

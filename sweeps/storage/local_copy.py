@@ -39,7 +39,7 @@ class LocalCopy:
         """Make the copy equal to the sweep.
 
         Args:
-            patient: do nothing if that was done a moment ago.
+            patient: Do nothing if that was done a moment ago.
 
         Raises:
             StorageError: if the sweep cannot be read or the copy not be written.
@@ -53,7 +53,7 @@ class LocalCopy:
                 now = time.monotonic()
                 self._next = now + max(PAUSE, SHARE * (now - began))
 
-    def pull_cell(self, folder: str) -> None:
+    def pull_folder(self, folder: str) -> None:
         """Fetch the new records in one folder of the sweep."""
         if self.is_apart:
             with self._lock, writing(self.dir):
@@ -79,8 +79,8 @@ class LocalCopy:
 
     def _fetch(self, folder: Folder, copy: Path, *, levels: int) -> set[str]:
         """Get the records so many levels below a folder that the copy has not got; returns the names of all."""
-        cell = "" if levels == 2 else f"{copy.name}/"
-        there = {name: size for name, size in at(folder).files(PART, levels=levels) if NAME.fullmatch(cell + name)}
+        task = "" if levels == 2 else f"{copy.name}/"
+        there = {name: size for name, size in at(folder).files(PART, levels=levels) if NAME.fullmatch(task + name)}
         here = dict(at(copy).files(PART, levels=levels))
         wanted = sorted(name for name, size in there.items() if here.get(name) != size)
         for start in range(0, len(wanted), AT_ONCE):

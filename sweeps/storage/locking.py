@@ -22,8 +22,8 @@ def locked(folder: Path, purpose: str) -> Iterator[None]:
     """Hold the lock of a folder, which ends with its process; where folders cannot be locked (NFS) nobody waits.
 
     Args:
-        folder: must exist.
-        purpose: of the lock, shown to those who wait.
+        folder: Must exist.
+        purpose: Of the lock, shown to those who wait.
 
     Raises:
         StorageError: after LONGEST seconds.

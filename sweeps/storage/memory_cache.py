@@ -35,9 +35,9 @@ class Recent(Generic[T]):
         """Remember a value.
 
         Args:
-            key: what it is found by.
-            value: anything but None.
-            beside: what is kept anyway, so that memory shared with it does not count.
+            key: What it is found by.
+            value: Anything but None.
+            beside: What is kept anyway, so that memory shared with it does not count.
         """
         shared = memory(beside)
         self._values[key] = value, sum(size for place, size in memory(value).items() if place not in shared)

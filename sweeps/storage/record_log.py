@@ -1,6 +1,6 @@
-"""The record store: finished trials, appended and fsynced by workers, each process to a file of its own.
+"""The record store: finished trials, appended and fsynced by workers, each process to another file.
 
-`SWEEP/records/<cell>/<start>-<unique>.jsonl` holds one trial per line (see `sweeps.schema.line_files`). In an object
+`SWEEP/records/<task>/<start>-<unique>.jsonl` holds one trial per line (see `sweeps.schema.line_files`). In an object
 store a trial is an object. Readers keep the first record of each trial and ignore a torn last line, so a crash, a
 second writer or a restarted worker can neither damage nor double anything. A damaged line is named on stderr and left
 out: its trial counts as not done, and is done again.
@@ -27,51 +27,53 @@ Parts = Sequence[tuple[str, int]]
 """Files with records, relative to some folder, and how many bytes of each are read."""
 
 
-class CellWriter:
-    """Appends the trials of one cell; each instance writes files of its own."""
+class RecordWriter:
+    """Appends the trials of one task; each instance writes files of its own."""
 
-    def __init__(self, sweep: Folder, cell: str) -> None:
-        self._lines = at(child(sweep / "records", cell)).lines()
+    def __init__(self, sweep: Folder, task: str) -> None:
+        self._lines = at(child(sweep / "records", task)).lines()
 
     def append(self, trial: Trial) -> None:
         """Record one finished trial; it is on disk when this returns. Raises StorageError if it cannot be."""
         self._lines.append(to_line(trial))
 
 
-def read_cell(sweep: Folder, cell: str) -> list[Trial]:
-    """The cell's finished trials in the order they were written, each once."""
-    folder = child(sweep / "records", cell)
+def read_folder(sweep: Folder, task: str) -> list[Trial]:
+    """The task's finished trials in the order they were written, each once."""
+    folder = child(sweep / "records", task)
     return read_parts(folder, at(folder).files(PART))
 
 
-def read_own(sweep: Folder, cell: str) -> list[Trial]:
-    """The same, without lines that were copied from elsewhere: those of another cell answer none of its questions."""
-    return [trial for trial in read_cell(sweep, cell) if trial.study == cell]
+def read_own(sweep: Folder, task: str) -> list[Trial]:
+    """The same, without lines that were copied from elsewhere: those of another task answer none of its questions."""
+    return [trial for trial in read_folder(sweep, task) if trial.study == task]
 
 
 def read_trials(sweep: Folder) -> list[Trial]:
-    """All finished trials of the sweep, each once, cells in order of name. Large sweeps are read by `iter_trials`."""
+    """All finished trials of the sweep, each once, tasks in order of name. Large sweeps are read by `iter_trials`."""
     return list(iter_trials(sweep))
 
 
 def iter_trials(sweep: Folder) -> Iterator[Trial]:
-    """The same trials, one cell in memory at a time."""
+    """The same trials, one task in memory at a time."""
     return first_of_each(
-        trial for parts in cell_parts(sweep).values() for trial in read_parts(sweep / "records", parts)
+        trial for parts in folder_parts(sweep).values() for trial in read_parts(sweep / "records", parts)
     )
 
 
-def cell_parts(sweep: Folder) -> dict[str, Parts]:
-    """The files with records, by cell, in order of the cells' names, and how large they are now: whoever reads so many
-    bytes later finds the same trials."""
-    cells: dict[str, list[tuple[str, int]]] = {}
+def folder_parts(sweep: Folder) -> dict[str, Parts]:
+    """The files with records, by task, in order of the tasks' names, and how large they are now.
+
+    Whoever reads so many bytes later finds the same trials.
+    """
+    tasks: dict[str, list[tuple[str, int]]] = {}
     for name, size in at(sweep / "records").files(PART, levels=2):
-        cells.setdefault(name.rpartition("/")[0], []).append((name, size))
-    return dict(sorted(cells.items()))
+        tasks.setdefault(name.rpartition("/")[0], []).append((name, size))
+    return dict(sorted(tasks.items()))
 
 
 def read_parts(records: Folder, parts: Parts) -> list[Trial]:
-    """The finished trials in files of one cell, in the order they were written, each once."""
+    """The finished trials in files of one task, in the order they were written, each once."""
     sizes = dict(parts)
     files = ((name, data[: sizes[name]]) for name, data in at(records).contents(list(sizes)))
     return read_files(files, partial(_name_damage, records), parse)

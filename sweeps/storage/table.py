@@ -13,7 +13,7 @@ import pyarrow
 
 from sweeps.schema.records import COLUMNS, Trial, Value, flatten
 from sweeps.storage.errors import writing
-from sweeps.storage.record_log import Parts, cell_parts, read_parts
+from sweeps.storage.record_log import Parts, folder_parts, read_parts
 
 ROWS_AT_ONCE = 10_000
 ORDER = ("proposal", "seed", "trial_id", "budget")  # of the rows of a study and stage; what is empty comes last
@@ -32,8 +32,10 @@ class Table(NamedTuple):
 class Survey:
     """What a first look at the records finds, without keeping them.
 
-    pieces: (stage, study, cell) of the groups of rows. doubled: ids of trials that a cell before holds already, by
-    cell. columns: names of metrics as rungs have them, and the first rung, in the order of (stage, trial), that does.
+    Attributes:
+        pieces: (stage, study, task) of the groups of rows.
+        doubled: Ids of trials that a task before holds already, by task.
+        columns: Names of metrics as rungs have them, and the first rung, in the order of (stage, trial), that does.
     """
 
     pieces: set[tuple[str, str, str]] = field(default_factory=set)
@@ -42,8 +44,8 @@ class Survey:
     trials: int = 0
     failed: int = 0
 
-    def add(self, cell: str, trial: Trial) -> None:
-        self.pieces.add((trial.stage, trial.study, cell))
+    def add(self, task: str, trial: Trial) -> None:
+        self.pieces.add((trial.stage, trial.study, task))
         self.trials += 1
         self.failed += trial.error is not None
         for number, rung in enumerate(trial.rungs):
@@ -58,44 +60,54 @@ class Survey:
 
 
 def compact(sweep: Path, target: Path | None = None) -> Table | None:
-    """Write `records.parquet`, one row per rung of every trial, in one step; None, and no file, if there are no trials.
+    """Write `records.parquet`, one row per rung of every trial, in one step.
 
-    Reads the records a cell at a time: once for the columns, then for the rows in their order, by stage, study,
-    proposal, seed, trial and budget. What is recorded meanwhile is left for the next time. target: another file to
-    write. Raises StorageError.
+    Reads the records a folder at a time: once for the columns, then for the rows in their order, by stage, study,
+    proposal, seed, trial and budget. What is recorded meanwhile is left for the next time.
+
+    Args:
+        sweep: Folder of the sweep.
+        target: Another file to write.
+
+    Returns:
+        None, and no file, if there are no trials.
+
+    Raises:
+        StorageError: If it cannot be written.
     """
-    cells = cell_parts(sweep)
-    found = survey(sweep, cells)
+    tasks = folder_parts(sweep)
+    found = survey(sweep, tasks)
     if not found.trials:
         return None
     target = target or sweep / "records.parquet"
     temporary = target.with_name(f".records-{uuid.uuid4().hex[:8]}.parquet")
     try:
         with writing(target):
-            _write(temporary, found.schema(), _rows(sweep, cells, found))
+            _write(temporary, found.schema(), _rows(sweep, tasks, found))
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
     return Table(target, found.trials, found.failed)
 
 
-def survey(sweep: Path, cells: Mapping[str, Parts]) -> Survey:
+def survey(sweep: Path, tasks: Mapping[str, Parts]) -> Survey:
+    """One pass over all records, for the columns and the trials that were recorded twice."""
     found, seen = Survey(), set[str]()
-    for cell, parts in cells.items():
+    for task, parts in tasks.items():
         for trial in read_parts(sweep / "records", parts):
             if trial.trial_id in seen:
-                found.doubled.setdefault(cell, set()).add(trial.trial_id)
+                found.doubled.setdefault(task, set()).add(trial.trial_id)
             else:
                 seen.add(trial.trial_id)
-                found.add(cell, trial)
+                found.add(task, trial)
     return found
 
 
-def _rows(sweep: Path, cells: Mapping[str, Parts], found: Survey) -> Iterator[dict[str, Value]]:
+def _rows(sweep: Path, tasks: Mapping[str, Parts], found: Survey) -> Iterator[dict[str, Value]]:
     """All rows in order."""
-    for stage, study, cell in sorted(found.pieces):
-        trials = read_parts(sweep / "records", cells[cell])
-        doubled = found.doubled.get(cell, ())
+    for stage, study, task in sorted(found.pieces):
+        trials = read_parts(sweep / "records", tasks[task])
+        doubled = found.doubled.get(task, ())
         own = [t for t in trials if (t.stage, t.study) == (stage, study) and t.trial_id not in doubled]
         yield from sorted((row for trial in own for row in flatten(trial)), key=_place)
 

@@ -44,8 +44,11 @@ class Tables(Protocol):
 
 
 class Content(NamedTuple):
-    """tables: whether there are any. revision: of the last step that was finished. used: whether there is an
-    experiment, which MLflow makes once all tables are there."""
+    """tables: whether there are any.
+
+    revision: of the last step that was finished. used: whether there is an experiment, which MLflow makes once all
+    tables are there.
+    """
 
     tables: bool
     revision: str | None
@@ -137,8 +140,10 @@ def _new(path: Path) -> Iterator[Path]:
 
 
 def _switch_to_wal(new: Path) -> None:
-    """Write-ahead logging, which the file remembers, takes half the time per run. A file system that cannot do that
-    keeps the journal it has. Raises OSError."""
+    """Write-ahead logging, which the file remembers, takes half the time per run.
+
+    A file system that cannot do that keeps the journal it has. Raises OSError.
+    """
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(new)) as database:
         database.execute("PRAGMA journal_mode=WAL")
     with open(new, "rb") as file:

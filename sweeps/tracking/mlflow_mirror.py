@@ -246,6 +246,7 @@ def _upload(to: Mirror, name: str) -> None:
 
 
 def is_running(sweep_dir: Path) -> bool:
+    """Whether the sweep's command is running."""
     return (sweep_dir / ".running").exists()
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.schema.records import Trial
-from sweeps.storage.record_log import Parts, cell_parts, read_parts
+from sweeps.storage.record_log import Parts, folder_parts, read_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """A trial without its numbers and settings, and the cell that it was read in."""
+    """A trial without its numbers and settings, and the task that it was read in."""
 
-    cell: str
+    task: str
     trial_id: str
     study: str
     attack: str
@@ -32,39 +32,39 @@ class RecordCache:
 
     def __init__(self, sweep_dir: Path) -> None:
         self._sweep, self._folder = sweep_dir, sweep_dir / "records"
-        self._cells: dict[str, tuple[Parts, list[Outline]]] = {}
+        self._tasks: dict[str, tuple[Parts, list[Outline]]] = {}
 
     def outlines(self) -> list[Outline]:
         """All finished trials, each once, in the order in which each study grew."""
-        known = self._cells
-        self._cells = {
-            cell: known[cell] if cell in known and known[cell][0] == parts else (parts, self._outlined(cell, parts))
-            for cell, parts in cell_parts(self._sweep).items()
+        known = self._tasks
+        self._tasks = {
+            task: known[task] if task in known and known[task][0] == parts else (parts, self._outlined(task, parts))
+            for task, parts in folder_parts(self._sweep).items()
         }
         found: dict[str, Outline] = {}
-        for _, outlines in self._cells.values():
+        for _, outlines in self._tasks.values():
             for one in outlines:
                 found.setdefault(one.trial_id, one)
         return list(found.values())
 
     def whole(self, outlines: Sequence[Outline]) -> list[Trial]:
         """These trials with everything that was recorded, in the same order."""
-        wanted = {outline.trial_id: outline.cell for outline in outlines}
+        wanted = {outline.trial_id: outline.task for outline in outlines}
         found: dict[str, Trial] = {}
-        for cell in dict.fromkeys(wanted.values()):
-            for trial in read_parts(self._folder, self._cells[cell][0]):
-                if wanted.get(trial.trial_id) == cell:
+        for task in dict.fromkeys(wanted.values()):
+            for trial in read_parts(self._folder, self._tasks[task][0]):
+                if wanted.get(trial.trial_id) == task:
                     found[trial.trial_id] = trial
         return [found[name] for name in wanted]
 
-    def _outlined(self, cell: str, parts: Parts) -> list[Outline]:
-        return [outline(cell, trial) for trial in read_parts(self._folder, parts)]
+    def _outlined(self, task: str, parts: Parts) -> list[Outline]:
+        return [outline(task, trial) for trial in read_parts(self._folder, parts)]
 
 
-def outline(cell: str, trial: Trial) -> Outline:
+def outline(task: str, trial: Trial) -> Outline:
     """The outline of a trial; its times, mark, group tags and status are as those of the whole."""
     return Outline(
-        cell=cell,
+        task=task,
         trial_id=trial.trial_id,
         study=trial.study,
         attack=trial.attack,

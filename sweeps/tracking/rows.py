@@ -83,6 +83,7 @@ def clip(text: str, limit: int) -> str:
 
 
 def per_mille(budget: float) -> int:
+    """A budget as the step of a metric."""
     return round(1000 * budget)
 
 
@@ -93,6 +94,7 @@ def times_ms(trial: Summary) -> tuple[int, int]:
 
 
 def run_name(trial: Trial) -> str:
+    """What a trial's run is called."""
     number = f" #{trial.proposal}" if trial.proposal is not None else ""
     return f"{trial.method} {trial.stage}{number} seed {trial.seed}"
 
@@ -120,6 +122,7 @@ def params(trial: Trial) -> dict[str, str]:
 
 
 def tags(trial: Trial) -> dict[str, str]:
+    """The tags of a trial's run; empty values are left out."""
     values = {
         "trial": trial.trial_id,
         "scenario": trial.scenario_id,

@@ -48,8 +48,8 @@ def sync(sweep_dir: Path, tracking_uri: str) -> SyncReport:
     """Send what the tracking store lacks of this sweep.
 
     Args:
-        sweep_dir: folder of the sweep, with `sweep.json` and `records`.
-        tracking_uri: any tracking URI of MLflow except a plain folder.
+        sweep_dir: Folder of the sweep, with `sweep.json` and `records`.
+        tracking_uri: Any tracking URI of MLflow except a plain folder.
 
     Returns:
         What was sent, and where it is shown.
@@ -144,6 +144,7 @@ def _wait(alive: Callable[[], bool], seconds: float) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -P -m sweeps.tracking.sync", description=__doc__.partition("\n")[0])
     parser.add_argument("sweep_dir", type=Path, metavar="SWEEP_DIR", help="folder with sweep.json and records")
     parser.add_argument(

@@ -31,7 +31,10 @@ class TooDear(NamedTuple):
 def too_dear(work: ScenarioCache, training: float) -> list[TooDear]:
     """Prices the first update of every method, and of retrain@b, on rows as the sweep has them.
 
-    training: FLOPs of training the oracle."""
+    Args:
+        work: Data and models of the sweep.
+        training: FLOPs of training the oracle.
+    """
     methods = {name: method.build({}) for name, method in work.sweep.methods.items()}
     shares = {name: first_price(work, method) / training for name, method in methods.items()}
     if methods:

@@ -35,8 +35,10 @@ def is_memory(problem: BaseException) -> bool:
 
 
 def ends_process(problem: BaseException) -> bool:
-    """Whether nothing more can be expected of the device in this process: any error that is the device's, but for
-    torch.OutOfMemoryError, after which the allocator goes on."""
+    """Whether nothing more can be expected of the device in this process.
+
+    Any error that is the device's, but for torch.OutOfMemoryError, after which the allocator goes on.
+    """
     return any(
         isinstance(one, torch.AcceleratorError) or _says(MEMORY, one) or _says(BROKEN, one) for one in _causes(problem)
     )
@@ -53,8 +55,13 @@ def _says(text: re.Pattern[str], problem: BaseException) -> bool:
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """The error and those that it was raised from or in the handling of: a plug-in may have put it in words of its
-    own."""
+    """The error and those that it was raised from or in the handling of.
+
+    A plug-in may have put it in its own words.
+
+    Yields:
+        Each error once.
+    """
     seen: list[BaseException] = []
     left: list[BaseException | None] = [problem]
     while left:

@@ -31,8 +31,11 @@ def train_members(work: ScenarioCache, attack: str, seed: int, number: int) -> N
 
 
 def run_ensemble_trial(work: ScenarioCache, request: Request, reference: Reference) -> Trial:
-    """Unlearn every member and compare. A method that raises gives a record of status `failed` with its traceback; but
-    for an error of the device, which may have been another process's doing."""
+    """Unlearn every member and compare.
+
+    A method that raises gives a record of status `failed` with its traceback; but for an error of the device, which
+    may have been another process's doing.
+    """
     start = time.perf_counter()
     bench = work.bench(request.attack, request.seed, request.held_out)
     looking = Stopwatch(partial(look, evaluator=bench.evaluator))
@@ -51,8 +54,15 @@ def run_ensemble_trial(work: ScenarioCache, request: Request, reference: Referen
 
 
 def measure_ensembles(work: ScenarioCache, base: dict[str, Any], reference: Reference) -> list[Trial]:
-    """What the ensemble trials of a scenario are compared with: corrupted models as they are, and the second set of
-    oracles, which is the noise floor. base: attack, seed, discovery rate and study of the requests."""
+    """What the ensemble trials of a scenario are compared with.
+
+    Corrupted models as they are, and the second set of oracles, which is the noise floor.
+
+    Args:
+        work: Data and models of the sweep.
+        base: Attack, seed, discovery rate and study of the requests.
+        reference: The scenario's references.
+    """
     trials = []
     for method in ENSEMBLE_REFERENCES:
         request = Request(
@@ -97,8 +107,10 @@ class Retrainings:
         return self.work.member(self.request.attack, self.request.seed, role, number).model
 
     def measure(self) -> Measured:
-        """The ensemble without unlearning: of corrupted models (`none`), or the second set of oracles, in the place of
-        members and shadows alike."""
+        """The ensemble without unlearning.
+
+        Of corrupted models (`none`), or the second set of oracles, in the place of members and shadows alike.
+        """
         evaluator = self.bench.evaluator
         if self.request.method == "oracle":
             members = shadows = self.oracles[1::2]
@@ -109,8 +121,11 @@ class Retrainings:
         return Measured(Rung(0, 0, 0, 0.0, "finished"), self._compare(members, shadows), None)
 
     def climb(self, looking: Callable[[nn.Module], Outputs]) -> list[Measured]:
-        """The rungs of an ensemble trial. Costs are means over the members that unlearn all discovered poisons; the
-        shadows, which have half as many to unlearn, are left out of them."""
+        """The rungs of an ensemble trial.
+
+        Costs are means over the members that unlearn all discovered poisons; the shadows, which have half as many to
+        unlearn, are left out of them.
+        """
         split = self.work.split(self.bench, self.request.discovery_rate)
         members = [self._run("corrupted", number, split, looking) for number in self.numbers]
         shadows: list[Run] = []

@@ -1,6 +1,7 @@
 """What can be refused of a scenario before anything is trained.
 
-What takes a model to know is refused by the worker that has it, in the same words."""
+What takes a model to know is refused by the worker that has it, in the same words.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +47,10 @@ def check_scenario(scenario: Scenario, attack: str, rates: Sequence[float]) -> N
 
 
 def _rows(attack: Attack, train: Examples, context: CraftContext) -> Tensor | None:
-    """The rows that an attack takes, or None if that depends on a model. Of a bundle with such a part each part is
-    asked as if it were alone."""
+    """The rows that an attack takes, or None if that depends on a model.
+
+    Of a bundle with such a part each part is asked as if it were alone.
+    """
     try:
         rows: Tensor = attack.choose_rows(train, context)
     except NeedsModel:

@@ -15,8 +15,14 @@ LIBRARIES = ("torch", "numpy", "ray", "optuna", "mlflow", "pandas")
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Processors that this process may use, at least 1: not those of the machine, but those that it may run on
-    (taskset, batch systems) and no more than its control groups allow (containers). root: where proc and sys are."""
+    """Processors that this process may use, at least 1.
+
+    Not those of the machine, but those that it may run on (taskset, batch systems) and no more than its control
+    groups allow (containers).
+
+    Args:
+        root: Where proc and sys are.
+    """
     return max(1, int(min([len(os.sched_getaffinity(0)), *_quotas(root)])))
 
 

@@ -24,9 +24,15 @@ MOST = 64  # updates
 
 
 def check_methods(methods: Mapping[str, Any], model_name: str, scenario: Scenario) -> None:
-    """Run every phase of every method on a few rows of an untrained model. methods: built settings by name.
+    """Run every phase of every method on a few rows of an untrained model.
 
-    Raises one InputError that names the model and every method that fails, with what to do.
+    Args:
+        methods: Built settings by name.
+        model_name: What the user calls the model.
+        scenario: Gives the model and the rows.
+
+    Raises:
+        InputError: Once, with the model and every method that fails, and what to do.
     """
     model, split = scenario.fresh_model("check"), few_rows(scenario.dataset.train)
     with global_seed(0):  # of a model that draws from it; what runs afterwards finds it as it was
@@ -50,9 +56,12 @@ def few_rows(train: Examples) -> Split:
 
 
 def check_output(model: nn.Module, name: str, rows: Examples, classes: int) -> None:
-    """A model gives one logit for each class, in training too, and of the same rows always the same. Raises InputError.
+    """Check that a model gives one logit for each class, in training too, and of the same rows always the same.
 
     The model itself is left as it is.
+
+    Raises:
+        InputError: If it does not.
     """
     wanted = (len(rows), classes)
     for mode, training in {"training": True, "evaluation": False}.items():

@@ -46,8 +46,12 @@ KEPT, KEPT_BYTES = 4, 2 * GIB  # scenarios whose tensors stay in memory
 class RunEnvironment(NamedTuple):
     """Where a sweep runs and keeps its files. Changes no result.
 
-    out: folder of sweeps. device: `cpu` or `cuda`. threads: CPU threads per trial. store: artifacts, by default a
-    folder in `out`. gpus: share of a GPU that a task gets.
+    Attributes:
+        out: Folder of sweeps.
+        device: `cpu` or `cuda`.
+        threads: CPU threads per trial.
+        store: Artifacts, by default a folder in `out`.
+        gpus: Share of a GPU that a task gets.
     """
 
     out: Folder
@@ -118,8 +122,10 @@ class ScenarioCache:
         self._crafted(attack, seed)
 
     def train(self, attack: str, seed: int, role: str, discovery_rate: float) -> None:
-        """Train one of the models that a scenario's references need, where the store has not got it: `corrupted`,
-        `oracle`, `retrain` (the second oracle) or `retrain_discovered`."""
+        """Train one of the models that a scenario's references need, where the store has not got it.
+
+        `corrupted`, `oracle`, `retrain` (the second oracle) or `retrain_discovered`.
+        """
         if role == "corrupted":
             self._corrupted(attack, seed, self._poisoned(attack, seed))
         elif role == "oracle":
@@ -137,8 +143,10 @@ class ScenarioCache:
         return self._trained(self.scenario(attack, seed), clean, label, self.rows_key(poisoned))
 
     def bench(self, attack: str, seed: int, held_out: str) -> Bench:
-        """A scenario, ready for trials; held_out: `validation` or `test`. The last few are remembered. Raises
-        InputError if the weights that the model starts from have changed."""
+        """A scenario, ready for trials; held_out: `validation` or `test`.
+
+        The last few are remembered. Raises InputError if the weights that the model starts from have changed.
+        """
         self._check_start(self.start)
         key = attack, seed, held_out
         bench = self.benches.get(key)
@@ -173,8 +181,11 @@ class ScenarioCache:
         return self._oracle(attack, seed, self._poisoned(attack, seed), "retrain")
 
     def retrained(self, attack: str, seed: int, discovery_rate: float) -> Trained:
-        """What training from scratch gives someone who knows of the discovered poisons only: they are left out, the
-        others stay in. Initialisation and order are the second oracle's, which it is where nothing is left."""
+        """What training from scratch gives someone who knows of the discovered poisons only.
+
+        They are left out, the others stay in. Initialisation and order are the second oracle's, which it is where
+        nothing is left.
+        """
         scenario, poisoned = self.scenario(attack, seed), self._poisoned(attack, seed)
         split = self._split(scenario, poisoned, discovery_rate)
         if len(split.forget) == len(poisoned.rows):
@@ -184,8 +195,16 @@ class ScenarioCache:
         return self._trained(scenario, split.retain, "retrain", rows)
 
     def member(self, attack: str, seed: int, role: str, number: int) -> Trained:
-        """Model `number` of an ensemble, from an initialisation and an order of its own; the size of the ensemble does
-        not matter to it. role: one of `unlearn_core.scenarios.ensemble.ROLES`."""
+        """Model `number` of an ensemble, with its own initialisation and order.
+
+        The size of the ensemble does not matter to it.
+
+        Args:
+            attack: Name of the attack.
+            seed: Of the scenario.
+            role: One of `unlearn_core.scenarios.ensemble.ROLES`.
+            number: Which model of the ensemble, from 0.
+        """
         scenario, poisoned, train = self.scenario(attack, seed), self._poisoned(attack, seed), self.dataset.train
         label = f"ensemble-{role}-{number}"
         if role == "oracle":
@@ -237,8 +256,11 @@ class ScenarioCache:
     def _trained(
         self, scenario: Scenario, examples: Examples | Callable[[], Examples], label: str, rows: dict[str, Any]
     ) -> Trained:
-        """A training from scratch, found in the store or done now. `rows` identifies the training set; `examples` are
-        its rows, or a function that puts them together where they are needed."""
+        """A training from scratch, found in the store or done now.
+
+        `rows` identifies the training set; `examples` are its rows, or a function that puts them together where they
+        are needed.
+        """
         start = self.sweep.start()
         recipe = {
             "science_version": SCIENCE_VERSION,

@@ -111,8 +111,11 @@ class Stopwatch:
 
 
 def run_trial(work: ScenarioCache, request: Request, reference: Reference) -> Trial:
-    """Unlearn and measure. A method that raises gives a record of status `failed` with its traceback; but for
-    an error of the device, which may have been another process's doing."""
+    """Unlearn and measure.
+
+    A method that raises gives a record of status `failed` with its traceback; but for an error of the device, which
+    may have been another process's doing.
+    """
     start = time.perf_counter()
     bench = work.bench(request.attack, request.seed, request.held_out)
     evaluate = Stopwatch(bench.evaluator)

@@ -51,6 +51,7 @@ def test_area_by_hand() -> None:
     area = hypervolume(cost=[3, 1, 5, 12, 2], gain=[0.8, 0.5, 0.6, 1.0, -1.0], worst_cost=10)
     assert area == pytest.approx(2 * 0.5 + 7 * 0.8)
     assert hypervolume(cost=[], gain=[], worst_cost=1) == 0
+    assert hypervolume(cost=[1], gain=[0.8], worst_cost=3, worst_gain=0.5) == pytest.approx(2 * 0.3)
 
 
 def test_area_by_monte_carlo() -> None:

@@ -59,6 +59,13 @@ def models_for(name):
     return [net for net in [*MODELS, *TEXT_MODELS] if net != "linear" or name not in WITH_HIDDEN_LAYERS_ONLY]
 
 
+COSTS: dict[tuple[str, str, tuple[bool, ...]], int] = {}
+
+
 def full_cost(name, net):
-    """FLOPs of a complete run, or of a retraining for the method that has no end of its own."""
-    return run(build("retrain" if name == "retrain_at_budget" else name), net).rungs[-1].flops
+    """FLOPs of a complete run, or of a retraining for the method that has no end of its own; the same for all models
+    of one form, so each is run once."""
+    form = name, repr(net), tuple(parameter.requires_grad for parameter in net.parameters())
+    if form not in COSTS:
+        COSTS[form] = run(build("retrain" if name == "retrain_at_budget" else name), net).rungs[-1].flops
+    return COSTS[form]

@@ -37,6 +37,11 @@ def test_a_stream_does_not_depend_on_what_was_drawn_before():
     assert torch.equal(torch.randn(3, generator=Streams(5, torch.device("cpu"))("a")), first)
 
 
+def test_streams_of_different_seeds_differ():
+    drawn = [torch.randn(3, generator=Streams(seed, torch.device("cpu"))("a")) for seed in range(4)]
+    assert len({tuple(values.tolist()) for values in drawn}) == 4
+
+
 def test_global_seed_is_put_back():
     before = torch.get_rng_state()
     draws = []

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.config.spec import Sweep
 from sweeps.execution.run_task import Worker, run_task
-from sweeps.storage.record_log import CellWriter, Trial, read_trials
+from sweeps.storage.record_log import RecordWriter, Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.tiny import lines, run_all, run_fresh, science, tasks
 
@@ -22,15 +22,15 @@ def run_some(work: ScenarioCache, sweep_dir: Path, records: int) -> None:
     """Walk the tasks until there are so many new records."""
     left = [records]
 
-    def append(self: CellWriter, trial: Trial) -> None:
+    def append(self: RecordWriter, trial: Trial) -> None:
         write(self, trial)
         left[0] -= 1
         if left[0] <= 0:
             raise StoppedError
 
-    write = CellWriter.append
+    write = RecordWriter.append
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(StoppedError):
-        patch.setattr(CellWriter, "append", append)
+        patch.setattr(RecordWriter, "append", append)
         for task in tasks(work.sweep):
             run_task(task, Worker(work, sweep_dir))
 

@@ -237,7 +237,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     before = lines(tmp_path / "out" / "tiny")
     for option in ((), ("--dry-run",)):
         assert run(*option, recipe={"epochs": 7}, methods=["gd"], name="tiny") == 2
-        assert "holds a sweep with other settings (differs in recipe, methods); give" in capsys.readouterr().err
+        assert "holds a sweep with other settings (differs in methods, recipe); give" in capsys.readouterr().err
     assert run(resources={"cpus": 0.5, "gpus": 0}) == 0
     assert lines(tmp_path / "out" / "tiny") == before
 

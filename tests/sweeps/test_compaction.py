@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from sweeps.schema.records import COLUMNS, RUNG_COLUMNS, TRIAL_COLUMNS, Rung, Trial, flatten
-from sweeps.storage.record_log import CellWriter
+from sweeps.storage.record_log import RecordWriter
 from sweeps.storage.table import compact
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import compacted, record
@@ -78,7 +78,7 @@ def test_compaction_is_a_pure_function_of_the_trials(done: Done, tmp_path: Path)
 
 def test_no_trials_make_no_table(tmp_path: Path) -> None:
     assert compact(tmp_path) is None
-    CellWriter(tmp_path, "a")
+    RecordWriter(tmp_path, "a")
     assert compact(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
@@ -87,7 +87,7 @@ def test_a_trial_that_two_cells_hold_has_its_rows_once(done: Done, tmp_path: Pat
     record(tmp_path, done.trials)
     before = pd.read_parquet(compacted(tmp_path))
     for trial in done.trials[::2]:
-        CellWriter(tmp_path, "zz--copied").append(replace(trial, primary_metric="late"))
+        RecordWriter(tmp_path, "zz--copied").append(replace(trial, primary_metric="late"))
     table = compact(tmp_path)
     assert table is not None
     assert table.trials == len(done.trials)
@@ -105,7 +105,7 @@ def test_a_trial_recorded_during_compaction_waits_for_the_next(
 
     def looked(*arguments: Any) -> Any:
         found = survey(*arguments)
-        CellWriter(tmp_path, late.study).append(late)
+        RecordWriter(tmp_path, late.study).append(late)
         return found
 
     survey = table.survey

@@ -18,7 +18,7 @@ from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.missing import missing, references_missing
 from sweeps.planning.plan import check_scenarios, estimate
 from sweeps.planning.tasks import MeasureReferences
-from sweeps.storage.record_log import CellWriter, Trial, read_cell, read_trials
+from sweeps.storage.record_log import RecordWriter, Trial, read_folder, read_trials
 from sweeps.trials.reference_names import reference_methods
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache, unlearning_streams
 from tests.sweeps.conftest import Done
@@ -164,13 +164,13 @@ def test_stopped_after_any_record(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_is_missing_is_added_alone(partial: Done, tmp_path: Path) -> None:
-    writer = CellWriter(tmp_path, SINGLE_TASK.name)
-    for trial in read_cell(partial.dir, SINGLE_TASK.name):
+    writer = RecordWriter(tmp_path, SINGLE_TASK.name)
+    for trial in read_folder(partial.dir, SINGLE_TASK.name):
         if trial.method != "retrain_discovered":
             writer.append(trial)
     assert references_missing(tmp_path, SINGLE_TASK, partial.sweep)
     assert run_task(SINGLE_TASK, Worker(ScenarioCache(partial.sweep, RunEnvironment(partial.out)), tmp_path)) == 1
-    again, first = (read_cell(folder, SINGLE_TASK.name) for folder in (tmp_path, partial.dir))
+    again, first = (read_folder(folder, SINGLE_TASK.name) for folder in (tmp_path, partial.dir))
     assert science(again) == science(first)
     assert not references_missing(tmp_path, SINGLE_TASK, partial.sweep)
 

@@ -27,7 +27,7 @@ from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at, folder_or_url
 from sweeps.storage.leases import Lease
 from sweeps.storage.local_copy import LocalCopy
-from sweeps.storage.record_log import CellWriter, read_cell, read_trials
+from sweeps.storage.record_log import RecordWriter, read_folder, read_trials
 from sweeps.storage.s3 import S3Path, S3Storage, s3
 from tests.faults.feeding import Feed, feed
 from tests.sweeps.conftest import Done
@@ -90,20 +90,20 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_down_are_one_line(
 
 
 def test_a_trial_is_an_object_and_the_order_is_that_of_writing(bucket: S3Path) -> None:
-    one, other = CellWriter(bucket, "a"), CellWriter(bucket, "a")
+    one, other = RecordWriter(bucket, "a"), RecordWriter(bucket, "a")
     for number in range(4):
         (one if number < 2 else other).append(trial(number))
-    CellWriter(bucket, "b").append(trial(4))
+    RecordWriter(bucket, "b").append(trial(4))
     assert [key.split("-")[0] for key in keys(bucket)] == [f"records/a/{n:08d}" for n in range(4)] + [
         "records/b/00000000"
     ]
-    assert [t.corrupted_value for t in read_cell(bucket, "a")] == [0, 1, 2, 3]
+    assert [t.corrupted_value for t in read_folder(bucket, "a")] == [0, 1, 2, 3]
     assert [t.corrupted_value for t in read_trials(bucket)] == [0, 1, 2, 3, 4]
-    assert read_cell(bucket, "none") == []
+    assert read_folder(bucket, "none") == []
 
 
 def _write(folder: S3Path, first: int) -> None:
-    writer = CellWriter(folder, "a")
+    writer = RecordWriter(folder, "a")
     for number in range(first, first + 12):
         writer.append(trial(number))
 
@@ -117,17 +117,17 @@ def test_two_processes_write_to_one_cell(bucket: S3Path) -> None:
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
     assert len(keys(bucket)) == 24
-    assert sorted(t.corrupted_value for t in read_cell(bucket, "a")) == list(range(20))
+    assert sorted(t.corrupted_value for t in read_folder(bucket, "a")) == list(range(20))
 
 
 def test_the_copy_fetches_what_is_new_and_drops_what_is_gone(bucket: S3Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replica, fetched = LocalCopy(bucket / "x"), []
     for number in range(3):
-        CellWriter(bucket / "x", "a").append(trial(number))
+        RecordWriter(bucket / "x", "a").append(trial(number))
     replica.pull()
     contents = S3Storage.contents
     monkeypatch.setattr(S3Storage, "contents", lambda self, names: fetched.extend(names) or contents(self, names))
-    CellWriter(bucket / "x", "b").append(trial(3))
+    RecordWriter(bucket / "x", "b").append(trial(3))
     replica.pull()
     assert len(fetched) == 1
     assert read_trials(replica.dir) == read_trials(bucket / "x")
@@ -147,7 +147,7 @@ def test_names_in_a_bucket_do_not_lead_out_of_the_copy(bucket: S3Path, tmp_path:
         "records/z.jsonl",
     ):
         s3().call_s3("put_object", Bucket=bucket.url[5:], Key=f"x/{key}", Body=b"{}")
-    CellWriter(home, "a").append(trial(0))
+    RecordWriter(home, "a").append(trial(0))
     LocalCopy(home).pull()
     found = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jsonl")]
     assert len(found) == 1
@@ -299,13 +299,13 @@ def test_one_cell_can_be_fetched_alone(
     replica = LocalCopy(bucket / "tiny")
     studies = ("badnets--gd", "badnets--ssd")
     for study in studies:
-        writer = CellWriter(replica.home, study)
+        writer = RecordWriter(replica.home, study)
         for trial in (trial for trial in done.trials if trial.study == study):
             writer.append(trial)
-    replica.pull_cell(studies[0])
+    replica.pull_folder(studies[0])
     assert {trial.study for trial in read_trials(replica.dir)} == {studies[0]}
-    assert read_cell(replica.dir, studies[0]) == read_cell(replica.home, studies[0]) != []
-    replica.pull_cell("nothing")
+    assert read_folder(replica.dir, studies[0]) == read_folder(replica.home, studies[0]) != []
+    replica.pull_folder("nothing")
     replica.pull()
     assert {trial.study for trial in read_trials(replica.dir)} == set(studies)
 
@@ -372,15 +372,15 @@ def test_a_sweep_killed_at_a_record_goes_on(
     arguments = ["--config", str(write_config(tmp_path)), "--out", bucket.url, "--inline", "--no-tracking"]
     child = os.fork()
     if not child:
-        left, append = [5], CellWriter.append
+        left, append = [5], RecordWriter.append
 
-        def fatal(self: CellWriter, trial: Trial) -> None:
+        def fatal(self: RecordWriter, trial: Trial) -> None:
             append(self, trial)
             left[0] -= 1
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        CellWriter.append = fatal  # type: ignore[method-assign]
+        RecordWriter.append = fatal  # type: ignore[method-assign]
         os._exit(main(arguments))
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     home = bucket / "tiny"
@@ -456,6 +456,6 @@ def test_errors_of_the_store_name_the_place_and_no_credentials(bucket: S3Path, m
     with pytest.raises(
         StorageError, match=f"{bucket}/records/a.* cannot be used now.*check bucket, credentials"
     ) as failed:
-        CellWriter(bucket, "a").append(trial(0))
+        RecordWriter(bucket, "a").append(trial(0))
     assert SECRET not in str(failed.value)
     assert KEY_ID not in str(failed.value)

@@ -18,7 +18,7 @@ from sweeps.execution.worker import at_work
 from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.schema.stages import Stage
 from sweeps.storage.leases import Lease
-from sweeps.storage.record_log import CellWriter, read_trials
+from sweeps.storage.record_log import RecordWriter, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import record, run_fresh, tiny
@@ -82,7 +82,7 @@ def test_hours_are_those_of_the_records(done: Done, tmp_path: Path, capsys: pyte
     folder.mkdir()
     (folder / "sweep.json").write_text(json.dumps({"spec": done.sweep.to_dict()}))
     slow = [replace(trial, trial_seconds=3600.0) for trial in done.trials if trial.method == "gd"]
-    writer = CellWriter(folder, slow[0].study)
+    writer = RecordWriter(folder, slow[0].study)
     for trial in slow:
         writer.append(trial)
     assert rows(ask(capsys, "status", folder))["gd"][4] == f"{len(slow):.3f}"
@@ -160,8 +160,8 @@ def test_of_many_failures_a_few_are_named(folder: Path, done: Done) -> None:
 def test_failures_of_a_sweep(folder: Path, done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(capsys, "failures", folder) == "none of 0 trials failed\n"
     one, other = [trial for trial in done.trials if trial.stage == "tuning"][:2]
-    CellWriter(folder, "a--gd").append(replace(one, error=TRACE.format(line=5, text="x"), rungs=()))
-    CellWriter(folder, "a--gd").append(other)
+    RecordWriter(folder, "a--gd").append(replace(one, error=TRACE.format(line=5, text="x"), rungs=()))
+    RecordWriter(folder, "a--gd").append(other)
     text = ask(capsys, "failures", folder)
     assert text.startswith("1 of 2 trials failed, in 1 ways\n")
     assert "raise ValueError" in text
@@ -171,7 +171,7 @@ def test_failures_of_a_sweep(folder: Path, done: Done, capsys: pytest.CaptureFix
 def test_an_export_holds_what_is_needed_to_read_it(
     folder: Path, done: Done, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    writer = CellWriter(folder, "cell")
+    writer = RecordWriter(folder, "cell")
     for trial in done.trials:
         writer.append(trial)
     (folder / "report").mkdir()

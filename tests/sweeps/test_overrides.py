@@ -66,6 +66,7 @@ def test_items_of_a_list_are_found_by_label_or_name() -> None:
             "attacks.gausian.epsilon=3",
             "--set attacks.gausian.epsilon: 'gausian' is not in the list; did you mean 'gaussian'",
         ),
+        ("attacks.3.epsilon=3", "--set attacks.3.epsilon: '3' is not in the list"),  # of three, counted from 0
         ("attacks.7.epsilon=3", "--set attacks.7.epsilon: '7' is not in the list"),
         ("attacks.².epsilon=3", "--set attacks.².epsilon: '²' is not in the list"),
         ("recipe.epochs.x=3", "--set recipe.epochs.x: 'x' has no parts that could be set"),

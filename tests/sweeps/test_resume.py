@@ -16,7 +16,7 @@ from sweeps.execution.run_task import Worker, run_task
 from sweeps.planning.study import load_study
 from sweeps.planning.tasks import MeasureReferences, RunStudy
 from sweeps.storage import record_log
-from sweeps.storage.record_log import CellWriter, Trial, read_trials
+from sweeps.storage.record_log import RecordWriter, Trial, read_trials
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from tests.faults.feeding import Feed
 from tests.sweeps.conftest import Done
@@ -97,9 +97,9 @@ def killed_at(records: int, arguments: list[str], *, torn: bool) -> int:
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
-    left, append = [records], CellWriter.append
+    left, append = [records], RecordWriter.append
 
-    def fatal(self: CellWriter, trial: Trial) -> None:
+    def fatal(self: RecordWriter, trial: Trial) -> None:
         left[0] -= 1
         if torn and left[0] == 0:
             self._lines.append(b'{"trial_id": "half')
@@ -108,7 +108,7 @@ def killed_at(records: int, arguments: list[str], *, torn: bool) -> int:
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    CellWriter.append = fatal  # type: ignore[method-assign]
+    RecordWriter.append = fatal  # type: ignore[method-assign]
     os._exit(main(arguments))
 
 

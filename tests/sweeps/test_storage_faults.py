@@ -21,7 +21,7 @@ from sweeps.storage.errors import StorageError
 from sweeps.storage.folders import at
 from sweeps.storage.leases import EXPIRY, holder_of
 from sweeps.storage.local import ROOM
-from sweeps.storage.record_log import CellWriter, read_cell, read_trials
+from sweeps.storage.record_log import RecordWriter, read_folder, read_trials
 from tests.disks import fill, lock
 from tests.faults.feeding import Feed
 from tests.sweeps.artifact_maker import RECIPE, Maker, same
@@ -43,18 +43,18 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_records_up_to_the_last_byte_are_kept_and_the_same_writer_goes_on(small_disk: Path) -> None:
-    ballast, writer, written = fill(small_disk, leave=40_000), CellWriter(small_disk, "a"), 0
+    ballast, writer, written = fill(small_disk, leave=40_000), RecordWriter(small_disk, "a"), 0
     while shutil.disk_usage(small_disk).free or written < 3:
         writer.append(trial(written, model="x" * 3000))
         written += 1
     with pytest.raises(StorageError, match="No space left on device; free some space there and run the same") as failed:
         writer.append(trial(written, model="x" * 5000))  # more than is left in the last page
     assert str(small_disk / "records" / "a") in str(failed.value)
-    assert [t.corrupted_value for t in read_cell(small_disk, "a")] == list(range(written))
+    assert [t.corrupted_value for t in read_folder(small_disk, "a")] == list(range(written))
     ballast.unlink()
     for number in range(written, written + 3):  # the torn line must not swallow the next one
         writer.append(trial(number))
-    assert [t.corrupted_value for t in read_cell(small_disk, "a")] == list(range(written + 3))
+    assert [t.corrupted_value for t in read_folder(small_disk, "a")] == list(range(written + 3))
 
 
 def test_no_work_begins_whose_result_would_not_fit(small_disk: Path) -> None:
@@ -92,15 +92,15 @@ def test_a_sweep_whose_disk_fills_up_says_so_and_completes_later(
     feed: Feed,
 ) -> None:  # fmt: skip
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(small_disk), "--inline", "--no-tracking"]
-    append, left = CellWriter.append, itertools.count(-5)
+    append, left = RecordWriter.append, itertools.count(-5)
 
-    def filling(self: CellWriter, trial: Trial) -> None:
+    def filling(self: RecordWriter, trial: Trial) -> None:
         if next(left) == 0:
             fill(small_disk)
         append(self, trial)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CellWriter, "append", filling)
+        patch.setattr(RecordWriter, "append", filling)
         assert main(arguments) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith(f"error: {small_disk}")
@@ -209,15 +209,15 @@ def test_artifacts_with_one_flipped_byte_change_no_result(
 
 
 def test_a_line_that_was_cut_in_the_middle_of_a_file_costs_that_trial_only(tmp_path: Path) -> None:
-    writer = CellWriter(tmp_path, "a")
+    writer = RecordWriter(tmp_path, "a")
     for number in range(3):
         writer.append(trial(number))
     (part,) = tmp_path.rglob("*.jsonl")
     first, second, third = part.read_bytes().splitlines(keepends=True)
     part.write_bytes(first + second[: len(second) // 2] + b"\n" + third)
-    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 2]
-    CellWriter(tmp_path, "a").append(trial(1))
-    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 2, 1]
+    assert [t.corrupted_value for t in read_folder(tmp_path, "a")] == [0, 2]
+    RecordWriter(tmp_path, "a").append(trial(1))
+    assert [t.corrupted_value for t in read_folder(tmp_path, "a")] == [0, 2, 1]
 
 
 # a clock that goes backwards
@@ -230,14 +230,14 @@ def test_a_clock_that_goes_backwards_changes_no_result_and_no_order(
     clock = itertools.count(2_000_000_000, -3600)
     monkeypatch.setattr("sweeps.trials.trial.time.time", lambda: float(next(clock)))
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
-    append, left = CellWriter.append, itertools.count(-6)
+    append, left = RecordWriter.append, itertools.count(-6)
 
-    def stopping(self: CellWriter, trial: Trial) -> None:
+    def stopping(self: RecordWriter, trial: Trial) -> None:
         append(self, trial)
         if next(left) == 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(CellWriter, "append", stopping)
+    monkeypatch.setattr(RecordWriter, "append", stopping)
     assert [main(arguments), main(arguments)] == [130, 0]
     found = read_trials(tmp_path / "tiny")
     assert science(found) == science(done.trials)
@@ -260,16 +260,16 @@ def test_of_two_drivers_on_one_sweep_the_second_is_refused_while_the_first_lives
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], feed: Feed
 ) -> None:
     arguments = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--inline", "--no-tracking"]
-    append, go_on = CellWriter.append, tmp_path / "go on"
+    append, go_on = RecordWriter.append, tmp_path / "go on"
     first = os.fork()
     if not first:
 
-        def slowly(self: CellWriter, trial: Trial) -> None:
+        def slowly(self: RecordWriter, trial: Trial) -> None:
             append(self, trial)
             while not go_on.exists():
                 time.sleep(0.01)
 
-        CellWriter.append = slowly  # type: ignore[method-assign]
+        RecordWriter.append = slowly  # type: ignore[method-assign]
         os._exit(main(arguments))
     end = time.monotonic() + 60
     while not lines(tmp_path / "tiny") and time.monotonic() < end:

@@ -16,16 +16,16 @@ from sweeps.schema.lines import to_line
 from sweeps.schema.records import Trial
 from sweeps.storage.base import Folder
 from sweeps.storage.record_log import (
-    CellWriter,
     Counted,
     Parts,
-    cell_parts,
+    RecordWriter,
     count_failed,
     count_trials,
     first_without,
+    folder_parts,
     iter_trials,
     parse,
-    read_cell,
+    read_folder,
     read_parts,
     read_trials,
 )
@@ -42,49 +42,49 @@ def parts(sweep: Path) -> list[Path]:
 
 
 def test_what_was_appended_is_read_in_that_order_whatever_the_clock_says(tmp_path: Path) -> None:
-    one, other = CellWriter(tmp_path, "a"), CellWriter(tmp_path, "a")
+    one, other = RecordWriter(tmp_path, "a"), RecordWriter(tmp_path, "a")
     for number in (0, 1, 2, 3):
         (one if number % 2 else other).append(trial(number, finished_at=100.0 - number))
-    CellWriter(tmp_path, "b").append(trial(4, finished_at=0.0))
+    RecordWriter(tmp_path, "b").append(trial(4, finished_at=0.0))
     assert len(parts(tmp_path)) == 3
-    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 1, 2, 3]
+    assert [t.corrupted_value for t in read_folder(tmp_path, "a")] == [0, 1, 2, 3]
     assert [t.corrupted_value for t in read_trials(tmp_path)] == [0, 1, 2, 3, 4]
 
 
 def test_a_later_writer_comes_after_all_lines_that_it_knew_torn_ones_included(tmp_path: Path) -> None:
-    CellWriter(tmp_path, "a").append(trial(0))
+    RecordWriter(tmp_path, "a").append(trial(0))
     (part,) = parts(tmp_path)
     part.write_bytes(part.read_bytes() + b'{"half')
     for number in range(1, 12):
-        CellWriter(tmp_path, "a").append(trial(number, finished_at=0.0))
+        RecordWriter(tmp_path, "a").append(trial(number, finished_at=0.0))
     assert [int(path.name[:8]) for path in parts(tmp_path)] == [0, *range(2, 13)]
-    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == list(range(12))
+    assert [t.corrupted_value for t in read_folder(tmp_path, "a")] == list(range(12))
 
 
 def test_files_named_without_a_start_are_read_as_first_ones(tmp_path: Path) -> None:
     folder = tmp_path / "records" / "a"
     folder.mkdir(parents=True)
     (folder / f"{'0' * 32}.jsonl").write_bytes(to_line(trial(0)))
-    CellWriter(tmp_path, "a").append(trial(1, finished_at=0.0))
-    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 1]
+    RecordWriter(tmp_path, "a").append(trial(1, finished_at=0.0))
+    assert [t.corrupted_value for t in read_folder(tmp_path, "a")] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../x", "a/b", "a\\b", "/etc"])
 def test_no_cell_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="is no name for a folder"):
-        CellWriter(tmp_path, name)
+        RecordWriter(tmp_path, name)
     with pytest.raises(ValueError, match="is no name for a folder"):
-        read_cell(tmp_path, name)
+        read_folder(tmp_path, name)
 
 
 def test_nothing_recorded_yet(tmp_path: Path) -> None:
-    CellWriter(tmp_path, "a")
-    assert read_cell(tmp_path, "a") == read_trials(tmp_path) == []
+    RecordWriter(tmp_path, "a")
+    assert read_folder(tmp_path, "a") == read_trials(tmp_path) == []
     assert count_trials(tmp_path, {}) == 0
 
 
 def test_every_prefix_of_a_file_reads_as_the_trials_that_it_holds_whole(tmp_path: Path) -> None:
-    writer = CellWriter(tmp_path, "a")
+    writer = RecordWriter(tmp_path, "a")
     for number in range(3):
         writer.append(trial(number, model="é\n\u2028"))
     (part,) = parts(tmp_path)
@@ -92,39 +92,39 @@ def test_every_prefix_of_a_file_reads_as_the_trials_that_it_holds_whole(tmp_path
     for end in range(len(whole) + 1):
         part.write_bytes(whole[:end])
         finished = whole[: end + 1].count(b"\n") if end < len(whole) else 3  # the line break itself may be missing
-        assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == list(range(finished))
+        assert [t.corrupted_value for t in read_folder(tmp_path, "a")] == list(range(finished))
 
 
 @pytest.mark.parametrize(
     "torn", [b"7", b"null", b'{"half":1}', b"\x00" * 50, b"\xff\xfe\xe9", b'{"trial_id": "t7", "x', b"\n\n", b'"text']
 )
 def test_a_torn_end_is_ignored(tmp_path: Path, torn: bytes) -> None:
-    CellWriter(tmp_path, "a").append(trial(0))
+    RecordWriter(tmp_path, "a").append(trial(0))
     (part,) = parts(tmp_path)
     part.write_bytes(part.read_bytes() + torn)
-    CellWriter(tmp_path, "a").append(trial(1))
-    assert [t.corrupted_value for t in read_cell(tmp_path, "a")] == [0, 1]
+    RecordWriter(tmp_path, "a").append(trial(1))
+    assert [t.corrupted_value for t in read_folder(tmp_path, "a")] == [0, 1]
 
 
 def test_of_a_doubled_trial_the_first_written_counts(tmp_path: Path) -> None:
-    CellWriter(tmp_path, "a").append(trial(0, finished_at=300.0, model="first"))
+    RecordWriter(tmp_path, "a").append(trial(0, finished_at=300.0, model="first"))
     for _ in range(20):  # whatever the random names of the files
-        CellWriter(tmp_path, "a").append(trial(0, finished_at=100.0, model="late"))
-    assert [t.model for t in read_cell(tmp_path, "a")] == ["first"]
+        RecordWriter(tmp_path, "a").append(trial(0, finished_at=100.0, model="late"))
+    assert [t.model for t in read_folder(tmp_path, "a")] == ["first"]
 
 
 def test_numbers_come_back_exactly_and_nan_is_refused(tmp_path: Path) -> None:
-    writer = CellWriter(tmp_path, "a")
+    writer = RecordWriter(tmp_path, "a")
     metrics = {"a": 0.1 + 0.2, "b": 1e-300, "c": 2**62 + 1, "d": None}
     writer.append(trial(0, rungs=[{"budget": 0.1, "status": "ok", "metrics": metrics}]))
-    assert read_cell(tmp_path, "a")[0].rungs[0].metrics == metrics
+    assert read_folder(tmp_path, "a")[0].rungs[0].metrics == metrics
     with pytest.raises(ValueError):
         writer.append(trial(1, corrupted_value=float("nan")))
-    assert len(read_cell(tmp_path, "a")) == 1
+    assert len(read_folder(tmp_path, "a")) == 1
 
 
 def _write(sweep: Path, start: int) -> None:
-    writer = CellWriter(sweep, "a")
+    writer = RecordWriter(sweep, "a")
     for number in range(start, start + 30):
         writer.append(trial(number, model="x" * 5000))
 
@@ -137,12 +137,12 @@ def test_two_processes_write_to_one_cell(tmp_path: Path) -> None:
     for process in both:
         process.join(30)
     assert len(parts(tmp_path)) == 2
-    assert sorted(t.corrupted_value for t in read_cell(tmp_path, "a")) == list(range(45))
+    assert sorted(t.corrupted_value for t in read_folder(tmp_path, "a")) == list(range(45))
 
 
 def test_counting_reads_only_what_is_new(tmp_path: Path) -> None:
     known: dict[str, Counted] = {}
-    writer = CellWriter(tmp_path, "a")
+    writer = RecordWriter(tmp_path, "a")
     writer.append(trial(0))
     assert count_trials(tmp_path, known) == 1
     (part,) = parts(tmp_path)
@@ -156,14 +156,14 @@ def test_counting_reads_only_what_is_new(tmp_path: Path) -> None:
     with open(part, "ab") as file:
         file.write(b' a line"}\n')
     assert count_trials(tmp_path, known) == 2
-    CellWriter(tmp_path, "b").append(trial(1))
+    RecordWriter(tmp_path, "b").append(trial(1))
     assert count_trials(tmp_path, known) == 3
     assert known[f"a/{part.name}"].size > size
 
 
 def test_failures_are_counted_by_a_mark_that_no_other_text_can_hold(tmp_path: Path) -> None:
     known: dict[str, Counted] = {}
-    writer = CellWriter(tmp_path, "a")
+    writer = RecordWriter(tmp_path, "a")
     for error in (None, "Traceback", None, 'said ,"error":"'):
         writer.append(trial(0, model=',"error":"', error=error))
     assert (count_trials(tmp_path, known), count_failed(known)) == (4, 2)
@@ -185,7 +185,7 @@ def test_the_part_files_are_plain_json_lines(done: Done) -> None:
 def test_trials_are_read_one_cell_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "bca":
         for number in range(3):
-            CellWriter(tmp_path, name).append(trial(number, trial_id=f"{name}{number}"))
+            RecordWriter(tmp_path, name).append(trial(number, trial_id=f"{name}{number}"))
     held: list[int] = []
 
     def watched(records: Folder, own: Parts) -> list[Trial]:
@@ -201,24 +201,24 @@ def test_trials_are_read_one_cell_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_trial_in_two_cells_is_read_once(tmp_path: Path) -> None:
     for name in ("b", "a", "a-b"):
-        CellWriter(tmp_path, name).append(trial(0, model=name))
-    assert list(cell_parts(tmp_path)) == ["a", "a-b", "b"]
+        RecordWriter(tmp_path, name).append(trial(0, model=name))
+    assert list(folder_parts(tmp_path)) == ["a", "a-b", "b"]
     assert [t.model for t in iter_trials(tmp_path)] == ["a"]
 
 
 def test_what_is_recorded_after_a_look_is_not_in_it(tmp_path: Path) -> None:
-    writer = CellWriter(tmp_path, "a")
+    writer = RecordWriter(tmp_path, "a")
     writer.append(trial(0))
-    cells = cell_parts(tmp_path)
+    cells = folder_parts(tmp_path)
     writer.append(trial(1))
-    CellWriter(tmp_path, "b").append(trial(2))
+    RecordWriter(tmp_path, "b").append(trial(2))
     assert [t.corrupted_value for own in cells.values() for t in read_parts(tmp_path / "records", own)] == [0]
 
 
 def test_an_error_that_is_no_unicode_reaches_the_table(tmp_path: Path) -> None:
     """A traceback may name a file whose name is no UTF-8."""
-    CellWriter(tmp_path, "a").append(trial(0, error="caf\udce9.py"))
-    assert read_cell(tmp_path, "a")[0].error == r"caf\udce9.py"
+    RecordWriter(tmp_path, "a").append(trial(0, error="caf\udce9.py"))
+    assert read_folder(tmp_path, "a")[0].error == r"caf\udce9.py"
     assert list(pd.read_parquet(compacted(tmp_path))["error"]) == [r"caf\udce9.py"]
 
 

@@ -20,7 +20,7 @@ from sweeps.planning.task_list import reference_tasks, study_tasks
 from sweeps.planning.tasks import Task
 from sweeps.schema.lines import from_content, to_content
 from sweeps.schema.records import SCHEMA_VERSION, Trial
-from sweeps.storage.record_log import CellWriter, read_trials
+from sweeps.storage.record_log import RecordWriter, read_trials
 from sweeps.storage.table import compact
 from sweeps.trials.scenario_cache import RunEnvironment, ScenarioCache
 from sweeps.trials.trial import Request
@@ -84,7 +84,7 @@ def bare_content(number: int, **changes: Any) -> dict[str, Any]:
 
 def record(sweep_dir: Path, trials: Sequence[Trial]) -> None:
     """Record trials that were made elsewhere, in the tasks that they are of."""
-    writers = {trial.study: CellWriter(sweep_dir, trial.study) for trial in trials}
+    writers = {trial.study: RecordWriter(sweep_dir, trial.study) for trial in trials}
     for trial in trials:
         writers[trial.study].append(trial)
 

@@ -80,9 +80,9 @@ def numbers(trial: Trial) -> list[tuple[str, int, int, float]]:
     content = to_content(trial)
     found = {(name, 0): content[name] for name in OF_TRIAL}
     for rung in content["rungs"]:
-        for name, value in (rung | rung.metrics).items():
+        for name, value in (rung | rung["metrics"]).items():
             if name != "budget" and not name.startswith("retrain_at_budget_"):
-                found[name, round(1000 * rung.budget)] = value
+                found[name, round(1000 * rung["budget"])] = value
     end = round(1000 * content["finished_at"])
     return sorted((name, step, end, value) for (name, step), value in found.items() if is_number(value))
 

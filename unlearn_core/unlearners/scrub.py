@@ -43,11 +43,11 @@ class SCRUB(StepSettings):
     epochs: int = 3  # passes over the retain set
     alpha: float = 1e-3  # weight of the distance on the retain set
     gamma: float = 0.99  # weight of the cross-entropy on the retain set
-    temperature: float = 4.0
+    temperature: float = 4.0  # of both softmaxes in the distance
     max_epochs: int = 2  # epochs that begin with a pass over the forget set
-    forget_batch_size: int = 32
+    forget_batch_size: int = 32  # rows per update of a pass over the forget set
     decay_epochs: tuple[int, ...] = ()  # after each of these epochs the step size is divided by 10
-    order: str = "max_first"
+    order: str = "max_first"  # which pass an epoch begins with; or min_first
 
     def __post_init__(self) -> None:
         super().__post_init__()

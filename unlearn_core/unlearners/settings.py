@@ -41,9 +41,9 @@ class StepSettings:
     epochs: int = 10  # passes over the set that the method loops over; the budget may end it earlier
     batch_size: int = 128  # rows per update
     momentum: float = 0.9  # SGD momentum, or AdamW's beta1
-    weight_decay: float = 5e-4
-    optimizer: str = "sgd"
-    bn: str = "train"
+    weight_decay: float = 5e-4  # added to the gradient: this times the weight (AdamW: decoupled from it)
+    optimizer: str = "sgd"  # or adamw
+    bn: str = "train"  # or frozen: BatchNorm keeps its running statistics
 
     def __post_init__(self) -> None:
         checks.not_negative(lr=self.lr, weight_decay=self.weight_decay)

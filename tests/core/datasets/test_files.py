@@ -12,7 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from unlearn_core.checks import InputError
-from unlearn_core.datasets import Imdb, Npz, Table, Tsv, files
+from unlearn_core.datasets import Imdb, Npz, Table, Tsv
+from unlearn_core.host import files
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
