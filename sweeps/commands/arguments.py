@@ -40,6 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_plugins(to: argparse._ActionsContainer) -> None:
+    """Add `--plugin`."""
     to.add_argument(
         "--plugin", action="append", default=[], metavar="PATH",
         help="a Python file with methods of your own (or an entry point of an installed package); it is executed",
@@ -84,6 +85,7 @@ def add_places(p: argparse.ArgumentParser) -> None:
 
 
 def add_tracking_uri(to: argparse._ActionsContainer) -> None:
+    """Add `--tracking-uri`."""
     to.add_argument(
         "--tracking-uri", metavar="URI",
         help="MLflow store; logins belong in the environment (default: MLFLOW_TRACKING_URI, else a file beside the "

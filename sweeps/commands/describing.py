@@ -38,8 +38,8 @@ def described(words: Sequence[str], plugins: Sequence[str] = ()) -> list[str]:
     """What `words` name, as text; several things may have the same name.
 
     Args:
-        words: a name, or a kind and a name.
-        plugins: plug-ins to load first.
+        words: A name, or a kind and a name.
+        plugins: Plug-ins to load first.
 
     Raises:
         InputError: if nothing is called that.

@@ -127,8 +127,11 @@ class Driver:
         return facts_of(work.dataset)
 
     def _workbench(self) -> ScenarioCache:
-        """For checks here, on the CPU: the head of a cluster need not have the GPUs that its workers have, and a GPU of
-        this machine would keep the memory of this process's context until the end."""
+        """For checks here, on the CPU.
+
+        The head of a cluster need not have the GPUs that its workers have, and a GPU of this machine would keep the
+        memory of this process's context until the end.
+        """
         return ScenarioCache(self.sweep, self._environment("cpu"))
 
     def _executor(self) -> Executor:

@@ -12,8 +12,10 @@ from unlearn_core.checks import InputError
 
 
 def answered(command: Callable[[], int]) -> int:
-    """What `command` returns; bad input is one clear line and 2, storage that fails or a Ray that dies one and 1, an
-    interruption 130."""
+    """What `command` returns.
+
+    Bad input is one clear line and 2, storage that fails or a Ray that dies one and 1, an interruption 130.
+    """
     try:
         return command()
     except InputError as problem:

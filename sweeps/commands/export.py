@@ -27,11 +27,20 @@ def main(words: Sequence[str] | None = None, prog: str = "unlearn export") -> in
 
 
 def export(sweep_dir: Path, target: Path | None = None) -> Path:
-    """Write the archive (gzip-compressed tar) of the sweep in `sweep_dir`, which is only read; returns its path.
+    """Write the archive (gzip-compressed tar) of the sweep in `sweep_dir`, which is only read.
 
-    The table is made from the records as they are now, so that an unfinished sweep exports what is there. Raises
-    InputError if there is no sweep or no record, or if the target exists or cannot be made; StorageError if the disk
-    is full.
+    The table is made from the records as they are now, so that an unfinished sweep exports what is there.
+
+    Args:
+        sweep_dir: Folder of the sweep.
+        target: The archive; beside the folder by default.
+
+    Returns:
+        Path of the archive.
+
+    Raises:
+        InputError: If there is no sweep or no record, or if the target exists or cannot be made.
+        StorageError: If the disk is full.
     """
     from sweeps.storage.table import compact  # with pandas, which takes a while to load
 
@@ -61,8 +70,11 @@ def _pack(sweep_dir: Path, table: Path, archive: Path) -> Path:
 
 
 def _files(top: Path) -> list[tuple[Path, Path]]:
-    """What is to be packed of a file or folder, and where it lies in it. A link is followed to what the user put there
-    in its place, but one inside the folder must not lead out of it: that may be anything of theirs."""
+    """What is to be packed of a file or folder, and where it lies in it.
+
+    A link is followed to what the user put there in its place, but one inside the folder must not lead out of it:
+    that may be anything of theirs.
+    """
     real = top.resolve()
     if top.is_symlink():
         print(f"warning: {top} leads to {real}" + ("" if real.exists() else ", which is left out"), file=sys.stderr)

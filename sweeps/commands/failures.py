@@ -21,7 +21,10 @@ TASKS = 20  # tasks named per group
 class Failure:
     """Trials that failed at the same place with the same kind of error.
 
-    example: traceback of the first of them. tasks: how many there are of each task. named: the first few.
+    Attributes:
+        example: Traceback of the first of them.
+        tasks: How many there are of each task.
+        named: The first few.
     """
 
     title: str
@@ -45,8 +48,10 @@ def main(words: Sequence[str] | None = None, prog: str = "unlearn failures") -> 
 
 
 def group_failures(trials: Iterable[Trial]) -> tuple[list[Failure], int]:
-    """Failures by their kind of error and the line that raised it, the most frequent first; and how many trials there
-    are in all."""
+    """Failures by their kind of error and the line that raised it, the most frequent first.
+
+    And how many trials there are in all.
+    """
     groups: dict[tuple[str, str], Failure] = {}
     total = 0
     for total, trial in enumerate(trials, start=1):  # noqa: B007 - the last number is the count

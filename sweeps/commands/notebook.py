@@ -17,11 +17,11 @@ class SweepResult:
     """What became of a sweep.
 
     Args:
-        folder: its folder on this machine, with records, table and report.
-        failed: work that came to nothing: poisons, trainings or studies, not single trials.
-        missing: work that is not complete although nothing failed.
-        reported: whether the report was made.
-        grid: the studies as Ray Tune returns them, a `ray.tune.ResultGrid` of its last fit; None without Ray.
+        folder: Its folder on this machine, with records, table and report.
+        failed: Work that came to nothing: poisons, trainings or studies, not single trials.
+        missing: Work that is not complete although nothing failed.
+        reported: Whether the report was made.
+        grid: The studies as Ray Tune returns them, a `ray.tune.ResultGrid` of its last fit; None without Ray.
     """
 
     folder: Path
@@ -45,8 +45,8 @@ def run_sweep(sweep: Sweep, **options: Any) -> SweepResult:
     """Run what is missing of a sweep, and report; prints what the command prints.
 
     Args:
-        sweep: what to run, such as `Sweep.preset("quick", {"search.trials": 2})`.
-        options: where and how, as `RunOptions` lists them, such as `out="results", inline=True`.
+        sweep: What to run, such as `Sweep.preset("quick", {"search.trials": 2})`.
+        options: Where and how, as `RunOptions` lists them, such as `out="results", inline=True`.
 
     Returns:
         Where everything is, and what is not done.

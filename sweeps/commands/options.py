@@ -20,18 +20,18 @@ class RunOptions:
     """Where a sweep runs, where it keeps its files, and what it is mirrored to.
 
     Args:
-        out: folder or s3:// URL of the results.
-        store: folder or URL of trained models and poisons; `out`/store by default.
-        data_root: folder with the data files.
-        download: whether missing data files may be fetched into `data_root`.
+        out: Folder or s3:// URL of the results.
+        store: Folder or URL of trained models and poisons; `out`/store by default.
+        data_root: Folder with the data files.
+        download: Whether missing data files may be fetched into `data_root`.
         address: Ray cluster to join; by default RAY_ADDRESS, else a Ray on this machine alone.
-        gpu_fraction: share of a GPU for each trial, in (0, 1]; by default what its memory needs.
-        workers: trials at a time on this machine, at most; by default as its processors allow.
-        inline: run in this process, without Ray.
+        gpu_fraction: Share of a GPU for each trial, in (0, 1]; by default what its memory needs.
+        workers: Trials at a time on this machine, at most; by default as its processors allow.
+        inline: Run in this process, without Ray.
         tracking_uri: MLflow store; by default MLFLOW_TRACKING_URI, else a file in `out`.
-        tracking: whether records are mirrored to MLflow.
-        callbacks: callbacks of Ray Tune, which see every proposal of every study.
-        stop: ends studies early: what `ray.tune.RunConfig(stop=...)` accepts. The next run does what is left.
+        tracking: Whether records are mirrored to MLflow.
+        callbacks: Callbacks of Ray Tune, which see every proposal of every study.
+        stop: Ends studies early: what `ray.tune.RunConfig(stop=...)` accepts. The next run does what is left.
     """
 
     out: Folder = Path("results")

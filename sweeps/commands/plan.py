@@ -20,11 +20,11 @@ def print_plan(work: ScenarioCache, left: Missing, *, home: Folder, sweep_dir: P
     """Check what is left of a sweep and print it with its price.
 
     Args:
-        work: the sweep, to be checked and timed.
-        left: what it still has to do.
-        home: its folder, as it is printed.
-        sweep_dir: its folder, as it is read.
-        at_once: how many tasks would run side by side.
+        work: The sweep, to be checked and timed.
+        left: What it still has to do.
+        home: Its folder, as it is printed.
+        sweep_dir: Its folder, as it is read.
+        at_once: How many tasks would run side by side.
 
     Raises:
         InputError: if some of it is impossible.

@@ -15,6 +15,7 @@ It takes the options of `unlearn run`, so that the plan is that of the same word
 
 
 def parser(prog: str) -> Parser:
+    """The options of the verb."""
     p = Parser(prog, DESCRIPTION, f"{prog} --preset quick --set search.trials=4")
     add_settings(p)
     add_places(p)

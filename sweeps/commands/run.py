@@ -24,6 +24,7 @@ On the head of a running Ray cluster it uses the cluster."""
 
 
 def parser(prog: str = DOOR) -> Parser:
+    """The options of the verb."""
     p = Parser(prog, DESCRIPTION, f"{prog} --preset quick --set search.trials=4")
     add_settings(p)
     add_places(p)

@@ -73,6 +73,7 @@ DOOR = "python -P -m sweeps.commands.scan"
 
 
 def parser(prog: str = DOOR) -> Parser:
+    """The options of the verb."""
     p = run_verb.parser(prog)
     p.description = "Vary one setting, all others as in a base sweep."
     p.epilog = f"example:\n  {prog} --study dimension --cpu --data-root DATA"

@@ -25,7 +25,10 @@ from sweeps.storage.signs import LOCK, WORKING
 class Line:
     """One line of the table: an attack's references, or what one method does against it.
 
-    left: trials still to do, at most. running: tasks that a worker is at. seconds: of trials and reference trainings.
+    Attributes:
+        running: Tasks that a worker is at.
+        left: Trials still to do, at most.
+        seconds: Of trials and reference trainings.
     """
 
     attack: str
@@ -44,8 +47,10 @@ class Line:
 
 
 def trial_seconds(trial: Trial) -> float:
-    """Seconds that a trial kept its worker; a reference model counts with its training (the corrupted model's is taken
-    to be as long as the oracle's)."""
+    """Seconds that a trial kept its worker.
+
+    A reference model counts with its training (the corrupted model's is taken to be as long as the oracle's).
+    """
     if trial.stage != Stage.REFERENCE or trial.method == "retrain_at_budget":
         return trial.trial_seconds or 0.0
     if trial.method == "none":
@@ -94,8 +99,10 @@ def _key(task: Task) -> tuple[str, str]:
 
 
 def expect(lines: Iterable[Line]) -> None:
-    """Fill in what is expected of each line: trials left, at the mean length of its own trials, else of its method's,
-    else of all."""
+    """Fill in what is expected of each line.
+
+    Trials left, at the mean length of its own trials, else of its method's, else of all.
+    """
     lines = list(lines)
     for line in lines:
         same = [other for other in lines if other.method == line.method]

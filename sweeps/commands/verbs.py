@@ -11,9 +11,9 @@ class Verb(NamedTuple):
     """A word after `unlearn`.
 
     Args:
-        summary: what it does, on one line.
-        example: words that show its use.
-        module: its `main(words, prog)` returns the exit code.
+        summary: What it does, on one line.
+        example: Words that show its use.
+        module: Its `main(words, prog)` returns the exit code.
     """
 
     summary: str
