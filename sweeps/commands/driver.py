@@ -15,7 +15,7 @@ from sweeps.commands.plan import print_plan
 from sweeps.commands.progress import ProgressDisplay
 from sweeps.config.spec import Sweep
 from sweeps.execution.executors import Executor, InlineExecutor
-from sweeps.execution.interruption import run_told, two_stages
+from sweeps.execution.interruption import run_or_explain, two_stages
 from sweeps.launch import module_command
 from sweeps.planning.data_card import DataFacts, check_finished, facts_of, show_card
 from sweeps.planning.done_work import RecordedWork
@@ -204,7 +204,7 @@ class Driver:
     def _analyse(self) -> int:
         """Tables, verdict and report, by the analysis package in a process of its own."""
         sys.stdout.flush()
-        return run_told(module_command("analysis.report", str(self.dir)), "the report was not made")
+        return run_or_explain(module_command("analysis.report", str(self.dir)), "the report was not made")
 
 
 def _print_failures(schedule: Schedule) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sweeps.commands.folders import only_driver
 from sweeps.commands.options import RunOptions
-from sweeps.execution.interruption import run_told
+from sweeps.execution.interruption import run_or_explain
 from sweeps.launch import module_command
 from sweeps.storage.errors import StorageError
 from sweeps.storage.local_copy import LocalCopy
@@ -76,7 +76,9 @@ class Mirroring:
         with contextlib.suppress(InputError, StorageError), only_driver(self.replica.home):
             (self.dir / ".running").unlink(missing_ok=True)  # left by a driver that was killed
         again = f"send the rest: {self.again}"
-        return run_told(self.command(), "MLflow has not got everything", again=again, environment=self._environment())
+        return run_or_explain(
+            self.command(), "MLflow has not got everything", again=again, environment=self._environment()
+        )
 
     def print_page(self) -> None:
         """Where the trials can be looked at."""

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from sweeps.config.naming import changed_sweep
 from sweeps.config.overrides import parsed
 from sweeps.config.presets import read_preset
 from sweeps.config.spec import Sweep
@@ -26,4 +25,4 @@ def read_sweep(options: argparse.Namespace) -> Sweep:
     raw = read_raw(options, lambda: read_preset(options.preset or "quick"))
     if options.plugin:
         raw = raw | {"plugins": [*(raw.get("plugins") or []), *options.plugin]}
-    return changed_sweep(raw, parsed(options.assignments), options.name)
+    return Sweep.changed(raw, parsed(options.assignments), options.name)

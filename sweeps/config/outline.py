@@ -84,12 +84,7 @@ class RecordedSweep:
     @property
     def scenario_seeds(self) -> tuple[int, ...]:
         """Seeds of all scenarios, those that are reported first; without methods there is nothing to tune."""
-        return scenario_seeds(self.seeds, self.methods)
-
-
-def scenario_seeds(seeds: Seeds, methods: Mapping[str, Any]) -> tuple[int, ...]:
-    """Seeds of all scenarios, those that are reported first; without methods there is nothing to tune."""
-    return (*seeds.confirmation, *(seeds.tuning if methods else ()))
+        return self.seeds.scenarios(self.methods)
 
 
 def outline_of(spec: Mapping[str, Any]) -> Outline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -49,6 +50,10 @@ class Seeds:
         check(self)
         if both := sorted(set(self.tuning) & set(self.confirmation)):
             raise InputError(f"confirmation must not repeat tuning seeds, but both hold {both}; use fresh seeds")
+
+    def scenarios(self, methods: Collection[str]) -> tuple[int, ...]:
+        """Seeds of all scenarios, those that are reported first; without methods there is nothing to tune."""
+        return (*self.confirmation, *(self.tuning if methods else ()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.config.choices import Method, read_attacks, read_methods, read_named
 from sweeps.config.hints import place_hint
 from sweeps.config.labels import check_name
-from sweeps.config.outline import scenario_seeds
+from sweeps.config.overrides import Changes, changed
 from sweeps.config.plugins import Plugin, digests, load_plugins
 from sweeps.config.presets import read_preset
 from sweeps.config.sections import DataRows, Ensemble, Resources, Search, Seeds
@@ -103,9 +103,36 @@ class Sweep:
         Raises:
             InputError: for anything unknown or out of range.
         """
-        from sweeps.config.naming import changed_sweep  # which builds on this class
+        return cls.changed(read_preset(name), list((changes or {}).items()))
 
-        return changed_sweep(read_preset(name), list((changes or {}).items()))
+    @classmethod
+    def changed(cls, raw: Mapping[str, Any], changes: Changes, name: str | None = None) -> Sweep:
+        """The sweep that `raw` describes once it is changed.
+
+        Changes that matter give it a name with a hash, so that its results never mix with those of the sweep that it
+        comes from.
+
+        Args:
+            raw: Settings, as a preset or a file holds them.
+            changes: Dotted paths and their new values.
+            name: What to call it instead.
+
+        Raises:
+            InputError: For anything unknown, missing or out of range.
+        """
+        sweep = cls.from_dict(changed(raw, changes))
+        if name is not None:
+            return replace(sweep, name=check_name("--name", name))
+        if changes and sweep.differs_from(raw):
+            return replace(sweep, name=check_name("name", f"{sweep.name}-{sweep.identity()[:8]}"))
+        return sweep
+
+    def differs_from(self, raw: Mapping[str, Any]) -> bool:
+        """Whether this is another sweep than the one that `raw` alone describes (which may be nothing complete)."""
+        try:
+            return self.identity() != Sweep.from_dict(raw).identity()
+        except InputError:
+            return True
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, every setting filled in; `from_dict` reads it back."""
@@ -147,7 +174,7 @@ class Sweep:
     @property
     def scenario_seeds(self) -> tuple[int, ...]:
         """Seeds of all scenarios, those that are reported first; without methods there is nothing to tune."""
-        return scenario_seeds(self.seeds, self.methods)
+        return self.seeds.scenarios(self.methods)
 
     def group(self, attack: str, data_digest: str) -> dict[str, Any]:
         """What identifies a scenario group: a scenario without its seed."""

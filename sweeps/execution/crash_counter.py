@@ -29,8 +29,11 @@ class ProcessLostError(RuntimeError):
 
 
 class Note(NamedTuple):
-    """at: id of a trial, or START. losses: lost processes before this one, by what they were at. run: which run of the
-    command it was. inline: whether the worker was the command itself. machine: where it was."""
+    """at: id of a trial, or START.
+
+    losses: lost processes before this one, by what they were at. run: which run of the command it was. inline:
+    whether the worker was the command itself. machine: where it was.
+    """
 
     at: str
     losses: dict[str, int]
@@ -81,8 +84,14 @@ def losses_after(note: Note | None, run: str) -> dict[str, int]:
 
 @contextlib.contextmanager
 def noted(sweep_dir: Folder, task: Task) -> Iterator[Attempts]:
-    """The attempts at a task while a worker is at it. Raises ProcessLostError if too many never got to its first
-    trial; the next run of the command tries it again."""
+    """The attempts at a task while a worker is at it.
+
+    Yields:
+        What counts the attempts at its trials.
+
+    Raises:
+        ProcessLostError: If too many never got to its first trial; the next run of the command tries it again.
+    """
     attempts = Attempts(child(sweep_dir / ".attempts", task.name), _driver(sweep_dir))
     try:
         lost = attempts.begin(START)

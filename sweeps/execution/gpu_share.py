@@ -44,8 +44,10 @@ def share_of(memory: Memory) -> float:
 
 
 def measured(sweep_dir: Folder, place: RunEnvironment) -> Memory:
-    """What a task of this sweep takes on the GPU of this process, which must be a fresh one; all of it where that
-    cannot be found out. An error of the device is raised: another one may do."""
+    """What a task of this sweep takes on the GPU of this process, which must be a fresh one.
+
+    All of it where that cannot be found out. An error of the device is raised: another one may do.
+    """
     room = torch.cuda.mem_get_info(0)[0] + CONTEXT if place.device == "cuda" else 0  # asking takes a context
     try:
         try_out(workbench(sweep_dir, place))

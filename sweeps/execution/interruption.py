@@ -17,8 +17,10 @@ STDERR = 2
 
 @contextlib.contextmanager
 def two_stages(stop: Callable[[], None], text: str) -> Iterator[None]:
-    """While the body runs, the first SIGINT or SIGTERM says `text` and calls `stop` (in a thread of its own, as it may
-    wait for others); the second raises KeyboardInterrupt. Signals that the process was started to ignore stay ignored.
+    """While the body runs, SIGINT or SIGTERM stops in two stages.
+
+    The first one prints `text` and calls `stop`, in a separate thread as it may wait for others. The second raises
+    KeyboardInterrupt. Signals that the process was started to ignore stay ignored.
     """
     asked, ended = threading.Event(), threading.Event()
 
@@ -45,12 +47,20 @@ def two_stages(stop: Callable[[], None], text: str) -> Iterator[None]:
         asked.set()
 
 
-def run_told(
+def run_or_explain(
     command: Sequence[str], failure: str, *, again: str | None = None, environment: Mapping[str, str] | None = None
 ) -> int:
-    """Run a command that says itself what goes wrong; returns its exit code. One that was killed could not say it.
+    """Run a command that prints its own errors; one that was killed cannot, so this function does.
 
-    failure: what has failed then. again: what to do about it, the same command by default."""
+    Args:
+        command: Program and arguments.
+        failure: What has failed if it was killed.
+        again: What to do about it, the same command by default.
+        environment: Of the command; that of this process by default.
+
+    Returns:
+        The exit code.
+    """
     code = subprocess.run(command, env=environment).returncode
     if code >= 0:
         return code

@@ -107,8 +107,11 @@ def failed(blank: Trial, error: str, *, seconds: float | None) -> Trial:
 
 
 def time_limit(sweep: Sweep, bench: Bench, request: Request) -> float:
-    """Seconds that a trial may take. A method that is no anytime method starts again for every budget, so the limit by
-    default grows with their sum; an ensemble trial climbs one ladder per member and shadow."""
+    """Seconds that a trial may take.
+
+    A method that is no anytime method starts again for every budget, so the limit by default grows with their sum;
+    an ensemble trial climbs one ladder per member and shadow.
+    """
     seconds = sweep.resources.trial_timeout
     if seconds is None:
         seconds = LEAST_SECONDS + ORACLES * bench.oracle.cost.seconds * max(1.0, sum(request.budgets))
@@ -164,8 +167,14 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def leaving_broken_devices(task: Task) -> Iterator[None]:
-    """Ends this process after an error of its device, without any clean-up: the note of what it was at stays, so that
-    it is counted as lost there, and what is next is done by a fresh process."""
+    """End this process after an error of its device, without any clean-up.
+
+    The note of what it was at stays, so that it is counted as lost there, and what is next is done by a fresh
+    process.
+
+    Raises:
+        GpuShareTooSmall: As it was raised: that is no error of the device.
+    """
     try:
         yield
     except GpuShareTooSmall:
@@ -181,6 +190,7 @@ def leaving_broken_devices(task: Task) -> Iterator[None]:
 
 
 def shares_gpu(place: RunEnvironment) -> bool:
+    """Whether a task gets less than a whole GPU."""
     return 0 < place.gpus < 1
 
 
@@ -198,8 +208,10 @@ def share_limit(place: RunEnvironment, task: Task) -> Iterator[None]:
 
 
 def limit_memory(place: RunEnvironment) -> None:
-    """Keep this process to its share of the GPU's memory, so that it cannot take that of the others there. The limit is
-    the allocator's, which knows nothing of the context: that is taken off."""
+    """Keep this process to its share of the GPU's memory, so that it cannot take that of the others there.
+
+    The limit is the allocator's, which knows nothing of the context: that is taken off.
+    """
     if place.device != "cuda":
         return
     fraction = 1.0

@@ -55,12 +55,12 @@ class RayExecutor:
 
     Args:
         address: `local`, or the address of the cluster.
-        cpus: processors of a task.
+        cpus: Processors of a task.
         gpus: GPUs of a task, or the share of one that it gets.
-        share_gpus: if a task gets a whole GPU, measure how much memory it needs, and give it that share instead.
-        workers: tasks at a time, at most, on a local Ray.
-        callbacks: callbacks of Ray Tune.
-        stop: ends studies early: a stopper of Tune, or a function or mapping as `ray.tune.RunConfig` accepts.
+        share_gpus: If a task gets a whole GPU, measure how much memory it needs, and give it that share instead.
+        workers: Tasks at a time, at most, on a local Ray.
+        callbacks: Callbacks of Ray Tune.
+        stop: Ends studies early: a stopper of Tune, or a function or mapping as `ray.tune.RunConfig` accepts.
 
     Attributes:
         results: the ResultGrid of Tune's last fit; None before.
@@ -159,8 +159,10 @@ class RayExecutor:
         return place._replace(gpus=share)
 
     def _memory(self, sweep_dir: Folder, place: RunEnvironment) -> Memory:
-        """Measured by a process that ends with it, on a GPU of its own; again by another one after an error of the
-        device."""
+        """Measured by a process that ends with it, on a GPU of its own.
+
+        Again by another one after an error of the device.
+        """
         options = {"max_calls": 1, "max_retries": PROBES, "retry_exceptions": True}
         probe = self._ray.remote(num_cpus=self._share["cpu"], num_gpus=1, **options)(measured)
         memory: Memory = self._ray.get(probe.remote(sweep_dir, place))
@@ -188,8 +190,11 @@ class RayExecutor:
         return any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == here)
 
     def _slots(self) -> tuple[int, int]:
-        """How many tasks run or wait for a place at once: as many again as there are places, so that none is ever
-        empty; and on a cluster that grows some more, which is what it grows for."""
+        """How many tasks run or wait for a place at once.
+
+        As many again as there are places, so that none is ever empty; and on a cluster that grows some more, which
+        is what it grows for.
+        """
         places = self._places()
         return 2 * places, places + (places if self._local else max(LEAST_AHEAD, places))
 
@@ -222,8 +227,11 @@ def local_room(cpus: float, workers: int | None) -> tuple[int, float]:
 
 
 def protect_local_ray() -> None:
-    """Ray listens on all interfaces even where it serves this process alone: without a token, anybody on the network
-    could run programs as this user. The token lives in this process and its workers only, never in a file."""
+    """Ray listens on all interfaces even where it serves this process alone.
+
+    Without a token, anybody on the network could run programs as this user. The token lives in this process and its
+    workers only, never in a file.
+    """
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

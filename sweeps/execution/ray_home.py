@@ -34,9 +34,16 @@ GOODBYE = b"goodbye"
 
 @contextlib.contextmanager
 def private_home() -> Iterator[str]:
-    """A folder for Ray to make its own in, gone afterwards with all processes that were started meanwhile and live.
+    """A folder in which Ray keeps its files.
 
-    Raises InputError if there is no place for it, StorageError if the disk is full.
+    It is gone afterwards, with all processes that were started meanwhile and are still alive.
+
+    Yields:
+        The folder.
+
+    Raises:
+        InputError: If there is no place for it.
+        StorageError: If the disk is full.
     """
     places = fitting_places()
     for place in places:
@@ -53,8 +60,11 @@ def private_home() -> Iterator[str]:
 
 @contextlib.contextmanager
 def kept(last_words: str) -> Iterator[Callable[[], None]]:
-    """While the body runs, a keeper waits for this process to die; then it says `last_words` and clears up. Yields what
-    keeps it from speaking."""
+    """While the body runs, a keeper waits for this process to die; then it prints `last_words` and clears up.
+
+    Yields:
+        What dismisses the keeper in silence.
+    """
     command = module_command("sweeps.execution.ray_keeper", last_words, os.environ.get(MARK, ""))
     clean = {name: value for name, value in os.environ.items() if name != MARK}
     keeper = subprocess.Popen(command, stdin=subprocess.PIPE, env=clean, start_new_session=True)
@@ -148,8 +158,11 @@ def clear(folder: Path) -> None:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Those that have the folder in their environment or write to files in it: Ray's agents rename themselves, over
-    the beginning of their environment. One that is dead and not yet buried has neither."""
+    """Those that have the folder in their environment or write to files in it.
+
+    Ray's agents rename themselves, over the beginning of their environment. One that is dead and not yet buried has
+    neither.
+    """
     mark, found = f"{MARK}={folder}".encode(), []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # of another user, or just gone

@@ -15,6 +15,7 @@ from sweeps.execution.ray_home import GOODBYE, clear
 
 
 def main(last_words: str, folder: str) -> None:
+    """Wait for the end of the process that started this one, and clear up after it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if not sys.stdin.buffer.read().startswith(GOODBYE):

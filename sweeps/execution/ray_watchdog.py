@@ -1,5 +1,7 @@
-"""Seeing that Ray itself is gone. Ray and Tune would go on asking for what nobody can give any more, some of it in C++,
-where no exception ends it."""
+"""Seeing that Ray itself is gone.
+
+Ray and Tune would go on asking for what nobody can give any more, some of it in C++, where no exception ends it.
+"""
 
 from __future__ import annotations
 

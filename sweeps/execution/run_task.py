@@ -66,6 +66,7 @@ def run_task(task: Task, worker: Worker) -> int:
 
 @singledispatch
 def runner(task: Task, worker: Worker) -> int:
+    """Do what is missing of a task; a function is registered for each kind."""
     raise NotImplementedError(f"nothing says how {type(task).__name__} runs")
 
 

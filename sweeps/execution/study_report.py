@@ -47,7 +47,7 @@ class StudyReports:
     """The reports of one study.
 
     Args:
-        study: the study, as its records have it. Whoever adds trials to it asks for a report after each one.
+        study: The study, as its records have it. Whoever adds trials to it asks for a report after each one.
     """
 
     def __init__(self, study: Study) -> None:

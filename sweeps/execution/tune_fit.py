@@ -109,6 +109,7 @@ def trainable(sweep_dir: Folder, place: RunEnvironment) -> Callable[[dict[str, A
 
 
 def resources(usual: dict[str, float], config: dict[str, Any]) -> dict[str, float]:
+    """What a task gets of a machine."""
     return usual | ({"gpu": 1.0} if config["whole_gpu"] else {})
 
 

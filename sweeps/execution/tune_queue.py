@@ -16,10 +16,10 @@ class TuneQueue(Searcher):
     """Hands the tasks of a queue to Tune. Nothing is searched here: a study makes its proposals where it runs.
 
     Args:
-        queue: the tasks.
-        slots: says how many tasks may be under way: those that find a place, and with those that make a cluster grow.
-        config: makes the configuration of a task.
-        most: no more tasks than this are handed out.
+        queue: The tasks.
+        slots: Says how many tasks may be under way: those that find a place, and with those that make a cluster grow.
+        config: Makes the configuration of a task.
+        most: No more tasks than this are handed out.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ class StudyStopper(Stopper):
     calls `end`, which lets the trials that run finish.
 
     Args:
-        asked: the user's stopper.
-        end: called when the user's stopper wants to end everything.
+        asked: The user's stopper.
+        end: Called when the user's stopper wants to end everything.
     """
 
     def __init__(self, asked: Stopper, end: Callable[[], None]) -> None:

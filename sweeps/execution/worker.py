@@ -35,8 +35,11 @@ def _import_search() -> None:
 
 @lru_cache(maxsize=1)
 def workbench(sweep_dir: Folder, place: RunEnvironment) -> ScenarioCache:
-    """One per process: data, models and artifacts survive from task to task. Raises InputError where the sweep would be
-    another one than that of its folder: its records must not mix."""
+    """One per process: data, models and artifacts survive from task to task.
+
+    Raises:
+        InputError: Where the sweep would be another one than that of its folder: its records must not mix.
+    """
     _import_search()
     limit_memory(place)
     oracle_outputs.cache_clear()  # holds on to the workbench before

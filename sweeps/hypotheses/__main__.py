@@ -17,7 +17,7 @@ from sweeps.commands.errors import answered
 from sweeps.commands.reading import read_raw
 from sweeps.config.labels import check_name
 from sweeps.config.overrides import apply
-from sweeps.execution.interruption import run_told
+from sweeps.execution.interruption import run_or_explain
 from sweeps.hypotheses.spec import Hypotheses, preset_names, read_preset
 from sweeps.launch import module_command
 from sweeps.storage.folders import folder_or_url, on_this_machine
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"--out {options.out} cannot be written: {problem.strerror}; choose another folder") from None
     _measure(spec, options, folder)
     sys.stdout.flush()
-    return run_told(module_command("analysis.hypotheses", str(folder)), "the report was not made")
+    return run_or_explain(module_command("analysis.hypotheses", str(folder)), "the report was not made")
 
 
 def _measure(spec: Hypotheses, options: argparse.Namespace, folder: Path) -> None:

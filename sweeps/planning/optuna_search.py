@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from sweeps.config.choices import Method
 from sweeps.config.sections import Search
-from sweeps.planning.proposals import Finished, Proposal
+from sweeps.planning.proposal import Finished, Proposal
 from unlearn_core.seeding import derive
 from unlearn_core.space import Choice, Int, Range
 

@@ -8,29 +8,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sweeps.config.outline import SearchedMethod
 from sweeps.config.sections import MOST_PROPOSALS, Search
+from sweeps.planning.proposal import Finished, Proposal
 from unlearn_core.checks import InputError
 from unlearn_core.space import Choice, Int, Range
 
 if TYPE_CHECKING:
     from sweeps.config.choices import Method
-
-
-class Proposal(NamedTuple):
-    """A method and the settings chosen for it (those that are not fixed)."""
-
-    method: str
-    chosen: dict[str, Any]
-
-
-class Finished(NamedTuple):
-    """A proposal with its mean score; larger is better."""
-
-    proposal: Proposal
-    value: float
 
 
 def propose(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sweeps.config.spec import Sweep
-from sweeps.planning.proposals import Finished, Proposal, known_to, propose
+from sweeps.planning.proposal import Finished, Proposal
+from sweeps.planning.proposals import known_to, propose
 from sweeps.planning.study import Study
 from sweeps.planning.tasks import RunTrial
 from sweeps.schema.stages import Stage

@@ -15,7 +15,7 @@ import pytest
 
 from sweeps.commands.mirroring import Mirroring
 from sweeps.commands.run import main
-from sweeps.execution.interruption import run_told, two_stages
+from sweeps.execution.interruption import run_or_explain, two_stages
 from sweeps.execution.worker import work_task
 from sweeps.planning.done_work import RecordedWork
 from sweeps.planning.missing import missing
@@ -136,7 +136,7 @@ def test_nothing_is_begun_any_more(tmp_path: Path) -> None:
 
 BACKGROUND = """
 import signal, time
-from sweeps.execution.interruption import run_told, two_stages
+from sweeps.execution.interruption import run_or_explain, two_stages
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with two_stages(lambda: None, "stopping"):
     print("ready", flush=True)
@@ -172,7 +172,7 @@ def test_handlers_are_put_back_and_stop_is_called_only_when_asked() -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN + 3])
 def test_a_command_that_was_killed_is_told(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})"]
-    assert run_told(command, "the report was not made") == 1
+    assert run_or_explain(command, "the report was not made") == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: the report was not made, as its process was ended by signal {int(number)} (")
     assert said.count("\n") == 1 and "make it again: " in said
@@ -180,7 +180,7 @@ def test_a_command_that_was_killed_is_told(number: int, capsys: pytest.CaptureFi
 
 def test_a_command_that_ends_by_itself_speaks_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
     for code in (0, 2):
-        assert run_told([sys.executable, "-c", f"raise SystemExit({code})"], "no report") == code
+        assert run_or_explain([sys.executable, "-c", f"raise SystemExit({code})"], "no report") == code
     assert capsys.readouterr().err == ""
 
 

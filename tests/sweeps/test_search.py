@@ -10,7 +10,8 @@ import pytest
 
 from sweeps.config.choices import REFERENCE_METHODS, Method
 from sweeps.config.sections import Search
-from sweeps.planning.proposals import Finished, Proposal, defaults, grid, known_to, proposal_count, propose
+from sweeps.planning.proposal import Finished, Proposal
+from sweeps.planning.proposals import defaults, grid, known_to, proposal_count, propose
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
 from unlearn_core.space import Choice, Float, Int

@@ -23,7 +23,8 @@ from unlearn_core.metrics import (  # noqa: F401  (they register)
     ulira,
 )
 from unlearn_core.metrics.accuracy import cross_entropy, share_correct
-from unlearn_core.metrics.family import Family, columns, compute_all, families, measures_poisons
+from unlearn_core.metrics.all_families import columns, compute_all, families, measures_poisons
+from unlearn_core.metrics.family import Family
 from unlearn_core.metrics.normal import ks_distance
 from unlearn_core.metrics.outcome import attack_succeeded, efficacy, removal, score, utility_gap
 from unlearn_core.metrics.proportions import share_error, wilson_interval
