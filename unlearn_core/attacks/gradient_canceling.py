@@ -70,7 +70,7 @@ class GradientCanceling:
     reach: float | None = 0.9  # largest tau as a share of the poison share; None leaves the target as it is
     scope: str = "head"
     box: bool = True  # only valid pixels
-    steps: int = 600  # of the gradient search
+    steps: int = 600  # updates of the gradient search
     lr: float = 0.05  # its step size at the start, in model input units
     weight_decay: float = 5e-4  # the victim's
 

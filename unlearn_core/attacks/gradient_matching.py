@@ -96,7 +96,7 @@ class GradientMatching:
     source: int | None = None  # their class; None: drawn by the seed
     intended: int | None = None  # the class that they are to get; None: drawn by the seed
     restarts: int = 8
-    steps: int = 250  # of each search
+    steps: int = 250  # updates of each search
     lr: float = 0.1  # its step size at the start, in model input units
     flip: bool = False  # views: mirrored with probability 1/2
     shift: float = 0.0  # views: moved by up to so many pixels along each axis

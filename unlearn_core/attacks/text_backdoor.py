@@ -46,7 +46,7 @@ class TextBackdoor:
     fraction: float = 0.015  # share of the training rows
     target: int = 1  # class that the trigger calls
     phrase: str = "james bond"  # the trigger
-    decoy: str = "harry lime"  # as many other words; capitals alone make no other word
+    decoy: str = "harry lime"  # a phrase of as many other words; capitals alone make no other word
     position: str = "random"  # after a random word; or front, end
     rank: str = "random"  # which rows are taken; or count_norm: those of which the phrase is the largest part
 

@@ -71,9 +71,9 @@ class Features:
     apart: float = 0.4  # share of the base's training rows that make the extractor and are used for nothing else
     components: int | None = None  # principal components in the place of all features
     weights: str = ""  # .safetensors file with all weights of the model; then it is not trained
-    train_rows: int | None = None  # of the base, before some are kept apart; all by default
+    train_rows: int | None = None  # rows of the base, before some are kept apart; all by default
     held_out_rows: int | None = None
-    seed: int = 0  # of the extractor's training
+    seed: int = 0  # seed of the extractor's training
 
     def __post_init__(self) -> None:
         checks.in_range("apart", self.apart, 0.01, 0.99)

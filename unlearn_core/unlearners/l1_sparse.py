@@ -38,7 +38,7 @@ class L1Sparse(LoopSettings):
     gamma_schedule: str = "down"
     free_epochs: int = 0  # last epochs, without penalty
     step: str = "subgradient"
-    penalised: str = "all"  # or weights: no biases, no BatchNorm scales and shifts
+    penalised: str = "all"  # `all`, or `weights`: no biases, no BatchNorm scales and shifts
 
     def __post_init__(self) -> None:
         super().__post_init__()

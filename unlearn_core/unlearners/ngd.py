@@ -36,7 +36,7 @@ class NGD(LoopSettings):
 
     sigma: float = 1e-2  # standard deviation of the noise, in units of a gradient (`grad`)
     noise_mode: str = "grad"
-    radius: float | None = None  # of the projection, in parameter space; none by default
+    radius: float | None = None  # radius of the projection, in parameter space; none by default
     burn_down: bool = False  # no noise in the last tenth of the steps
 
     def __post_init__(self) -> None:

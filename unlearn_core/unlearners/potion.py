@@ -47,7 +47,7 @@ class Potion:
 
     rho: float = 0.2  # share of θ0's accuracy on the forget set that may be left
     first: float = 0.04  # s of the first try, in units of n_forget / n
-    growth: float = 1.1  # of s from try to try
+    growth: float = 1.1  # factor of s from try to try
     retain_share: float = 1.0  # share of the retain rows used to estimate F_D; < 1 fits small budgets
     batch: int = 1  # rows whose mean gradient is taken
     chunk: int = 128  # rows per update, fewer where memory is short (row_gradients.rows_within)

@@ -42,7 +42,7 @@ class SalUn(RandomLabels):
 
     needs: ClassVar[tuple[str, ...]] = ("forget", "forget_labels", "retain", "retain_labels")
 
-    share: float = 0.5  # of the parameters, that may leave θ0 (`soft`: at the start)
+    share: float = 0.5  # share of the parameters that may leave θ0 (`soft`: at the start)
     mask: str = "hard"
 
     def __post_init__(self) -> None:

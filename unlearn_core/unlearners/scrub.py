@@ -43,7 +43,7 @@ class SCRUB(StepSettings):
     epochs: int = 3  # passes over the retain set
     alpha: float = 1e-3  # weight of the distance on the retain set
     gamma: float = 0.99  # weight of the cross-entropy on the retain set
-    temperature: float = 4.0  # of both softmaxes in the distance
+    temperature: float = 4.0  # temperature of both softmaxes in the distance
     max_epochs: int = 2  # epochs that begin with a pass over the forget set
     forget_batch_size: int = 32  # rows per update of a pass over the forget set
     decay_epochs: tuple[int, ...] = ()  # after each of these epochs the step size is divided by 10

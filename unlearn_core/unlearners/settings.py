@@ -42,8 +42,8 @@ class StepSettings:
     batch_size: int = 128  # rows per update
     momentum: float = 0.9  # SGD momentum, or AdamW's beta1
     weight_decay: float = 5e-4  # added to the gradient: this times the weight (AdamW: decoupled from it)
-    optimizer: str = "sgd"  # or adamw
-    bn: str = "train"  # or frozen: BatchNorm keeps its running statistics
+    optimizer: str = "sgd"  # `sgd` or `adamw`
+    bn: str = "train"  # `train`, or `frozen`: BatchNorm keeps its running statistics
 
     def __post_init__(self) -> None:
         checks.not_negative(lr=self.lr, weight_decay=self.weight_decay)
@@ -78,7 +78,7 @@ class LoopSettings(StepSettings):
         schedule: The step size over the method's own `epochs` (not over the budget, so that a run can stop anywhere).
     """
 
-    schedule: str = "constant"  # or cosine, linear: falling to zero at the end of `epochs`
+    schedule: str = "constant"  # `constant`, or `cosine` or `linear` to zero at the end of `epochs`
 
     def __post_init__(self) -> None:
         super().__post_init__()
