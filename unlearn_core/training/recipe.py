@@ -26,7 +26,7 @@ class Recipe:
     lr: Annotated[float, POSITIVE] = 0.1  # peak step size
     momentum: Annotated[float, within(0, 0.9999)] = 0.9  # SGD momentum, or AdamW's beta1
     nesterov: bool = False  # Nesterov's momentum, with SGD
-    weight_decay: Annotated[float, NOT_NEGATIVE] = 5e-4  # added to the gradient: this times the weight (AdamW: decoupled from it)
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 5e-4  # L2 penalty; with AdamW decoupled weight decay
     schedule: Annotated[str, one_of(*SCHEDULES)] = "cosine"  # how the step size falls over the run
     warmup: Annotated[float, within(0, 0.99)] = 0.0  # share of the run with linearly growing step size
     milestones: tuple[float, ...] = (0.5, 0.75)  # `steps` only: progress at which lr is divided by 10
