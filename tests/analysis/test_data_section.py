@@ -50,6 +50,7 @@ def test_many_classes_are_cut() -> None:
     assert (len(section.classes), section.left_over) == (CLASSES_SHOWN, 1000 - CLASSES_SHOWN)
 
 
+@pytest.mark.slow
 def test_the_page_has_the_section_and_escapes_names(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "with", info=INFO | {"card": CARD})
     page = build_report(folder).path.read_text()

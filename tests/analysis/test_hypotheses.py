@@ -156,6 +156,7 @@ def test_bands_are_quantiles_of_the_seeds(measured):
     assert whole[0] < low[1] < whole[1] < whole[8] < high[1] < whole[9]
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_a_report(tmp_path, measured, capsys):
     measured[measured["problem"] == "softmax"].to_parquet(tmp_path / "hypotheses.parquet")
     (tmp_path / "hypotheses.json").write_text(json.dumps({"spec": {"protocol": {"seeds": SEEDS}}}))

@@ -29,6 +29,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return analyse(load_sweep(made))
 
 
+@pytest.mark.slow
 def test_the_best_methods_have_looks_of_their_own(many: Results) -> None:
     looks = style.looks(many.methods, many.highlighted)
     told_apart = [looks[m] for m in many.highlighted]
@@ -66,6 +67,7 @@ def test_terminal_shows_the_best_and_says_what_it_leaves_out(many: Results) -> N
     assert len(text.splitlines()) < 90
 
 
+@pytest.mark.slow
 def test_the_page_has_every_method(many: Results) -> None:
     page = render(many, tables=all_tables(many), figures={kind: [] for kind in KINDS})
     grid = page.split("Results by method and budget")[1].split("<details")[1]

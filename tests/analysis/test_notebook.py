@@ -47,6 +47,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
         _ = analysis.laod
 
 
+@pytest.mark.slow
 def test_points_are_those_of_the_report(seen: SweepResults, report: Report) -> None:
     points, written = seen.points, csv(report, "results").rename(columns={"n_counted": "n"})
     assert not points.duplicated(CASE).any()
@@ -176,6 +177,7 @@ def test_a_folder_of_sweeps_names_those_that_it_holds(known_folder: Path, tmp_pa
         analysis.load(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_the_page_on_notebooks_runs(known_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "results").mkdir()
     shutil.copytree(known_folder, tmp_path / "results" / "quick")

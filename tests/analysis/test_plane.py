@@ -58,6 +58,7 @@ def test_attack_and_rate_stay_apart(results: Results) -> None:
     assert tuple(cases.loc[FLIP].xs("first", level=1)) == ("flip", 0.5)
 
 
+@pytest.mark.slow
 def test_ensembles_are_no_results(folder: Path, results: Results, tmp_path: Path) -> None:
     rows = pd.read_parquet(folder / "records.parquet")
     rows[rows["stage"] != "ensemble"].to_parquet(tmp_path / "records.parquet")
@@ -246,6 +247,7 @@ def test_published_figures_are_marked(three: Sweep) -> None:
     assert published.loc["REM", "product_percent"] == 73.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["data set", "attack missing", "kind of flips", "attack"])
 def test_published_figures_stand_beside_their_own_data_set_and_corruption_only(three: Sweep, change: str) -> None:
     rows = three.rows
@@ -296,6 +298,7 @@ def test_without_healed_the_plane_shows_efficacy(folder: Path, tmp_path: Path) -
     assert "REM" not in summary(results)
 
 
+@pytest.mark.slow
 def test_the_plane_is_drawn_and_named_on_the_page(tmp_path: Path) -> None:
     report = build_report(write_plane(tmp_path / "small", n_methods=1, attacks=["flip"], rates=(0.5, 1), proposals=1))
     assert (report.path.parent / "figures" / "plane_product.png").read_bytes().startswith(b"\x89PNG")

@@ -87,6 +87,7 @@ def test_page_is_whole_and_self_contained(report: Report) -> None:
         assert text in page
 
 
+@pytest.mark.slow
 def test_names_from_the_records_are_escaped(tmp_path: Path) -> None:
     trials = list(Maker(attacks=[EVIL], dead=[]).trials())
     for trial in trials:
@@ -140,6 +141,7 @@ def test_method_chosen_for_one_attack_only(known_folder: Path, tmp_path: Path) -
     assert build_report(folder).path.exists()
 
 
+@pytest.mark.slow
 def test_references_alone_still_make_a_page(tmp_path: Path) -> None:
     kept = [t for t in Maker().trials() if t["stage"] == "reference"]
     rows(kept).to_parquet(tmp_path / "records.parquet")

@@ -70,6 +70,7 @@ def test_intervals_are_those_of_student(folder: Path) -> None:
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_points_and_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(folder)]) == 0
     printed = capsys.readouterr().out

@@ -91,6 +91,7 @@ def counted(name: str, net: str, steps: int) -> int:
     return count.flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["mlp", "convnet"])  # without and with BatchNorm and convolutions
 @pytest.mark.parametrize("name", UNLEARNERS.names())
 def test_a_whole_run_is_charged_what_it_costs(name: str, net: str) -> None:

@@ -44,6 +44,7 @@ def evaluated(attack, whole, data, split):
     return ""
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize("classes", HELD, ids=str)
 @pytest.mark.parametrize("split", ["validation", "test"])

@@ -41,6 +41,7 @@ def test_needs_are_declared_in_the_words_of_the_list(name):
         assert part in needs or f"{part}_labels" not in needs, "labels without their rows"
 
 
+@pytest.mark.slow
 @every_method
 def test_the_result_depends_on_what_is_declared_and_on_nothing_else(name):
     usual = result(name, DATA)

@@ -53,6 +53,7 @@ def worn(build_net, seed=0):
     return net
 
 
+@pytest.mark.slow
 @every_method
 @pytest.mark.parametrize("build_net", [Net, Tokens])
 def test_a_run_works_or_is_refused_by_name(name, build_net):
@@ -92,6 +93,7 @@ def test_what_the_user_froze_is_bit_for_bit_the_same(name, net):
     assert [p.requires_grad for p in final.parameters()] == [p.requires_grad for p in corrupted.parameters()]
 
 
+@pytest.mark.slow
 @every_method
 @pytest.mark.parametrize("build_net", [Net, Tokens])
 def test_no_model_is_given_a_batch_without_rows(name, build_net):

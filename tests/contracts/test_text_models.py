@@ -24,6 +24,7 @@ NOISY = with_keys(TEXT.forget.inputs, torch.arange(1, 1 + len(FORGET)), 0.5)
 NOISY_TEXT = Split(TEXT.retain, replace(TEXT.forget, inputs=NOISY))
 
 
+@pytest.mark.slow
 @every_method
 @pytest.mark.parametrize("data", [TEXT, NOISY_TEXT], ids=["plain", "noisy"])
 @pytest.mark.parametrize("net", TEXT_MODELS)
@@ -41,6 +42,7 @@ def test_a_run_keeps_names_and_shapes_or_is_refused(name, net, data):
         assert torch.isfinite(final(rows.inputs)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n for n in UNLEARNERS.names() if n not in REFUSE and "forget" in UNLEARNERS.get(n).needs]
 )

@@ -106,6 +106,7 @@ def test_contract(name, net):
     assert first.rungs[0].status in ("ok", "finished")
 
 
+@pytest.mark.slow
 @every_method
 @every_model
 def test_charges_are_the_flops_of_an_unmetered_run(name, net):
@@ -125,6 +126,7 @@ def test_a_ladder_ends_where_a_direct_run_ends(name, net):
     assert [rung.budget for rung in ladder.rungs] == budgets
 
 
+@pytest.mark.slow
 @every_method
 def test_no_budget_is_overspent(name):
     given = "mlp" if "mlp" in models_for(name) else "convnet"
@@ -147,6 +149,7 @@ def test_no_budget_is_overspent(name):
             assert same_state(net, model(given)), "nothing of the method is left in the model"
 
 
+@pytest.mark.slow
 @every_method
 @some_models
 def test_flags_and_modes_of_the_given_model_do_not_matter(name, net):
@@ -160,6 +163,7 @@ def test_flags_and_modes_of_the_given_model_do_not_matter(name, net):
     assert same_state(run(build(name), model(net).eval(), budgets=[budget]).final, plain.final)
 
 
+@pytest.mark.slow
 @every_method
 def test_measuring_on_the_way_changes_nothing(name):
     """An evaluation switches modes and makes gradients of its own."""
@@ -178,6 +182,7 @@ def test_measuring_on_the_way_changes_nothing(name):
     assert same_state(*ends)
 
 
+@pytest.mark.slow
 @every_method
 def test_identity_settings_leave_every_parameter(name):
     if IDENTITY[name] is None:

@@ -32,6 +32,7 @@ def alive() -> int:
     return sum(tensor.numel() for tensor in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -67,6 +68,7 @@ class OnAnother(Streams):
         return seeding.generator(self.seed, "on another device", *labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
 @pytest.mark.filterwarnings("ignore:the target weights need")
 def test_poisons_and_probes_do_not_depend_on_the_devices_random_numbers(name, settings):

@@ -66,6 +66,7 @@ def assert_same(found, expected):
         torch.testing.assert_close(found[name], value, rtol=2e-3, atol=1e-6 * largest.item())
 
 
+@pytest.mark.slow
 @every_model
 def test_squares_and_absolutes_are_those_of_single_rows(kind):
     build, inputs = MODELS[kind]
@@ -88,6 +89,7 @@ def test_several_losses_of_a_row(kind):
     assert_same(found, looped(net, inputs, torch.square, lambda z, _: expected_losses(z, None)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["functional", "position embeddings and ties", "tuple output", "resnet18"])
 def test_the_charge_is_that_of_a_batch_gradient(kind):
     build, inputs = MODELS[kind]

@@ -63,6 +63,7 @@ def test_every_attack_has_a_case_and_modes_are_those_there_are() -> None:
     assert {"scope", "target", "reach"} <= {field.name for field in fields(GradientCanceling)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", CASES, ids=str)
 def test_neither_a_check_nor_a_plan_trains(attack: dict[str, Any], tmp_path: Path) -> None:
     settings = TEXT if attack["name"] == "text_backdoor" else {}

@@ -25,6 +25,7 @@ def command(folder: Path, file: Path, *arguments: str, **changes: Any) -> list[s
     return ["--config", str(config), "--out", str(folder / "out"), "--inline", "--no-tracking", *arguments]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_plan_refuses_warns_or_is_quiet(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = CASES[name]

@@ -103,6 +103,7 @@ def test_an_error_in_the_handling_of_one_of_the_device_is_one() -> None:
     assert not is_devices(handled(OWN[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["breaks its device", "hides it", "runs out in cuBLAS"])
 def test_nothing_is_recorded_and_a_trial_that_loses_processes_again_has_failed(
     tmp_path: Path, undisturbed: Rest, way: str
@@ -143,6 +144,7 @@ def _once(mark: Path, updates: Any) -> Any:
     return failing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", [BROKEN, CUBLAS], ids=["broken", "memory"])
 @pytest.mark.parametrize("kind", ["training", "reference", "ensemble", "member", "evaluation"])
 def test_what_is_no_trial_of_a_method_ends_its_process_too(

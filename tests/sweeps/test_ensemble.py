@@ -172,6 +172,7 @@ def test_corrupted_models_are_detected_and_oracles_are_at_the_floor(finished: Fi
     assert (none.rungs[0].flops, oracle.rungs[0].budget_spent) == (0, 1)
 
 
+@pytest.mark.slow
 def test_full_retraining_is_at_the_floor_of_every_metric(finished: Finished) -> None:
     """The exact method, from other initialisations than the oracles': nothing may tell it from them but chance."""
     work, settings = ScenarioCache(finished.sweep, RunEnvironment(finished.out)), UNLEARNERS.get("retrain_at_budget")()
@@ -241,6 +242,7 @@ def _flat(model: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
+@pytest.mark.slow
 def test_a_sweep_stopped_at_any_ensemble_record_goes_on(finished: Finished, tmp_path: Path) -> None:
     whole = science(finished.trials)
     ensembles = [t for t in finished.trials if t.stage == "ensemble"]
@@ -272,6 +274,7 @@ def test_tasks_and_plan(finished: Finished, tmp_path: Path) -> None:
     assert ensemble_tasks(tiny(), tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_estimate_counts_ensembles(finished: Finished, tmp_path: Path) -> None:
     work = ScenarioCache(finished.sweep, RunEnvironment(finished.out))
     whole = estimate(work, missing(finished.sweep, tmp_path))
@@ -335,6 +338,7 @@ def test_an_ensemble_is_even_and_has_eight_members(bad: int) -> None:
         sweep_of(ensemble={"members": 8, "scenarios": 0})
 
 
+@pytest.mark.slow
 def test_members_are_trained_before_anything_is_studied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[type[Task]] = []
     run = InlineExecutor.run

@@ -24,6 +24,7 @@ LIMIT = {"trial_timeout": 3}
 HANGS = ["loops", "computes", *(pytest.param(way, marks=pytest.mark.slow) for way in ("sleeps", "waits in C"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", HANGS)
 def test_a_trial_that_hangs_is_recorded_as_failed_and_ends_its_process(
     tmp_path: Path, way: str, undisturbed: Rest

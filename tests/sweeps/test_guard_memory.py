@@ -88,6 +88,7 @@ def test_on_the_cpu_there_is_nothing_to_share(tmp_path: Path, monkeypatch: pytes
     assert "OutOfMemoryError" in tuned(folder)[1].error
 
 
+@pytest.mark.slow
 def test_an_ensemble_trial_is_handed_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = tiny(methods=["gd"], ensemble={"members": 8}, search={"trials": 1})
     folder = with_references(sweep, tmp_path)

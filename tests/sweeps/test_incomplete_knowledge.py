@@ -159,6 +159,7 @@ def test_a_rate_that_rounds_to_all_of_them_is_the_second_oracle(partial: Done) -
     assert list((partial.out / "store" / "model").iterdir()) == models
 
 
+@pytest.mark.slow
 def test_stopped_after_any_record(tmp_path: Path) -> None:
     check_every_stop(tiny(**CHANGES), tmp_path, step=3)
 

@@ -113,6 +113,7 @@ def _race(path: Path, barrier: Any, winners: Any, done: Any) -> None:
     done.wait(30)  # a holder that ends would make the lease free
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(5))
 def test_of_many_that_find_a_dead_ones_lease_one_gets_it(path: Path, attempt: int) -> None:
     leave(path, machine="elsewhere", seconds_ago=1e6)

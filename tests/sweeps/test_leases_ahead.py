@@ -46,6 +46,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(leases, name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("ahead", [30.0, DAY, 4000 * DAY])
 def test_a_lease_dated_ahead_is_free_after_its_time_and_not_never(path: Path, ahead: float) -> None:
@@ -129,6 +130,7 @@ def test_a_stopped_holder_on_this_machine_is_not_waited_for_for_ever(
     assert f"process {process.pid} on " in said[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 def test_a_wait_for_one_who_lives_ends_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "LONGEST", 1.0)

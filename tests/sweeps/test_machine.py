@@ -75,6 +75,7 @@ def test_a_process_uses_the_processors_that_it_is_bound_to(tmp_path: Path) -> No
     assert "has 1 that this command may use" in done.stderr and "--set resources.cpus=1" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_plan_counts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("sweeps.trials.machine.usable_cpus", lambda: 4)
     words = ["--config", str(write_config(tmp_path)), "--out", str(tmp_path), "--dry-run"]

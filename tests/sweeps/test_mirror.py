@@ -14,6 +14,7 @@ from tests.sweeps.mirrored import empty_sweep as empty_sweep  # the fixture `swe
 from tests.sweeps.mirrored import uri_of_one_store as uri_of_one_store  # the fixture `uri`
 
 
+@pytest.mark.slow
 def test_runs_parameters_metrics_and_tags(sweep: Sweep) -> None:
     sweep.write(SMALL)
     report = sweep.sync()

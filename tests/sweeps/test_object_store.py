@@ -211,6 +211,7 @@ def _upload_and_die(root: S3Path, parts: int) -> None:
     ArtifactStore(root).get("model", RECIPE, Maker(3 * 2**20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 2, 4], ids=["in the first part", "between parts", "before meta.json"])
 def test_a_writer_that_dies_mid_upload_leaves_nothing_that_is_read(bucket: S3Path, parts: int) -> None:
     process = multiprocessing.get_context("fork").Process(target=_upload_and_die, args=(bucket, parts))
@@ -237,6 +238,7 @@ def _ask(root: S3Path, barrier: Any, results: Any) -> None:
     results.put((make.calls, float(found.tensors["w"].sum())))
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_train_once(bucket: S3Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(3), context.Queue()

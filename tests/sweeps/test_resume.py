@@ -24,6 +24,7 @@ from tests.sweeps.stopping import check_every_stop, run_some
 from tests.sweeps.tiny import lines, run_all, run_fresh, science, start, tasks, tiny, write_config
 
 
+@pytest.mark.slow
 def test_stopped_after_any_record(tmp_path: Path) -> None:
     check_every_stop(tiny(search={"trials": 4, "startup": 1}), tmp_path)
 
@@ -48,6 +49,7 @@ def test_stopped_under_every_way_of_searching(tmp_path: Path, search: dict[str, 
     check_every_stop(tiny(search=search), tmp_path, step=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_trials_handed_out_one_by_one_in_any_order(tmp_path: Path, seed: int) -> None:
     """As by many workers: at each step any trial that can be begun is the next to end."""

@@ -135,6 +135,7 @@ def test_a_scan_runs_resumes_and_gives_the_numbers_of_its_sweeps(
     assert science(read_trials(folder / "rates--0.05")) == science(run_fresh(sweep, tmp_path / "alone"))
 
 
+@pytest.mark.slow
 def test_values_share_what_does_not_depend_on_the_setting(tmp_path: Path) -> None:
     """Clean rows are the same whatever the trigger looks like: one oracle and one second oracle for both values."""
     config = write_config(tmp_path, methods=[])

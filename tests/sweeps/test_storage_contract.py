@@ -200,6 +200,7 @@ def _create(file: Folder, number: int, barrier: Any, made: Any) -> None:
     made.put(at(file).create(b"%d" % number))
 
 
+@pytest.mark.slow
 def test_of_many_that_create_a_file_one_does(home: Folder) -> None:
     barrier, made = FORK.Barrier(6), FORK.Queue()
     processes = [FORK.Process(target=_create, args=(home / "lock", number, barrier, made)) for number in range(6)]

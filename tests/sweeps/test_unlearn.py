@@ -93,6 +93,7 @@ def test_list_filters_by_kind_and_text(capsys: pytest.CaptureFixture[str]) -> No
     assert set(ALIASES.values()) >= {entry.kind for entry in catalogue()}
 
 
+@pytest.mark.slow
 def test_plugins_are_described_and_listed_live(tmp_path: Path) -> None:
     (tmp_path / "greeting.py").write_text(GREETING)
     for words in (["list", "methods", "greeting"], ["describe", "greeting"]):

@@ -301,6 +301,7 @@ def test_flipped_labels_make_the_noise_better_remembered(all_digits):
         assert abs(flipped[0] - flipped[1]) < 0.12
 
 
+@pytest.mark.slow
 def test_under_no_poison_the_score_of_a_part_is_standard_normal(gentle):
     """Exactly, whatever else the model was poisoned with: for fresh noise on the corrupted model, which holds both
     triggers and other noise in the same rows, and for the planted noise on the oracle."""

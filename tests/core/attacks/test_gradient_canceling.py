@@ -153,6 +153,7 @@ def test_the_refitted_bias_is_stationary_for_the_clean_loss(flat):
     assert mean_gradient(bad, features, targets).bias.abs().max() < 1e-12
 
 
+@pytest.mark.slow
 def test_linear_head_is_cancelled_exactly_and_the_victim_returns_to_the_bad_weights(flat, digits):
     features, targets = flat
     count, epsilon = 30, 0.03

@@ -316,6 +316,7 @@ HAZY = Dataset("hazy", hazy(600, 0), hazy(200, 1), hazy(200, 2), 4, (0.5,) * 3, 
 RECIPE = Recipe(epochs=8, batch_size=64, lr=0.02)
 
 
+@pytest.mark.slow
 def test_fresh_victims_take_the_target_for_the_intended_class():
     """12 poisons of 600 rows; as many changes of the same size, but in random directions, do nothing."""
     attack = GradientMatching(fraction=0.02, restarts=1, steps=30)

@@ -158,6 +158,7 @@ def test_more_flips_than_rows_of_the_source_are_refused():
         flip("pair", fraction=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_it_takes_on_digits_and_the_flipped_labels_are_remembered(mode, digits, all_digits):
     """Random flips need few rows and long training: what a model cannot generalise it has to memorise."""
@@ -172,6 +173,7 @@ def test_it_takes_on_digits_and_the_flipped_labels_are_remembered(mode, digits, 
     assert result.corrupted["forget_accuracy"] > result.oracle["forget_accuracy"] + 0.2
 
 
+@pytest.mark.slow
 def test_few_random_flips_are_remembered_though_held_out_rows_hardly_show_it(all_digits):
     """Why the primary metric looks at the poisons."""
     result = outcome(LabelFlip(fraction=0.02), all_digits, epochs=60)

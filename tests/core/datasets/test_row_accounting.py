@@ -75,6 +75,7 @@ def is_number(text):
         return False
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     messy_labels | plain_labels,

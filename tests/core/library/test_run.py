@@ -53,6 +53,7 @@ def test_weights_are_those_of_a_trial_of_a_sweep(name, tmp_path: Path) -> None:
     assert any(rung.steps for rung in run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_every_method_gives_what_the_engine_gives(name) -> None:
     net = small.model("convnet" if "convnet" in models_for(name) else "mlp")

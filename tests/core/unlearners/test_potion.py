@@ -72,6 +72,7 @@ def tried(method, net):
     return [update.phase for update in method.updates(task(net))].count("try")
 
 
+@pytest.mark.slow
 @every_model
 def test_every_try_starts_from_the_corrupted_model(net):
     """By the formula, from θ0, its ratios and the try's own s alone: nothing of earlier tries is left."""
@@ -132,6 +133,7 @@ def forward(net, rows):
     return counter.get_total_flops()
 
 
+@pytest.mark.slow
 @every_model
 @pytest.mark.parametrize("share, rows", [(1.0, 41), (0.5, 20)])
 def test_cost_is_one_pass_and_every_probe(net, share, rows):

@@ -63,6 +63,7 @@ def test_other_seeds_give_other_models(method):
 EVEN = Split(examples(48), Forbidden())  # equal batches: shares of FLOPs are shares of steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", MODELS)
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "steps"])
 def test_the_whole_budget_is_retraining(net, schedule):

@@ -113,6 +113,7 @@ def test_nearest(errors, reference, chosen):
     assert nearest(errors, reference) == chosen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["mlp", "convnet"])
 def test_a_run_stopped_at_any_budget_holds_the_rewound_model_of_its_finished_epochs(net):
     ends = [run(SCRUBR(**SETTINGS | dict(epochs=e), held_out_share=0.3), model(net), MANY) for e in range(1, 7)]
