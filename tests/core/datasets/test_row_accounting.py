@@ -6,6 +6,7 @@ import tempfile
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
