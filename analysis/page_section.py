@@ -42,7 +42,7 @@ def section(results: Results, *, budgets: Iterable[float] = ()) -> str:
 
 
 def gates(results: Results) -> pd.DataFrame:
-    """Whether the attack took: one row per attack, means over the confirmation scenarios with least and largest."""
+    """Whether each attack succeeded: one row per attack, means over confirmation scenarios with least and largest."""
     confirmed = results.references[results.references["role"] == Stage.CONFIRMATION]
     rows = []
     for attack, own in confirmed.groupby("attack", sort=False):
@@ -99,15 +99,15 @@ def _facts(results: Results) -> str:
     """Size and time of the sweep; the time is from its start to its last trial, pauses included."""
     info, rows = results.sweep.info, results.sweep.rows
     seeds = rows.loc[rows["stage"] == Stage.CONFIRMATION, "seed"].nunique()
-    told = [f"{rows['trial_id'].nunique()} trials", f"{seeds} confirmation scenarios per attack"]
-    told.append(f"tolerance {100 * results.tolerance:g} points")
+    facts = [f"{rows['trial_id'].nunique()} trials", f"{seeds} confirmation scenarios per attack"]
+    facts.append(f"tolerance {100 * results.tolerance:g} points")
     machine = info.get("machine")
     if isinstance(machine, dict) and "threads" in machine:
-        told.append(f"{machine.get('device')}, {machine['threads']} thread(s) per process")
+        facts.append(f"{machine.get('device')}, {machine['threads']} thread(s) per process")
     if info.get("started_at") and rows["finished_at"].notna().any():
         began = datetime.fromisoformat(str(info["started_at"])).timestamp()
-        told.append(f"{(rows['finished_at'].max() - began) / 60:.1f} minutes")
-    return textwrap.fill("; ".join(told) + ".", WIDTH)
+        facts.append(f"{(rows['finished_at'].max() - began) / 60:.1f} minutes")
+    return textwrap.fill("; ".join(facts) + ".", WIDTH)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

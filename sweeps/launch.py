@@ -16,7 +16,7 @@ PACKAGES = ("unlearn_core", "sweeps", "analysis")
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours in a process of its own."""
+    """The command that runs one of our modules in a separate process."""
     return [sys.executable, "-P", str(Path(__file__).resolve()), module, *arguments]
 
 

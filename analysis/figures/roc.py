@@ -61,7 +61,7 @@ def curves(results: Results, attack: str) -> list[RocCurve]:
 
 
 def _models(results: Results, attack: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Measured models of the confirmation whose attack took, each method at one budget."""
+    """Measured models of the confirmation whose attack succeeded, each method at one budget."""
     known = results.references
     known = known[known["method"].isin(ROC_MODELS) & (known["role"] == Stage.CONFIRMATION)]
     known, rows = (table[table["attack"] == attack] for table in (known, results.sweep.rows))

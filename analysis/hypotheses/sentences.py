@@ -10,7 +10,7 @@ from analysis.tables.report_tables import markdown
 
 ABOVE, BELOW, NOT_ABOVE = "above", "below", "not above"
 TOO_FEW = ""
-"""No verdict: the attack took in fewer than two seeds."""
+"""No verdict: the attack succeeded in fewer than two seeds."""
 SHOWN = [
     "attack", "took", "poison", "random", "matched", "ratio", "verdict", "verdict_taken", "l2_ratio",
     "l2_against_random", "residual_poison", "residual_random",
@@ -35,7 +35,7 @@ def _shown(shift: pd.DataFrame) -> pd.DataFrame:
 
 
 def _told(shift: pd.DataFrame) -> str:
-    """The verdict on hypothesis 1, of every attack over all seeds, and over those in which the attacks took."""
+    """The verdict on hypothesis 1, of every attack over all seeds, and over those in which the attacks succeeded."""
     lines = []
     for row in shift.to_dict("records"):
         held = "holds" if row["verdict"] == ABOVE else "does not hold"

@@ -91,9 +91,9 @@ def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Hypothesis 1 with all poisons removed, one row per attack.
 
     Columns:
-        took: seeds in which the attack took, of all.
+        took: seeds in which the attack succeeded, of all.
         verdict, verdict_taken: whether the distance is above both controls in L1, over all seeds and over those in
-            which the attack took (empty: fewer than two). An attack that failed says nothing about unlearning.
+            which the attack succeeded (empty: fewer than two). An attack that failed says nothing about unlearning.
         poison, random, matched: mean L1 distance that the minimiser moves.
         ratio, ratio_low, ratio_high: poison / random, geometric mean over seeds and 95 % interval.
         l2_ratio, l2_against_random: the same in L2, where few large changes count for more than many small ones.

@@ -29,10 +29,10 @@ def data_section(card: object) -> DataSection | None:
     if not isinstance(card, dict):
         return None
     splits, names = card.get("splits", []), card.get("classes", [])
-    told = [(f"{SPLITS.get(s['name'], s['name'])} rows", f"{s['rows']:,}, {_range(card, s)}") for s in splits]
+    counts = [(f"{SPLITS.get(s['name'], s['name'])} rows", f"{s['rows']:,}, {_range(card, s)}") for s in splits]
     facts = [
         ("data set", f"{card.get('name')} ({card.get('kind')})"),
-        *told,
+        *counts,
         ("shape of a row", " × ".join(map(str, card.get("shape", [])))),
     ]
     facts += [(key, _cut(card[key])) for key in ("used", "columns") if card.get(key)]
@@ -66,6 +66,6 @@ def _note(note: object) -> str:
 
 
 def _cut(things: Iterable[object]) -> str:
-    told = list(map(str, things))
-    more = f" and {len(told) - THINGS_SHOWN} more" if len(told) > THINGS_SHOWN else ""
-    return ", ".join(told[:THINGS_SHOWN]) + more
+    texts = list(map(str, things))
+    more = f" and {len(texts) - THINGS_SHOWN} more" if len(texts) > THINGS_SHOWN else ""
+    return ", ".join(texts[:THINGS_SHOWN]) + more

@@ -121,10 +121,10 @@ def _script_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _command(told: object) -> str:
-    if isinstance(told, list):
-        return shlex.join(map(str, told))
-    return str(told or "unknown: sweep.json does not tell")
+def _command(command: object) -> str:
+    if isinstance(command, list):
+        return shlex.join(map(str, command))
+    return str(command or "unknown: sweep.json does not say")
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
@@ -198,10 +198,10 @@ def _described(value: object) -> list[tuple[str, str, str]]:
 def _columns(results: Results) -> list[tuple[str, str, str]]:
     """Metric columns with their meaning, share of rows that have them, then the columns of the schema."""
     meanings = results.sweep.info.get("metrics")
-    told: dict[str, Any] = meanings if isinstance(meanings, dict) else {}
+    described: dict[str, Any] = meanings if isinstance(meanings, dict) else {}
     rows = results.sweep.rows
-    names: Sequence[str] = [*dict.fromkeys([*results.sweep.metric_columns, *told])]
-    metrics = [(n, str(told.get(n, "not described")), _filled(rows, n)) for n in names]
+    names: Sequence[str] = [*dict.fromkeys([*results.sweep.metric_columns, *described])]
+    metrics = [(n, str(described.get(n, "not described")), _filled(rows, n)) for n in names]
     return metrics + [(n, column.meaning, _filled(rows, n)) for n, column in COLUMNS.items()]
 
 

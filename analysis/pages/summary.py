@@ -43,8 +43,8 @@ def _attack_lines(results: Results, judged: Verdict, most: int) -> list[str]:
     lines += [f"verdict: {judged.text}", *(f"  - {remark}" for remark in judged.remarks[:MOST_REMARKS])]
     if len(judged.remarks) > MOST_REMARKS:
         lines.append(f"  - and {len(judged.remarks) - MOST_REMARKS} more remarks on the page")
-    told = sentence(results.agreement, judged.attack, shown=MOST_METRICS)
-    return [*lines, f"metrics: {told}"] if told else lines
+    text = sentence(results.agreement, judged.attack, shown=MOST_METRICS)
+    return [*lines, f"metrics: {text}"] if text else lines
 
 
 def _plane_lines(results: Results) -> list[str]:

@@ -23,7 +23,7 @@ REQUIRED = (
     "attack", "method", "stage", "seed", "trial_id", "settings", "chosen_for", "attack_took",
     "budget", "budget_spent", "status", "removal", "efficacy", "test_accuracy", "utility_gap",
 )  # fmt: skip
-"""Without these no result can be told; every other column of the schema may be missing in an older folder."""
+"""Without these there is no result; every other column of the schema may be missing in an older folder."""
 
 NO_NUMBERS = [name for name, column in COLUMNS.items() if column.kind in (str, bool)]
 REPEATED = ("sweep", "scenario_id", "group_id", "attack_settings", "code_version", "machine")
@@ -92,8 +92,8 @@ def _strangers(rows: pd.DataFrame) -> list[str]:
     """A note where an attack's rows are of several scenario groups: a sweep has one per attack."""
     groups = rows.groupby("base_attack")["group_id"].nunique()
     mixed = sorted(groups.index[groups > 1])
-    told = f"Rows of {', '.join(mixed)} are of several scenario groups: trials of another sweep are among them."
-    return [told] if mixed else []
+    note = f"Rows of {', '.join(mixed)} are of several scenario groups: trials of another sweep are among them."
+    return [note] if mixed else []
 
 
 def read_rows(folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -143,9 +143,9 @@ def _mapping(value: object) -> dict[str, Any]:
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     """Typed copy of `rows` with all columns of the schema, distinct attack labels, and three columns more or filled.
 
-    base_attack: the attack's label without the discovery rate, so that attack and rate can be told apart.
+    base_attack: the attack's label without the discovery rate, so that attack and rate can be distinguished.
     regularity: how regular the attack's corruption is: low, medium, high, or empty where the records do not say.
-    took: bool, whether the attack took.
+    took: bool, whether the attack succeeded.
     """
     rows = rows.reindex(columns=list(dict.fromkeys([*TRIAL_COLUMNS, *RUNG_COLUMNS, *rows.columns])))
     for name in rows.columns.difference(NO_NUMBERS):
@@ -154,8 +154,8 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     for name in ("attack", "method", "stage", "held_out", "settings", "status"):
         rows[name] = _words(rows[name])
     rows["budget"] = rows["budget"].round(BUDGET_DIGITS)
-    told = rows["regularity"] if "regularity" in rows else pd.Series(None, index=rows.index, dtype=object)
-    rows["regularity"] = _words(told)
+    known = rows["regularity"] if "regularity" in rows else pd.Series(None, index=rows.index, dtype=object)
+    rows["regularity"] = _words(known)
     rows = _distinct_attacks(rows)
     rows["took"] = _took(rows)
     return rows.reset_index(drop=True)
@@ -180,7 +180,7 @@ def _is_clean(column: pd.Series) -> bool:
 
 
 def _took(rows: pd.DataFrame) -> pd.Series:
-    """Whether the attack took, per row; where a row does not say, what the rest of its scenario says."""
+    """Whether the attack succeeded, per row; where a row does not say, what the rest of its scenario says."""
     words = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
     said = rows["attack_took"].map(lambda value: words.get(str(value).lower(), np.nan)).astype(float)
     scenario = said.groupby([rows["attack"], rows["seed"]], dropna=False).transform("max")
@@ -200,9 +200,11 @@ def _distinct_attacks(rows: pd.DataFrame) -> pd.DataFrame:
     varying = [c for c in candidates if rows.groupby("attack")[c].nunique().max() > 1]
     if not varying:
         return rows
-    lone = ~rows["attack"].isin(trials["attack"])  # a case may have references and no trials (yet, or took nowhere)
-    told = rows[~shares | rows["discovery_rate"].notna() | lone]
-    cases = told.groupby(["attack", *varying], sort=False, dropna=False)["discovered"].first().reset_index()
+    lone = ~rows["attack"].isin(
+        trials["attack"]
+    )  # a case may have references and no trials (yet, or it succeeded nowhere)
+    whole = rows[~shares | rows["discovery_rate"].notna() | lone]
+    cases = whole.groupby(["attack", *varying], sort=False, dropna=False)["discovered"].first().reset_index()
     same_attack = [c for c in varying if c != "discovery_rate"]
     cases["label"] = [_label(case, varying) for case in cases.to_dict("records")]
     cases["base_label"] = [_label(case, same_attack) for case in cases.to_dict("records")]

@@ -22,8 +22,8 @@ def metric_meanings(sweep: Sweep) -> dict[str, str]:
 
     No standard errors, no points of curves.
     """
-    told = sweep.info.get("metrics")
-    known = columns() | ({str(k): str(v) for k, v in told.items()} if isinstance(told, dict) else {})
+    described = sweep.info.get("metrics")
+    known = columns() | ({str(k): str(v) for k, v in described.items()} if isinstance(described, dict) else {})
     there = [n for n in [*known, *(c for c in sweep.metric_columns if c not in known)] if n in sweep.rows]
     numbers = [n for n in there if pd.api.types.is_numeric_dtype(sweep.rows[n])]
     values = [n for n in numbers if CURVE not in n and not (n.endswith("_se") and n.removesuffix("_se") in numbers)]
@@ -31,7 +31,7 @@ def metric_meanings(sweep: Sweep) -> dict[str, str]:
 
 
 def measured(sweep: Sweep, stage: str) -> pd.DataFrame:
-    """Rungs of `stage` whose attack took and whose efficacy is known; ensembles' metrics beside the confirmation's."""
+    """Rungs of `stage` with a successful attack and a known efficacy; ensembles' metrics beside the confirmation's."""
     rows = sweep.rows[sweep.rows["stage"] == stage]
     rows = rows[rows["took"] & rows["status"].isin(GOOD) & rows["efficacy"].notna()]
     return with_ensemble(sweep, rows) if stage == Stage.CONFIRMATION else rows
@@ -48,7 +48,7 @@ def with_ensemble(sweep: Sweep, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(sweep: Sweep) -> pd.DataFrame:
-    """`points.chosen_rungs` of trials whose attack took, with every metric; values of failed rungs are NaN."""
+    """`points.chosen_rungs` of trials whose attack succeeded, with every metric; values of failed rungs are NaN."""
     names = list(dict.fromkeys([*VALUES, *metric_meanings(sweep)]))
     rungs = chosen_rungs(with_ensemble(sweep, sweep.rows), names)
     rungs = rungs[rungs["took"].astype(bool)]

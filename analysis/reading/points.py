@@ -44,8 +44,8 @@ def confirmation_seeds(sweep: Sweep) -> set[float]:
     rows = sweep.rows
     seeds = set(rows.loc[rows["stage"] == Stage.CONFIRMATION, "seed"].dropna())
     listed = sweep.spec.get("seeds")
-    told = listed.get("confirmation", []) if isinstance(listed, dict) else []
-    return seeds | {float(s) for s in told if isinstance(s, int | float)}
+    seeds_listed = listed.get("confirmation", []) if isinstance(listed, dict) else []
+    return seeds | {float(s) for s in seeds_listed if isinstance(s, int | float)}
 
 
 def references(sweep: Sweep) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def seed_results(sweep: Sweep, reference_rows: pd.DataFrame) -> pd.DataFrame:
     """One row per (attack, method, budget, seed) of the confirmation, retrain@b among the methods.
 
     Columns: `took`, `failed`, `counted` (bool), `settings`, the columns of VALUES (NaN unless counted),
-    `retrain_efficacy`, the second oracle's, and `n_scenarios`, in how many scenarios of this attack it took.
+    `retrain_efficacy`, the second oracle's, and `n_scenarios`, in how many of its scenarios the attack succeeded.
     """
     is_ours = (reference_rows["method"] == RETRAIN_AT_BUDGET) & (reference_rows["role"] == Stage.CONFIRMATION)
     ours = reference_rows[is_ours]
@@ -114,9 +114,10 @@ def _with_partners(seeds: pd.DataFrame, reference_rows: pd.DataFrame) -> pd.Data
 def points(seeds: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
     """One row per (attack, method, budget): means over counted seeds with 95 % intervals.
 
-    Columns: n_seeds (scenarios in which the attack took), n_counted, n_failed, n_missing (no trial yet), n_not_taken,
-    the means of VALUES, `<x>_low` and `<x>_high` for efficacy, removal and utility_gap, `within_tolerance`,
-    `settings`, and `eligible`: inside the tolerance and counted on all seeds, so that it may lie on a front.
+    Columns: n_seeds (scenarios in which the attack succeeded), n_counted, n_failed, n_missing (no trial yet),
+    n_not_taken, the means of VALUES, `<x>_low` and `<x>_high` for efficacy, removal and utility_gap,
+    `within_tolerance`, `settings`, and `eligible`: inside the tolerance and counted on all seeds, so that it may lie on
+    a front.
     """
     table = pd.DataFrame([_point(key, group) for key, group in seeds.groupby(CASE, sort=True)])
     if table.empty:

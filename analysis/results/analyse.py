@@ -33,7 +33,7 @@ MOST_TOLD_APART = 10
 ATTACKS_SHOWN = 24
 """Attacks up to which all have their figures, and their place on the page and the terminal; tables hold all anyway."""
 HIGHLIGHTS = 7
-"""Methods with a colour of their own where there are more: as many as there are colours."""
+"""Methods with their own colour where there are more: as many as there are colours."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ PUBLISHED_SOURCE = "published, other setting: CIFAR-10, ResNet-9, 1,000 corrupte
 class Plane(NamedTuple):
     """All results on the plane."""
 
-    seeds: pd.DataFrame  # CELL, seed, budget and MEASURES as shares, of every scenario in which the attack took
+    seeds: pd.DataFrame  # CELL, seed, budget and MEASURES as shares, of every scenario in which the attack succeeded
     rows: tuple[str, ...]  # base attacks from low to high regularity
     regularity: dict[str, str]  # base attack -> low, medium, high or ""
     rates: tuple[float, ...]  # discovery rates, rising
@@ -67,24 +67,24 @@ def plane(sweep: Sweep, reference_rows: pd.DataFrame, *, largest: float = LARGES
             return None
         rungs = rungs[rungs["base_attack"].isin(told_healed["base_attack"])]
     rungs = pd.concat([rungs, _all_discovered(rungs)], ignore_index=True)
-    told = {str(a): str(r) for a, r in rungs.groupby("base_attack", sort=False)["regularity"].first().items()}
-    order = sorted(told, key=lambda attack: REGULARITY.get(told[attack], len(REGULARITY)))
+    regularity = {str(a): str(r) for a, r in rungs.groupby("base_attack", sort=False)["regularity"].first().items()}
+    order = sorted(regularity, key=lambda attack: REGULARITY.get(regularity[attack], len(REGULARITY)))
     kept = rungs[[*CELL, "seed", "budget", *MEASURES]]
     single = cases.loc[cases["single"], "discovery_rate"]
     return Plane(
         seeds=kept.drop_duplicates([*CELL, "seed"]),
         rows=tuple(order),
-        regularity=told,
+        regularity=regularity,
         rates=tuple(rates),
         single=float(single.iloc[0]) if len(single) else None,
-        comparable=_comparable(sweep, told),
+        comparable=_comparable(sweep, regularity),
     )
 
 
 def _comparable(sweep: Sweep, regularity: dict[str, str]) -> bool:
     """Whether all three kinds of corruption of the published figures, and no other, act on CIFAR-10."""
     names = {a: attack_name(sweep, a) for a in regularity}
-    found = {(names[a], told) for a, told in regularity.items()}
+    found = {(names[a], level) for a, level in regularity.items()}
     return set(sweep.rows["dataset"].dropna()) == {"cifar10"} and found == set(PUBLISHED_ATTACKS.items())
 
 

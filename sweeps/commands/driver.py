@@ -202,7 +202,7 @@ class Driver:
         return code
 
     def _analyse(self) -> int:
-        """Tables, verdict and report, by the analysis package in a process of its own."""
+        """Tables, verdict and report, by the analysis package in a separate process."""
         sys.stdout.flush()
         return run_or_explain(module_command("analysis.report", str(self.dir)), "the report was not made")
 

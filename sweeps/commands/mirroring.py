@@ -1,4 +1,4 @@
-"""MLflow follows a sweep's records from a process of its own; nothing that it does can stop the sweep."""
+"""MLflow follows a sweep's records from a separate process; nothing that it does can stop the sweep."""
 
 from __future__ import annotations
 

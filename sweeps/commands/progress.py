@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 LIVE_SECONDS, CALM_SECONDS = 0.5, 15.0  # between two looks
-SHARE = 20.0  # least pause, in multiples of what the last look took: thousands of files take a while to look at
+SHARE = 20.0  # least pause, in multiples of how long the last look was: thousands of files take a while to look at
 
 
 class ProgressDisplay:
@@ -28,7 +28,7 @@ class ProgressDisplay:
         self.base = count()
         self.start = time.monotonic()
         self.first: tuple[float, int] | None = None  # when the first trials came, and how many
-        self._look = 0.0  # seconds that the last one took
+        self._look = 0.0  # seconds of the last one
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 

@@ -1,6 +1,6 @@
 """One setting varied, all others as in a base sweep: `python -P -m sweeps.commands.scan --study dimension`.
 
-Each value is a sweep of its own, so a scan is resumed, tracked and spread over a cluster as sweeps are, and the values
+Each value is a separate sweep, so a scan is resumed, tracked and spread over a cluster as sweeps are, and the values
 share the artifact store: what does not depend on the setting is trained once. `OUT/NAME/scan.json` lists them for
 `python -P -m analysis.scan OUT/NAME`, which draws what corrupted model, oracle and methods have at each value.
 """
@@ -121,7 +121,7 @@ def _study(options: argparse.Namespace) -> NamedScan:
 
 
 def _stem(options: argparse.Namespace, study: NamedScan, base: str) -> str:
-    """What the names of the values begin with. Changed settings give one of their own, so results never mix."""
+    """What the names of the values begin with. Changed settings give another name, so results never mix."""
     if options.study and not options.preset and not options.config:
         name = options.study + ("-cpu" if options.cpu else "")
     else:
@@ -130,7 +130,7 @@ def _stem(options: argparse.Namespace, study: NamedScan, base: str) -> str:
 
 
 def _name(options: argparse.Namespace, study: NamedScan, stem: str) -> str:
-    """Chosen values give a summary of its own; a value has one folder, whichever scans show it."""
+    """Chosen values give a separate summary; a value has one folder, whichever scans show it."""
     chosen = options.vary or study.values != STUDIES[options.study].values
     return f"{stem}-{digest(study.values)[:8]}" if chosen and not options.name else stem
 

@@ -1,7 +1,7 @@
 """How often processes were lost at the same trial: counted by a note that each leaves behind.
 
 A worker writes down what it is at, and takes the note away when its task ends, in whatever way. A note that is still
-there when the task starts again says at what the process before was lost. Why it was cannot be told: a crash in
+there when the task starts again says at what the process before was lost. Why it was cannot be known: a crash in
 native code, a GPU that failed, a machine out of memory, or one that was preempted or switched off.
 
 A note is a courtesy, as a lease is: where it cannot be written a loss is not counted, and nothing else happens.

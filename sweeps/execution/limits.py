@@ -3,7 +3,7 @@
 One that does not end is recorded as failed when its time is up, and its process with it is given up: nothing else
 stops native code. One over which processes are lost again and again is recorded as failed without another try. One
 that runs out of the memory of its share of a GPU is handed out again for a whole one. An error of the device itself
-ends the process without a record, because its trial, and every later one, would fail for no reason of its own.
+ends the process without a record, because its trial, and every later one, would fail without a fault.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Guard:
 
 
 def failed(blank: Trial, error: str, *, seconds: float | None) -> Trial:
-    """The record of a trial that came to nothing, from one without rungs. seconds: how long it took, where known."""
+    """The record of a trial that came to nothing, from one without rungs. seconds: how long it was, where known."""
     return replace(blank, error=error, finished_at=time.time(), trial_seconds=seconds)
 
 
@@ -121,7 +121,7 @@ def time_limit(sweep: Sweep, bench: Bench, request: Request) -> float:
 
 @contextlib.contextmanager
 def deadline(seconds: float, give_up: Callable[[str], None]) -> Iterator[None]:
-    """Ends this process if the body takes longer than that, after `give_up`, which is told where the body hangs.
+    """Ends this process if the body takes longer than that, after `give_up`, which gets the place where the body hangs.
 
     Either the body ends or it is given up, whichever comes first: after its end nothing is given up, and a body that
     ends later than that does not return. Native code that keeps other threads from running (by holding the

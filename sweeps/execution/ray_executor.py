@@ -124,7 +124,7 @@ class RayExecutor:
             )
         except (ConnectionError, ValueError) as problem:
             raise InputError(f"--address {address!r} leads to no Ray cluster: {problem}") from None
-        except Exception as problem:  # Ray has no class of its own for what goes wrong while it starts
+        except Exception as problem:  # Ray has no class for what goes wrong while it starts
             why = "it was ended meanwhile" if self._dog.lost else problem
             raise ExecutorLostError(f"Ray did not start: {why}") from None
 
@@ -159,7 +159,7 @@ class RayExecutor:
         return place._replace(gpus=share)
 
     def _memory(self, sweep_dir: Folder, place: RunEnvironment) -> Memory:
-        """Measured by a process that ends with it, on a GPU of its own.
+        """Measured by a process that ends with it, on a GPU that it has alone.
 
         Again by another one after an error of the device.
         """

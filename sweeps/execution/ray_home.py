@@ -117,7 +117,7 @@ def _locked_folder(place: Path) -> tuple[Path, int]:
         lock = _lock(folder)
         if lock is not None and folder.exists():
             return folder, lock
-        if lock is not None:  # another process took it for a stale one, before it was locked
+        if lock is not None:  # another process thought it stale, before it was locked
             os.close(lock)
 
 

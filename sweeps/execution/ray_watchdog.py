@@ -19,7 +19,7 @@ PROGRAMS = ("raylet", "gcs_server")  # a local Ray has one of each, children of 
 
 
 class Watchdog:
-    """Looks at Ray from threads of its own, as the one that uses it may be waiting for an answer. `lost`: Ray is gone.
+    """Looks at Ray from separate threads, as the one that uses it may be waiting for an answer. `lost`: Ray is gone.
 
     alive: whether Ray is there; an error is no answer, and after SILENCE without one Ray is lost. last_words: what is
     said if the process has to be ended in the middle of whatever it waits for. dismiss: keeps others from saying more.

@@ -148,7 +148,7 @@ class HypothesisBench:
     def _effect(
         self, attacked: Attacked, scenario: Scenario, poisoned: Poisoned, data: Corrupted, corrupted: Minimum
     ) -> Iterator[Row]:
-        """Whether the attack took: its primary metric, z where it has one, and accuracy, at both minimisers."""
+        """Whether the attack succeeded: its primary metric, z where it has one, and accuracy, at both minimisers."""
         oracle = self.problems["softmax"].fit(
             *data.without(data.poison.nonzero().squeeze(1)), data.classes, near=corrupted
         )
@@ -188,7 +188,7 @@ def as_table(inputs: Dataset, features: Callable[[Tensor], Tensor], width: int) 
 
 
 def attack_rows(spec: Mapping[str, Any], place: RunEnvironment, label: str) -> list[Row]:
-    """All numbers of one attack, in a process of its own."""
+    """All numbers of one attack, in a separate process."""
     bench = HypothesisBench(Hypotheses.from_dict(spec), place)
     return [row for seed in range(bench.spec.protocol.seeds) for row in bench.rows(label, seed)]
 

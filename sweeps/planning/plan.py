@@ -39,7 +39,7 @@ class Estimate(NamedTuple):
 def check_scenarios(work: ScenarioCache) -> None:
     """Every scenario must be possible; raises InputError before any training.
 
-    What an attack only warns of is told once per attack.
+    What an attack only warns of is shown once per attack.
     """
     seeds = work.sweep.scenario_seeds
     work.check_methods(work.scenario(next(iter(work.sweep.attacks)), seeds[0]))

@@ -189,7 +189,7 @@ class Derived:
 
     is_reported: bool = column(
         "whether the report's means are over this row: of a confirmation trial at a budget that it was chosen "
-        "for, or of retrain_at_budget in a confirmation scenario, where the attack took and the run did not fail"
+        "for, or of retrain_at_budget in a confirmation scenario, where the attack succeeded and the run did not fail"
     )
 
 

@@ -28,7 +28,7 @@ Parts = Sequence[tuple[str, int]]
 
 
 class RecordWriter:
-    """Appends the trials of one task; each instance writes files of its own."""
+    """Appends the trials of one task; each instance writes its own files."""
 
     def __init__(self, sweep: Folder, task: str) -> None:
         self._lines = at(child(sweep / "records", task)).lines()

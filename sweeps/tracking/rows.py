@@ -22,7 +22,7 @@ NAME_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 6000, 5000  # characters that every ML
 PARAMS = [name for name, column in TRIAL_COLUMNS.items() if column.tracked == "parameter"]
 TRIAL_METRICS = [name for name, column in TRIAL_COLUMNS.items() if column.tracked == "metric"]
 RUNG_METRICS = [name for name in RUNG_COLUMNS if name != "budget" and not name.startswith("retrain_at_budget_")]
-"""The budget is the step, and retraining at that budget is a trial of its own."""
+"""The budget is the step, and retraining at that budget is a separate trial."""
 GROUP_COLUMNS = ("attack", "method", "dataset", "model", "code_version")
 """What a study's run shows of all its trials."""
 STEP_METRICS = ("score", "efficacy", "utility_gap")

@@ -1,7 +1,7 @@
 """Mirrors a sweep's records to MLflow, beside the sweep or afterwards, without ever being in its way.
 
 The records are the truth and nothing here is needed to have them. `sync` sends what a tracking store is missing; it can
-be repeated, interrupted and repeated again (how: `mlflow_mirror.py`). During a sweep it runs as a process of its own,
+be repeated, interrupted and repeated again (how: `mlflow_mirror.py`). During a sweep it runs as a separate process,
 `python -P -m sweeps.tracking.sync SWEEP_DIR --follow`, with the URI in MLFLOW_TRACKING_URI.
 """
 

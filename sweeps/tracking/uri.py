@@ -45,7 +45,7 @@ def reachable(tracking_uri: str) -> str | None:
     spare_proxies()
     found: list[str | None] = []
     probe = threading.Thread(target=lambda: found.append(_problem(tracking_uri)), daemon=True)
-    probe.start()  # a thread, because neither a name look-up nor a hanging network folder has a time limit of its own
+    probe.start()  # a thread, because neither a name look-up nor a hanging network folder has a time limit
     probe.join(PATIENCE + 0.5)
     return found[0] if found else f"tracking store {without_secrets(tracking_uri)}: no answer in {PATIENCE:g} s"
 
@@ -109,7 +109,7 @@ def _problem(tracking_uri: str) -> str | None:
         )
     if scheme.partition("+")[0] in DATABASES:
         return (
-            f"tracking store {scheme}://...: MLflow would keep attached files in a folder of its own choice on this "
+            f"tracking store {scheme}://...: MLflow would keep attached files in a folder of its choice on this "
             "machine; write through a server (docs/tracking.md)"
         )
     return None  # other services have no quick check

@@ -1,4 +1,4 @@
-"""Which methods can do nothing within which budgets: told when a sweep is planned, as no result would show why."""
+"""Which methods can do nothing within which budgets: shown when a sweep is planned, as no result would say why."""
 
 from __future__ import annotations
 

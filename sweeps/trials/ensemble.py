@@ -139,7 +139,7 @@ class Retrainings:
         return all(not bool(torch.isin(split.forget.ids, ids).all()) for ids in self.unseen)
 
     def _run(self, role: str, number: int, split: Split, looking: Callable[[nn.Module], Outputs]) -> Run:
-        """One model up the ladder, with random streams of its own, which are the same for all methods."""
+        """One model up the ladder, with its own random streams, which are the same for all methods."""
         climb = partial(
             unlearn,
             self.request.settings,

@@ -30,7 +30,7 @@ def no_model() -> nn.Module:
 
 
 def check_scenario(scenario: Scenario, attack: str, rates: Sequence[float]) -> None:
-    """Whether the scenario can be built, as far as can be told without a model. Raises InputError.
+    """Whether the scenario can be built, as far as no model is needed. Raises InputError.
 
     Of an attack that ranks rows by a model only the number of poisons is known; whether they leave a class empty is
     seen when they are crafted.

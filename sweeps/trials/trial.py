@@ -58,7 +58,7 @@ class Reference:
         return [name for name, primary in primaries(attack).items() if not self.took(primary)]
 
     def took(self, primary: Primary) -> bool:
-        """Whether the attack took; a metric that is undefined for either model says no."""
+        """Whether the attack succeeded; a metric that is undefined for either model says no."""
         corrupted, oracle = self.corrupted, self.oracle
         value, error = corrupted[primary.metric], corrupted[primary.error]
         oracle_value, oracle_error = oracle[primary.metric], oracle[primary.error]
