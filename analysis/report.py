@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from analysis.figures.panels import write_figures
-from analysis.pages.page import render
-from analysis.pages.summary import summary
-from analysis.reading.load import load_sweep
-from analysis.reading.points import AXES
-from analysis.results.analyse import ATTACKS_SHOWN, Results, analyse
-from analysis.tables.report_tables import all_tables, write_tables
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
+from unlearn_core.host.parser import Parser
 from unlearn_core.host.private import private_files
+
+if TYPE_CHECKING:
+    from analysis.results.analyse import Results
+
+DESCRIPTION = "Make tables, figures and report again from the records."
 
 
 class Report(NamedTuple):
@@ -48,6 +46,13 @@ def build_report(
     Raises:
         InputError: With one sentence for the user.
     """
+    from analysis.figures.panels import write_figures  # with pandas and matplotlib, which take seconds to load
+    from analysis.pages.page import render
+    from analysis.pages.summary import summary
+    from analysis.reading.load import load_sweep
+    from analysis.results.analyse import analyse
+    from analysis.tables.report_tables import all_tables, write_tables
+
     results = analyse(load_sweep(folder), axis=axis, tolerance=tolerance, show=show)
     target = Path(out) if out is not None else Path(folder) / "report"
     tables = all_tables(results)
@@ -64,17 +69,14 @@ def build_report(
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -P -m analysis.report") -> int:
     """Command line; returns 0, or 2 with one message on stderr when there is nothing to report."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        epilog=f"example:\n  {prog} results/quick --budget-axis seconds",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog, DESCRIPTION, f"{prog} results/quick --budget-axis seconds")
     parser.add_argument("folder", metavar="DIR", help="results folder of one sweep (OUT/<sweep name>)")
-    parser.add_argument("--budget-axis", choices=list(AXES), default="flops", help="cost to draw fronts against")
+    parser.add_argument(
+        "--budget-axis", default="flops", metavar="AXIS", help="cost to draw fronts against: flops, seconds or passes"
+    )
     parser.add_argument("--tolerance", type=float, help="largest utility gap that may win (default: the sweep's own)")
     parser.add_argument(
-        "--show", nargs="+", default=[], metavar="ATTACK", help=f"attacks to show (default: the first {ATTACKS_SHOWN})"
+        "--show", nargs="+", default=[], metavar="ATTACK", help="attacks to show (default: the first ones)"
     )
     parser.add_argument("--out", help="folder to write into (default: DIR/report)")
     given = parser.parse_args(arguments)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sweeps.commands.arguments import Parser, add_plugins
+from sweeps.commands.arguments import add_plugins
 from sweeps.commands.choices import ALIASES, columns_of, entries
 from sweeps.commands.errors import answered
 from sweeps.config.catalogue import Entry, Setting
 from sweeps.config.presets import preset_names, preset_text
 from unlearn_core.checks import InputError, close_names
+from unlearn_core.host.parser import Parser
 from unlearn_core.host.private import private_files
 from unlearn_core.space import in_words
 
@@ -38,24 +39,27 @@ def described(words: Sequence[str], plugins: Sequence[str] = ()) -> list[str]:
     """What `words` name, as text; several things may have the same name.
 
     Args:
-        words: A name, or a kind and a name.
+        words: Names; kinds among them choose among equal names.
         plugins: Plug-ins to load first.
 
     Raises:
         InputError: if nothing is called that.
     """
-    *kinds, name = words
-    for kind in kinds:
-        if kind not in ALIASES:
-            raise InputError(f"kind {kind!r} is unknown; {close_names(kind, ALIASES)}")
-    wanted = {ALIASES[kind] for kind in kinds}
-    known = entries(plugins)
-    found = [entry for entry in known if name in (entry.name, *entry.columns) and (not kinds or entry.kind in wanted)]
-    presets = [name] if name in preset_names() and (not kinds or "preset" in wanted) else []
-    if not found and not presets:
-        names = {entry.name for entry in known} | {*preset_names()} | columns_of(known).keys()
-        raise InputError(f"nothing is called {name!r}; {close_names(name, names)}")
-    return [*map(_preset, presets), *map(_described, found)]
+    kinds, names = {ALIASES[word] for word in words if word in ALIASES}, [w for w in words if w not in ALIASES]
+    if not names:
+        raise InputError(f"{words[-1]!r} is a kind and no name; give a name behind it, or list them with `list`")
+    known = [entry for entry in entries(plugins) if not kinds or entry.kind in kinds]
+    presets = [] if kinds and "preset" not in kinds else preset_names()
+    return [text for name in names for text in _found(name, known, presets)]
+
+
+def _found(name: str, known: Sequence[Entry], presets: Sequence[str]) -> list[str]:
+    found = [_described(entry) for entry in known if name in (entry.name, *entry.columns)]
+    found = [_preset(name), *found] if name in presets else found
+    if not found:
+        names = {entry.name for entry in known} | {*presets} | columns_of(known).keys()
+        raise InputError(f"nothing here is called {name!r}; {close_names(name, names)}")
+    return found
 
 
 def _preset(name: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sweeps.commands.arguments import Parser, add_plugins
+from sweeps.commands.arguments import add_plugins
 from sweeps.commands.choices import ALIASES, KINDS, columns_of, entries, installed_plugins, preset_summaries
 from sweeps.commands.errors import answered
 from sweeps.config.catalogue import Entry
 from unlearn_core.checks import InputError, close_names
+from unlearn_core.host.parser import Parser
 from unlearn_core.host.private import private_files
 
 PRESETS, METRICS, PLUGINS = "preset", "metric", "plug-in"
@@ -49,8 +50,10 @@ def print_list(plugins: Sequence[str] = (), words: Sequence[str] = ()) -> None:
     texts = [word.lower() for word in words if word.lower() not in ALIASES]
     sections = sections_of(entries(plugins), plugins)
     chosen = {kind: _matching(lines, texts) for kind, lines in sections.items() if not kinds or kind in kinds}
-    if not any(chosen.values()):
-        names = {name for lines in sections.values() for name in lines}
+    if not any(chosen.values()) and not texts:
+        print(f"there are no {' or '.join(TITLES[kind] for kind in chosen)}")
+    elif not any(chosen.values()):
+        names = {name for lines in chosen.values() for name in lines} | {*ALIASES}
         raise InputError(f"nothing is called {' '.join(texts)!r}; {close_names(' '.join(texts), names)}")
     for kind, lines in chosen.items():
         if lines:

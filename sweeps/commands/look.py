@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sweeps.commands.arguments import Parser
 from sweeps.commands.errors import answered
 from sweeps.commands.verbs import VERBS
 from sweeps.storage.folders import at, folder_or_url
 from sweeps.storage.local_copy import LocalCopy
+from unlearn_core.host.parser import Parser
 from unlearn_core.host.private import private_files
 
 
 def folder_parser(prog: str) -> Parser:
     """The parser of a verb that takes the folder of a sweep."""
     verb = VERBS[prog.split()[-1]]
-    p = Parser(prog, verb.summary.capitalize() + ".", f"{prog} {verb.example}")
+    p = Parser(prog, verb.summary[0].upper() + verb.summary[1:] + ".", f"{prog} {verb.example}")
     p.add_argument(
         "sweep", type=folder_or_url, metavar="DIR", help="the sweep, such as results/quick or s3://BUCKET/..."
     )

@@ -17,6 +17,8 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     verb, *words = list(sys.argv[1:] if argv is None else argv) or [""]
     if verb in VERBS:
         return VERBS[verb].main(words, f"{prog} {verb}")
+    if verb == "help" and words and words[0] in VERBS:
+        return VERBS[words[0]].main(["--help"], f"{prog} {words[0]}")
     if verb in ("-h", "--help", "help"):
         print(overview(prog))
         return 0

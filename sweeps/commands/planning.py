@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeps.commands.arguments import Parser, add_places, add_settings
+from sweeps.commands.arguments import add_places, add_settings
 from sweeps.commands.errors import answered
 from sweeps.commands.run import driver_of
+from unlearn_core.host.parser import Parser
 from unlearn_core.host.private import private_files
 
 DESCRIPTION = """Check a sweep and print what it would do and what that would cost here. Nothing is written.

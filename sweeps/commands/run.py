@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sweeps.commands.arguments import Parser, add_places, add_settings, add_tracking_uri
+from sweeps.commands.arguments import add_places, add_settings, add_tracking_uri
 from sweeps.commands.errors import answered
 from sweeps.commands.options import RunOptions
 from sweeps.tracking.uri import shown_command
+from unlearn_core.host.parser import Parser
 from unlearn_core.host.private import private_files
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps.commands import run as run_verb
-from sweeps.commands.arguments import Parser
 from sweeps.commands.errors import answered
 from sweeps.commands.listing import print_list
 from sweeps.commands.options import RunOptions
@@ -33,6 +32,7 @@ from sweeps.storage.folders import on_this_machine
 from sweeps.tracking.uri import shown_command
 from unlearn_core.checks import InputError, one_of
 from unlearn_core.host.output import run as run_command
+from unlearn_core.host.parser import Parser
 
 BASE = "gaussian-study"
 NO_METHODS = ("methods=[]",)  # corrupted model and oracle only

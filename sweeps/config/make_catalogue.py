@@ -20,11 +20,14 @@ import unlearn_core.metrics
 import unlearn_core.models
 import unlearn_core.unlearners  # noqa: F401 - these imports fill the registries
 from sweeps.config.catalogue import FILE, Entry, Setting, text_of
+from sweeps.config.common_settings import COMMON
 from unlearn_core.registry import ATTACKS, DATASETS, METRICS, MODELS, UNLEARNERS, Registry
 from unlearn_core.types import Primary
 
 REGISTRIES: tuple[Registry[Any], ...] = (DATASETS, MODELS, ATTACKS, UNLEARNERS, METRICS)
 SOURCE = re.compile(r"\s*\bSource: ")
+FOR_CALLERS = re.compile(r"\n\n(?:Args|Attributes|Raises|Returns|Yields):\n(?:    .*\n?|\n(?=    ))*")
+"""Sections of a docstring that say how to call it, which users of a configuration never do."""
 
 
 def registered() -> list[Entry]:
@@ -35,7 +38,7 @@ def registered() -> list[Entry]:
 def entry_of(registry: Registry[Any], name: str) -> Entry:
     """The entry of one registered item."""
     item = registry.get(name)
-    documentation, *source = SOURCE.split(inspect.getdoc(item) or "", maxsplit=1)
+    documentation, *source = SOURCE.split(FOR_CALLERS.sub("\n\n", inspect.getdoc(item) or ""), maxsplit=1)
     summary, _, description = documentation.partition("\n")
     return Entry(
         kind=registry.kind,
@@ -59,7 +62,7 @@ def _settings(cls: type[Any]) -> tuple[Setting, ...]:
     known = meanings(cls)
     space = cls.search_space() if hasattr(cls, "search_space") else {}
     return tuple(
-        Setting(f.name, _type(f.type), _default(f), known.get(f.name, ""), space.get(f.name))
+        Setting(f.name, _type(f.type), _default(f), known.get(f.name) or COMMON.get(f.name, ""), space.get(f.name))
         for f in dataclasses.fields(cls)
     )
 

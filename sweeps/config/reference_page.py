@@ -13,7 +13,6 @@ from typing import Any
 
 from sweeps.config.catalogue import Entry, Setting
 from sweeps.config.choices import Method
-from sweeps.config.common_settings import COMMON
 from sweeps.config.make_catalogue import meanings, registered
 from sweeps.config.settings import adapter, plain
 from sweeps.config.spec import SECTIONS, Sweep
@@ -110,7 +109,7 @@ def _settings(entry: Entry) -> Iterable[str]:
 
 
 def _setting(setting: Setting) -> Sequence[str]:
-    meaning = _sentence(setting.meaning or COMMON.get(setting.name, ""))
+    meaning = _sentence(setting.meaning)
     default = "required" if setting.default is None else f"`{setting.default}`"
     return f"`{setting.name}`", f"`{setting.type}`", _searched(setting.searched), default, meaning
 

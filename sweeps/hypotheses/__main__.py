@@ -12,7 +12,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.commands.arguments import Parser
 from sweeps.commands.errors import answered
 from sweeps.commands.reading import read_raw
 from sweeps.config.labels import check_name
@@ -23,6 +22,7 @@ from sweeps.launch import module_command
 from sweeps.storage.folders import folder_or_url, on_this_machine
 from unlearn_core.checks import InputError
 from unlearn_core.host.output import run as run_command
+from unlearn_core.host.parser import Parser
 from unlearn_core.host.private import private_files
 
 if TYPE_CHECKING:

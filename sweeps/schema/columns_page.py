@@ -26,7 +26,7 @@ METRICS = """\
 ## Metrics
 
 Besides these, there is one column of numbers (`double`) per metric, empty where a metric does not apply.
-`.venv/bin/python sweeps/budget_sweep.py --list` names them all; [metrics.md](metrics.md) says where they come from. A
+`.venv/bin/unlearn list metrics` names them all; [metrics.md](metrics.md) says where they come from. A
 [bundle](bundles.md) also has `<part>.<metric>`, `<part>.removal` and `<part>.efficacy` for each part.
 """
 
