@@ -129,7 +129,7 @@ def test_importing_sweeps_is_quick() -> None:
 HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "sklearn", "pandas", "pyarrow", "s3fs"}
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("report", "hypotheses", "scan")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("hypotheses", "scan")])
 def test_verbs_load_what_they_need_and_nothing_heavy(verb: str) -> None:
     assert not top(loaded_by("sweeps.commands.main", VERBS[verb].module)) & HEAVY
 

@@ -75,8 +75,9 @@ class Rung:
         "held-out accuracy of retrain_at_budget at the same budget", unit="share"
     )
     metrics: Mapping[str, float | None]
-    """By name, as in `unlearn list metrics`; None where undefined. Of a bundle also `<part>.<metric>` for each part, with its
-    `<part>.removal` and `<part>.efficacy`."""
+    """By name, as in `unlearn list metrics`; None where undefined.
+
+    Of a bundle also `<part>.<metric>` for each part, with its `<part>.removal` and `<part>.efficacy`."""
 
 
 @record
