@@ -57,8 +57,8 @@ def _found(name: str, known: Sequence[Entry], presets: Sequence[str]) -> list[st
     found = [_described(entry) for entry in known if name in (entry.name, *entry.columns)]
     found = [_preset(name), *found] if name in presets else found
     if not found:
-        names = {entry.name for entry in known} | {*presets} | columns_of(known).keys()
-        raise InputError(f"nothing here is called {name!r}; {close_names(name, names)}")
+        names = {entry.name for entry in known} | {*presets, *ALIASES} | columns_of(known).keys()
+        raise InputError(f"nothing is called {name!r}; {close_names(name, names)}")
     return found
 
 

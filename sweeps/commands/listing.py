@@ -53,7 +53,7 @@ def print_list(plugins: Sequence[str] = (), words: Sequence[str] = ()) -> None:
     if not any(chosen.values()) and not texts:
         print(f"there are no {' or '.join(TITLES[kind] for kind in chosen)}")
     elif not any(chosen.values()):
-        names = {name for lines in chosen.values() for name in lines} | {*ALIASES}
+        names = {name for kind in chosen for name in sections[kind]} | {*ALIASES}
         raise InputError(f"nothing is called {' '.join(texts)!r}; {close_names(' '.join(texts), names)}")
     for kind, lines in chosen.items():
         if lines:

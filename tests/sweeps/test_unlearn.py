@@ -109,7 +109,7 @@ def test_plugins_are_described_and_listed_live(tmp_path: Path) -> None:
         (["stauts", "results/quick"], "verb 'stauts' is unknown; did you mean 'status'?"),
         ([], "give a verb: run, plan, list"),
         (["describe", "scrubb"], "nothing is called 'scrubb'; did you mean 'scrub'"),
-        (["describe", "methd", "scrub"], "kind 'methd' is unknown; did you mean 'method'"),
+        (["describe", "methd", "scrub"], "nothing is called 'methd'; did you mean 'method'"),
         (["list", "methods", "scrubb"], "nothing is called 'scrubb'; did you mean 'scrub'"),
         (["status", "nowhere"], "there is no sweep in "),
         (["sync", "nowhere"], "there is no sweep in "),
