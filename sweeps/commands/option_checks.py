@@ -6,7 +6,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.storage.s3 import S3Path
+from sweeps.execution.stop_bounds import check_stop
+from sweeps.storage.folders import is_folder
 from unlearn_core.checks import InputError, in_range, shown
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 def check_places(options: RunOptions) -> None:
     """Raise InputError unless folders are folders and addresses are text."""
-    places = (Path, S3Path)
-    _check("out", options.out, isinstance(options.out, places), "a folder or s3:// URL")
-    _check("store", options.store, isinstance(options.store, (*places, type(None))), "a folder, s3:// URL or None")
+    out, store = options.out, options.store
+    _check("out", out, is_folder(out), "a folder or s3:// URL")
+    _check("store", store, store is None or is_folder(store), "a folder, s3:// URL or None")
     _check("data_root", options.data_root, isinstance(options.data_root, (Path, type(None))), "a folder or None")
     for name in ("address", "tracking_uri"):
         value = getattr(options, name)
@@ -46,8 +47,6 @@ def check_tune(options: RunOptions) -> None:
     if options.callbacks != ():
         _check_callbacks(options.callbacks)
     if options.stop is not None:
-        from sweeps.execution.stop_bounds import check_stop  # takes a while
-
         check_stop(options.stop)
 
 
@@ -55,9 +54,9 @@ def _check_callbacks(callbacks: Any) -> None:
     wanted = "a list of ray.tune.Callback objects"
     _check("callbacks", callbacks, isinstance(callbacks, (list, tuple)), wanted)
     if callbacks:
-        from ray.tune import Callback
+        from sweeps.execution.tune_stop import is_callback
 
-        _check("callbacks", callbacks, all(isinstance(callback, Callback) for callback in callbacks), wanted)
+        _check("callbacks", callbacks, all(map(is_callback, callbacks)), wanted)
 
 
 def _is_number(value: object) -> bool:

@@ -1,11 +1,11 @@
-"""Stoppers of Ray Tune, given by users, for studies: what they end is left as it is, and the next run goes on."""
+"""What users of Ray Tune give: callbacks, and stoppers of studies. What these end, the next run goes on with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from ray.tune import Stopper
+from ray.tune import Callback, Stopper
 from ray.tune.stopper import FunctionStopper, NoopStopper
 from ray.tune.utils import flatten_dict
 
@@ -47,6 +47,11 @@ class StudyStopper(Stopper):
     def __getstate__(self) -> dict[str, Any]:
         """Tune keeps a copy for restoring a fit, which is never done."""
         return {}
+
+
+def is_callback(value: object) -> bool:
+    """Whether Tune would call it."""
+    return isinstance(value, Callback)
 
 
 def as_stopper(stop: Stop) -> Stopper:
