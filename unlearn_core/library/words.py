@@ -57,6 +57,8 @@ def check_model(model: Any) -> None:
         raise InputError("model has no parameters: there is nothing to unlearn from")
     if unshaped := [name for name, tensor in tensors.items() if is_lazy(tensor)]:
         raise InputError(f"model has no shape for {unshaped[0]} yet; call it once on some rows")
+    if any(tensor.is_inference() for tensor in tensors.values()):
+        raise InputError("model was made inside torch.inference_mode() and cannot be trained; make it outside of that")
     devices = sorted({str(tensor.device) for tensor in tensors.values()})
     if len(devices) > 1:
         raise InputError(f"model must be on one device, but it is on {', '.join(devices)}; move it with .to()")

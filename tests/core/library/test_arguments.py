@@ -59,6 +59,11 @@ def linear(kind=nn.Sequential):
     return kind(nn.Flatten(), nn.Linear(192, CLASSES))
 
 
+@torch.inference_mode()
+def untrainable_model() -> nn.Module:
+    return linear()
+
+
 CASES = {
     "no model": ({"model": "resnet"}, r"model must be a torch.nn.Module, but got str"),
     "no parameters": ({"model": nn.Flatten()}, "model has no parameters"),
@@ -72,6 +77,7 @@ CASES = {
     ),
     "other shape": ({"model": nn.Linear(5, 2)}, r"the model cannot read retain inputs of shape \(2, 3, 8, 8\)"),
     "lazy": ({"model": nn.Sequential(nn.Flatten(), nn.LazyLinear(CLASSES))}, "no shape for 1.weight yet; call it once"),
+    "made for inference": ({"model": untrainable_model()}, r"model was made inside torch.inference_mode\(\)"),
     "script": ({"model": torch.jit.script(linear())}, "model is compiled by torch.jit"),
     "keeps a pass": ({"model": Keeping(nn.Flatten(), nn.Linear(192, CLASSES))}, "SCRUB cannot be used with this model"),
     "a pair in training": (
@@ -183,12 +189,11 @@ def test_a_seed_may_be_of_numpy() -> None:
 
 
 def test_inference_mode_is_refused_at_the_call_and_later() -> None:
-    def call():
-        return uc.unlearn(model("mlp"), uc.unlearners.GD(), retain=RETAIN, budgets=[0.1], reference=RECIPE)
-
     with torch.inference_mode(), pytest.raises(uc.InputError, match="call it outside"):
-        call()
-    run = call()
+        uc.unlearn(model("mlp"), uc.unlearners.GD(), retain=RETAIN, budgets=[0.1], reference=RECIPE)
+    with torch.inference_mode():
+        rows = (X.clone(), Y.clone())
+    run = uc.unlearn(model("mlp"), uc.unlearners.GD(), retain=rows, budgets=[0.1], reference=RECIPE)
     with torch.inference_mode(), pytest.raises(uc.InputError, match="call it outside"):
         _ = run.last
     assert run.last.status
