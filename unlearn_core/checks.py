@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 
 
@@ -34,20 +35,24 @@ def shown(value: object, limit: int = 100) -> str:
 def positive(**values: float) -> None:
     """Raise InputError for a value that is not a finite number above 0; fields are named by keyword."""
     for field, value in values.items():
-        if not (math.isfinite(value) and value > 0):
+        if not (_is_finite(value) and value > 0):
             raise InputError(f"{field} must be a positive number, but got {value!r}")
 
 
 def not_negative(**values: float) -> None:
     """Raise InputError for a value that is not a finite number of at least 0; fields are named by keyword."""
     for field, value in values.items():
-        if not (math.isfinite(value) and value >= 0):
+        if not (_is_finite(value) and value >= 0):
             raise InputError(f"{field} must be zero or a positive number, but got {value!r}")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def in_range(field: str, value: float, low: float, high: float) -> None:
     """Raise InputError unless low <= value <= high."""
-    if not low <= value <= high:
+    if not (isinstance(value, numbers.Real) and low <= value <= high):
         raise InputError(f"{field} must lie in [{low:g}, {high:g}], but got {shown(value)}")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from sweeps.commands.driver import Driver
 from sweeps.commands.options import RunOptions
 from sweeps.config.spec import Sweep
+from unlearn_core.checks import InputError, shown
 from unlearn_core.host.private import private_files
 
 
@@ -56,11 +58,24 @@ def run_sweep(sweep: Sweep, **options: Any) -> SweepResult:
         StorageError: if the storage fails while it runs; what was recorded before is kept.
         KeyboardInterrupt: if it is interrupted; the same call goes on.
     """
-    driver = Driver(sweep, RunOptions.of(**options), "sweeps.run_sweep, from Python")
+    if not isinstance(sweep, Sweep):
+        fix = "make one with Sweep.preset('quick') or Sweep.from_dict({...})"
+        raise InputError(f"sweep must be a Sweep, but got {shown(sweep)}; {fix}")
+    try:
+        return _run(sweep, RunOptions.of(**options))
+    except InputError as problem:
+        raise InputError(_with_arguments(str(problem))) from None
 
-    @private_files()
-    def run() -> SweepResult:
-        ended = driver.run()
-        return SweepResult(driver.dir, ended.failed, ended.missing, ended.report == 0, driver.grid)
 
-    return run()
+@private_files()
+def _run(sweep: Sweep, options: RunOptions) -> SweepResult:
+    driver = Driver(sweep, options, "sweeps.run_sweep, from Python")
+    ended = driver.run()
+    return SweepResult(driver.dir, ended.failed, ended.missing, ended.report == 0, driver.grid)
+
+
+def _with_arguments(message: str) -> str:
+    """The message with options as `run_sweep` spells them: `gpu_fraction`, not `--gpu-fraction`."""
+    for option in fields(RunOptions):
+        message = re.sub(rf"--{option.name.replace('_', '-')}\b", option.name, message)
+    return message

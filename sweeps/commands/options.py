@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeps.commands.option_checks import check_amounts, check_places, check_switches, check_tune
 from sweeps.storage.base import Folder
 from sweeps.storage.folders import folder_or_url
-from unlearn_core.checks import InputError, close_names, in_range, shown
+from unlearn_core.checks import InputError, close_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +49,14 @@ class RunOptions:
     stop: Any = None
 
     def __post_init__(self) -> None:
-        if self.gpu_fraction is not None and not 0 < self.gpu_fraction <= 1:
-            raise InputError(f"gpu_fraction must be above 0 and at most 1, but got {shown(self.gpu_fraction)}")
+        check_places(self)
+        check_switches(self)
+        check_amounts(self)
         if self.inline and (self.callbacks or self.stop is not None):
             raise InputError("callbacks and stop are for Ray Tune, which inline runs do without; leave out inline")
-        if self.workers is not None:
-            in_range("workers", self.workers, 1, 10**6)
         if self.workers is not None and not self.on_this_machine:
             raise InputError("--workers is for this machine alone; on a cluster, resources.cpus says how many fit")
+        check_tune(self)
 
     @classmethod
     def of(cls, **words: Any) -> RunOptions:
@@ -65,7 +66,7 @@ class RunOptions:
             if name not in known:
                 raise InputError(f"option {name!r} is unknown; {close_names(name, known)}")
         texts = {name: folder_or_url(os.fspath(words[name])) for name in ("out", "store") if _is_path(words.get(name))}
-        root = {"data_root": Path(words["data_root"])} if words.get("data_root") else {}
+        root = {"data_root": Path(words["data_root"])} if _is_path(words.get("data_root")) else {}
         return cls(**(words | texts | root))
 
     @classmethod

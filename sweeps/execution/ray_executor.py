@@ -83,6 +83,7 @@ class RayExecutor:
         spare_proxies()
         if address == "local":
             protect_local_ray()
+        read_environment_again()
         self._processors, cpus = local_room(cpus, workers) if address == "local" else (0, cpus)
         self._share = {"cpu": cpus, "gpu": gpus}
         self._measures = share_gpus and gpus == 1
@@ -90,7 +91,7 @@ class RayExecutor:
         self._room, self._look_again = 1, 0.0
         self._where = "on this machine" if self._local else f"at {address}"
         check_address(address)
-        from sweeps.execution.tune_stop import as_stopper  # imports ray, which reads the environment once
+        from sweeps.execution.tune_stop import as_stopper
 
         self._callbacks, self._stop = callbacks, as_stopper(stop)
         with contextlib.ExitStack() as opened:
@@ -235,6 +236,14 @@ def protect_local_ray() -> None:
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def read_environment_again() -> None:
+    """Ray reads the environment when it is imported, which a notebook may have done long before."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def check_address(address: str) -> None:

@@ -1,19 +1,16 @@
-"""Stoppers of Ray Tune, given by users, for studies: what they end is left as it is, and the next run goes on."""
+"""What users of Ray Tune give: callbacks, and stoppers of studies. What these end, the next run goes on with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any, TypeAlias
 
-from ray.tune import Stopper
+from ray.tune import Callback, Stopper
 from ray.tune.stopper import FunctionStopper, NoopStopper
 from ray.tune.utils import flatten_dict
 
-from sweeps.execution.study_report import StudyReport
-from unlearn_core.checks import InputError
+from sweeps.execution.stop_bounds import check_stop
 
-BOUNDED = (*(field.name for field in fields(StudyReport)), "training_iteration", "time_total_s")
 Stop: TypeAlias = Stopper | Callable[[str, dict[str, Any]], bool] | Mapping[str, float] | None
 """What `tune.RunConfig(stop=...)` takes: a stopper, a function, or a mapping from a reported number to its bound."""
 
@@ -52,24 +49,22 @@ class StudyStopper(Stopper):
         return {}
 
 
+def is_callback(value: object) -> bool:
+    """Whether Tune would call it."""
+    return isinstance(value, Callback)
+
+
 def as_stopper(stop: Stop) -> Stopper:
     """The stopper that a user means. Raises InputError for what Tune does not accept."""
     if stop is None:
         return NoopStopper()
+    check_stop(stop)
     if isinstance(stop, Stopper):
         return stop
     if isinstance(stop, Mapping):
-        _check_names(stop)
-        return FunctionStopper(lambda trial_id, result: _reached(stop, flatten_dict(result)))
-    if callable(stop):
-        return FunctionStopper(stop)
-    raise InputError(f"stop must be a ray.tune.Stopper, a function or a mapping, but got {stop!r}")
-
-
-def _check_names(bounds: Mapping[str, float]) -> None:
-    for name in bounds:
-        if name.partition("/")[0] not in BOUNDED:
-            raise InputError(f"stop names {name!r}, which no study reports; choose from {', '.join(BOUNDED)}")
+        bounds = stop
+        return FunctionStopper(lambda trial_id, result: _reached(bounds, flatten_dict(result)))
+    return FunctionStopper(stop)
 
 
 def _reached(bounds: Mapping[str, float], result: Mapping[str, Any]) -> bool:

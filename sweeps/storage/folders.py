@@ -15,6 +15,11 @@ def folder_or_url(text: str) -> Folder:
     return S3Path(text.rstrip("/")) if "://" in text else Path(text)
 
 
+def is_folder(value: object) -> bool:
+    """Whether it is what `folder_or_url` returns."""
+    return isinstance(value, (Path, S3Path))
+
+
 def at(place: Folder) -> Storage:
     """The storage of a file or folder."""
     if isinstance(place, S3Path):

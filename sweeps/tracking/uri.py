@@ -10,11 +10,13 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 SQLITE = "sqlite:///"
 PATIENCE = 3.0  # seconds
+SERVICES = ("databricks", "databricks-uc", "uc")  # those that MLflow knows besides its plugins
 DATABASES = ("postgresql", "postgres", "mysql", "mssql")
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 LOCAL_SERVER = "http://127.0.0.1:5000"
@@ -111,6 +113,10 @@ def _problem(tracking_uri: str) -> str | None:
         return (
             f"tracking store {scheme}://...: MLflow would keep attached files in a folder of its choice on this "
             "machine; write through a server (docs/tracking.md)"
+        )
+    if scheme not in (*SERVICES, *entry_points(group="mlflow.tracking_store").names):
+        return (
+            f"tracking store {scheme}://...: MLflow knows none of this kind; use sqlite:///<path>/mlflow.db or http://"
         )
     return None  # other services have no quick check
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,15 +11,11 @@ from torch import nn
 
 from sweeps.trials.device_errors import is_devices
 from unlearn_core.checks import InputError
-from unlearn_core.scenarios.scenario import Scenario, Split, begin
+from unlearn_core.scenarios.method_check import few_rows, one_line, problem_of
+from unlearn_core.scenarios.scenario import Scenario, Split
 from unlearn_core.seeding import global_seed
-from unlearn_core.training.budget import Meter, run_to_end
 from unlearn_core.training.trainable import set_training
-from unlearn_core.types import Examples, Task, Update
-
-FORGET, SAME, OTHERS = 4, 2, 4  # rows to forget; rows to retain of each of their labels; further ones
-REPEATED = 4  # updates of one kind in a row, after which a method is taken to go on like this
-MOST = 64  # updates
+from unlearn_core.types import Examples
 
 
 def check_methods(methods: Mapping[str, Any], model_name: str, scenario: Scenario) -> None:
@@ -44,15 +39,6 @@ def check_methods(methods: Mapping[str, Any], model_name: str, scenario: Scenari
         reasons = "; ".join(f"{name} ({problem})" for name, problem in failed.items())
         fix = f"take {', '.join(failed)} out of methods, or change the model"
         raise InputError(f"methods that cannot be used with model {model_name}: {reasons}; {fix}")
-
-
-def few_rows(train: Examples) -> Split:
-    """Some rows to forget, and some to retain: of the same labels, and others."""
-    labels = train.targets[:FORGET].unique()
-    rest = torch.arange(len(train), device=train.targets.device)[FORGET:]
-    same = [rest[train.targets[FORGET:] == label][:SAME] for label in labels]
-    others = rest[~torch.isin(train.targets[FORGET:], labels)][:OTHERS]
-    return Split(train.rows(torch.cat([*same, others])), train.rows(torch.arange(len(train))[:FORGET]))
 
 
 def check_output(model: nn.Module, name: str, rows: Examples, classes: int) -> None:
@@ -84,12 +70,12 @@ def _output(model: nn.Module, name: str, rows: Examples, training: bool) -> Any:
     try:
         output = net(rows.inputs)
     except Exception as problem:  # a model is foreign code, which may raise anything
-        raise InputError(f"model {name} cannot read the data: {_line(problem)}; change the model") from None
+        raise InputError(f"model {name} cannot read the data: {one_line(problem)}; change the model") from None
     try:
         copy.deepcopy(net)
     except Exception as problem:
         fix = "let it keep nothing of a pass (with weight_norm, take that of torch.nn.utils.parametrizations)"
-        raise InputError(f"model {name} cannot be copied once it has run: {_line(problem)}; {fix}") from None
+        raise InputError(f"model {name} cannot be copied once it has run: {one_line(problem)}; {fix}") from None
     return output
 
 
@@ -110,45 +96,8 @@ def _same(value: Any, other: Any) -> bool:
 
 def _problem(method: Any, model: nn.Module, split: Split, scenario: Scenario) -> str | None:
     """What goes wrong when `method` runs on a copy of `model`, in one line."""
-    net, recipe = copy.deepcopy(model), dataclasses.replace(scenario.recipe, epochs=1)
-    try:
-        task = Task(net, split.retain, split.forget, recipe, scenario.streams("check"), lambda: 0.0)
-        run_to_end(first_updates(begin(shortened(method), task)), net, Meter(scenario.device, recipe.bf16))
-    except Exception as problem:  # a method meets foreign models here, which may raise anything
-        if is_devices(problem):
-            fix = "free its memory, or use another device"
-            raise InputError(f"the device failed while methods were checked: {_line(problem)}; {fix}") from problem
-        return _line(problem)
-    return None
-
-
-def _line(problem: Exception) -> str:
-    text = " ".join(str(problem).split("\n")[0].split())
-    return text if isinstance(problem, InputError | NotImplementedError) else f"{type(problem).__name__}: {text}"
-
-
-def shortened(method: Any) -> Any:
-    """The same method with one pass, or step, in the place of several: each phase comes soon."""
-    counts = {
-        field.name: 1
-        for field in dataclasses.fields(method)
-        if field.name.endswith(("epochs", "steps")) and _many(getattr(method, field.name))
-    }
-    try:
-        return dataclasses.replace(method, **counts)
-    except InputError:  # settings that depend on each other
-        return method
-
-
-def _many(value: object) -> bool:
-    return isinstance(value, int) and value > 1
-
-
-def first_updates(updates: Iterator[Update]) -> Iterator[Update]:
-    """The updates up to where one kind of them only comes again and again."""
-    row, last = 0, None
-    for number, update in enumerate(updates):  # asking for one does what the one before has announced
-        row, last = row + 1 if update == last else 1, update
-        if number == MOST or row > REPEATED:
-            return
-        yield update
+    problem = problem_of(method, model, split, scenario.recipe, scenario.streams("check"))
+    if problem is not None and is_devices(problem):
+        fix = "free its memory, or use another device"
+        raise InputError(f"the device failed while methods were checked: {one_line(problem)}; {fix}") from problem
+    return None if problem is None else one_line(problem)

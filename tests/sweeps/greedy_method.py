@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sweeps.trials.method_check import FORGET
 from unlearn_core.registry import UNLEARNERS
+from unlearn_core.scenarios.method_check import FORGET
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.gd import GD
 

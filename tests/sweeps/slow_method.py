@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sweeps.trials.method_check import FORGET
 from unlearn_core.registry import UNLEARNERS
+from unlearn_core.scenarios.method_check import FORGET
 from unlearn_core.types import Task, Update
 from unlearn_core.unlearners.gd import GD
 

@@ -27,13 +27,13 @@ from sweeps.storage.errors import StorageError
 from sweeps.storage.leases import Lease
 from sweeps.storage.manifest import read_manifest
 from sweeps.storage.record_log import read_trials
-from sweeps.trials.method_check import FORGET
 from tests.sweeps.conftest import Done
 from tests.sweeps.tiny import lines, raw, science, start, write_config
 from unlearn_core.attacks.badnets import BadNets
 from unlearn_core.checks import InputError
 from unlearn_core.metrics import columns
 from unlearn_core.registry import ATTACKS, DATASETS, MODELS, UNLEARNERS
+from unlearn_core.scenarios.method_check import FORGET
 from unlearn_core.types import Task, Update
 
 Run = Callable[..., int]

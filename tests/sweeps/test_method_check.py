@@ -12,14 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sweeps.trials import method_check
-from sweeps.trials.method_check import check_methods, few_rows, first_updates, shortened
+from sweeps.trials.method_check import check_methods
 from tests.contracts.methods import build, models_for
 from tests.contracts.tiny import MODELS, RECIPE
 from tests.core.foreign import Net
 from unlearn_core.checks import InputError
 from unlearn_core.registry import UNLEARNERS
-from unlearn_core.scenarios.scenario import Scenario
+from unlearn_core.scenarios import method_check
+from unlearn_core.scenarios.method_check import few_of, few_rows, first_updates, shortened
+from unlearn_core.scenarios.scenario import Scenario, Split
 from unlearn_core.types import Dataset, Update
 
 
@@ -104,6 +105,9 @@ def test_rows_have_the_labels_that_methods_need(scenario: Scenario) -> None:
     assert 0 < len(split.retain) <= 20 and 0 < len(split.forget) <= method_check.FORGET
     assert set(split.forget.targets.tolist()) <= set(split.retain.targets.tolist())
     assert not set(split.forget.ids.tolist()) & set(split.retain.ids.tolist())
+    train, rows = scenario.dataset.train, torch.arange(len(scenario.dataset.train))
+    again = few_of(Split(train.rows(rows[method_check.FORGET :]), train.rows(rows[: method_check.FORGET])))
+    assert all(torch.equal(a.ids, b.ids) for a, b in zip(split, again, strict=True))
 
 
 def test_every_update_that_is_announced_is_made() -> None:

@@ -161,7 +161,7 @@ def test_the_next_run_does_what_was_left_and_no_record_is_lost_or_made_again(run
     assert len(runs.finished.lines) == len(done.trials)
 
 
-@pytest.mark.parametrize(("stop", "problem"), [({"scor": 1}, "'scor', which no study reports"), (3, "but got 3")])
+@pytest.mark.parametrize(("stop", "problem"), [({"scor": 1}, "stop names 'scor'"), (3, "but got 3")])
 def test_a_stop_that_tune_would_not_understand_is_refused(stop: Any, problem: str) -> None:
     from sweeps.execution.tune_stop import as_stopper
 

@@ -16,6 +16,7 @@ import pytest
 from sweeps.commands.mirroring import Mirroring
 from sweeps.commands.options import RunOptions
 from sweeps.commands.run import main
+from sweeps.commands.sync import main as sync
 from sweeps.storage.local_copy import LocalCopy
 from sweeps.tracking import uri
 from sweeps.tracking.database import prepared
@@ -47,6 +48,7 @@ def test_reachable_server(status: int, problem: str | None, monkeypatch: pytest.
         ("postgresql://user:s3cret@host/db", "write through a server"),
         ("postgresql+psycopg://host/db?user=u&password=s3cret", "write through a server"),
         ("http://me:s3c/ret@host", "write / as %2F"),
+        ("foo://me:s3cret@host", "MLflow knows none of this kind; use sqlite:"),
         ("databricks://profile", None),
     ],
 )
@@ -54,6 +56,16 @@ def test_reachable_names_the_problem(uri: str, problem: str | None) -> None:
     found = reachable(uri)
     assert found is None if problem is None else problem in str(found)
     assert "s3c" not in str(found)
+
+
+def test_sync_to_an_unknown_kind_of_store_is_one_line_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    assert sync([str(tmp_path), "--tracking-uri", "foo://x"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --tracking-uri: tracking store foo://...: MLflow knows none of this kind; use ")
+    assert said.count("\n") == 1
 
 
 def test_naming_the_default_store_makes_its_folder_and_no_file(tmp_path: Path) -> None:

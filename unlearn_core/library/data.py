@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unlearn_core.checks import InputError, shown
+from unlearn_core.scenarios.method_check import one_line
 from unlearn_core.scenarios.scenario import Split
 from unlearn_core.training import Recipe, evaluating
 from unlearn_core.types import Examples
@@ -26,7 +27,7 @@ TRIED = 2
 
 
 def check_rows(model: nn.Module, retain: Rows, forget: Rows, device: torch.device) -> Split:
-    """Both sets on the model's device; one that was not given has no rows.
+    """Copies of both sets on the model's device; one that was not given has no rows.
 
     Raises:
         InputError: for the first thing that is wrong: form, type, shape, length, a value that is not finite.
@@ -60,33 +61,41 @@ def _examples(name: str, rows: Any, reads_tokens: bool) -> Examples | None:
         raise InputError(f"{name} must be {FORM}, but got {_kind(rows)}")
     inputs = _inputs(name, x, reads_tokens)
     labels = torch.full((len(x),), NO_LABEL) if y is None else _labels(name, y, len(x))
-    return Examples(inputs, labels, ids)
+    return Examples(inputs, labels, ids.clone())
 
 
 def _tensor(what: str, values: Any) -> Tensor:
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "fiub":
             raise InputError(f"{what} must be numbers, but got an array of {values.dtype}")
-        values = torch.from_numpy(np.ascontiguousarray(values))
+        values = torch.from_numpy(np.ascontiguousarray(values, dtype=_torchs(values.dtype)))
     if not isinstance(values, Tensor):
         raise InputError(f"{what} must be a tensor or a numpy array, but got {_kind(values)}")
+    if values.layout is not torch.strided:
+        raise InputError(f"{what} must be a dense tensor, but got {values.layout}; convert it with .to_dense()")
     if values.dim() == 0:
         raise InputError(f"{what} must have one row per example, but got a single number")
     return values.detach()
 
 
+def _torchs(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The nearest type that torch has: of this machine's byte order, and no longer than double."""
+    return np.dtype(np.float64) if dtype == np.longdouble else dtype.newbyteorder("=")
+
+
 def _inputs(name: str, x: Tensor, reads_tokens: bool) -> Tensor:
-    if not len(x):
+    if not x.numel():
         raise InputError(f"{name} is empty; give at least one row")
     if x.dim() < 2:
         raise InputError(f"{name} inputs must have the shape (n, *row), but got {tuple(x.shape)}")
     if x.is_floating_point():
-        if not bool(x.isfinite().all()):
-            bad = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
-            raise InputError(f"{name} inputs hold a number that is not finite, first in row {bad}")
-        return x.to(torch.float32)
+        single = x.to(torch.float32, copy=True)
+        if not bool(single.isfinite().all()):
+            bad = int((~single.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise InputError(f"{name} inputs hold a number that is not finite in float32, first in row {bad}")
+        return single
     if reads_tokens and x.dtype in (torch.int32, torch.int64):
-        return x.to(torch.int64)
+        return x.to(torch.int64, copy=True)
     read = "int64 token ids" if reads_tokens else "floats, scaled as in the model's training"
     raise InputError(f"{name} inputs must be {read}, but got {x.dtype}".replace("torch.", ""))
 
@@ -98,7 +107,7 @@ def _labels(name: str, y: Tensor, rows: int) -> Tensor:
         raise InputError(f"{name} labels must be (n,) class numbers, but got {kind} of shape {tuple(y.shape)}{hint}")
     if len(y) != rows:
         raise InputError(f"{name} has {rows} inputs, but {len(y)} labels")
-    y = y.to(torch.int64)
+    y = y.to(torch.int64, copy=True)
     if int(y.min()) < 0:
         raise InputError(f"{name} labels must be class numbers from 0, but got {int(y.min())}")
     return y
@@ -110,14 +119,19 @@ def check_outputs(model: nn.Module, split: Split) -> None:
     Raises:
         InputError: if it does not, or cannot read the rows at all.
     """
-    name = "retain" if len(split.retain) else "forget"
-    rows = getattr(split, name).inputs[:TRIED]
+    for name, rows in split._asdict().items():
+        if len(rows):
+            _check_logits(model, name, rows)
+
+
+def _check_logits(model: nn.Module, name: str, examples: Examples) -> None:
+    rows = examples.inputs[_tried(examples.inputs)]
     try:
         with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
             logits = model(rows)
     except Exception as problem:
-        first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        raise InputError(f"the model cannot read {name} inputs of shape {tuple(rows.shape)}: {first}") from problem
+        read = f"{name} inputs of shape {tuple(rows.shape)}"
+        raise InputError(f"the model cannot read {read}: {one_line(problem)}") from problem
     if (
         not isinstance(logits, Tensor)
         or logits.dim() != 2
@@ -128,11 +142,18 @@ def check_outputs(model: nn.Module, split: Split) -> None:
         raise InputError(f"the model must give logits (n, classes), but for {len(rows)} rows it gives {got}")
     if not bool(logits.isfinite().all()):
         raise InputError(f"the model's outputs on the first {name} rows are not finite")
-    for what, examples in (("retain", split.retain), ("forget", split.forget)):
-        if len(examples) and int(examples.targets.max()) >= logits.shape[1]:
-            largest = int(examples.targets.max())
-            raise InputError(f"{what} labels go up to {largest}, but the model's {logits.shape[1]} outputs end at "
-                             f"class {logits.shape[1] - 1}")  # fmt: skip
+    if (largest := int(examples.targets.max())) >= logits.shape[1]:
+        raise InputError(f"{name} labels go up to {largest}, but the model's {logits.shape[1]} outputs end at "
+                         f"class {logits.shape[1] - 1}")  # fmt: skip
+
+
+def _tried(inputs: Tensor) -> Tensor:
+    """Numbers of the rows that the model is shown: the first, and of token ids those with the extreme ones."""
+    first = torch.arange(min(TRIED, len(inputs)), device=inputs.device)
+    if inputs.is_floating_point():
+        return first
+    ids = inputs.flatten(1)
+    return torch.cat([first, torch.stack([ids.amin(1).argmin(), ids.amax(1).argmax()])]).unique()
 
 
 def check_augmentation(recipe: Recipe, split: Split) -> None:

@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from unlearn_core.library.cost import flops_of_training
 from unlearn_core.library.data import Rows, check_augmentation, check_outputs, check_rows
+from unlearn_core.library.trying import check_works, price
 from unlearn_core.library.words import (
     check_budgets,
     check_method,
+    check_mode,
     check_model,
     check_needs,
     check_recipe,
     check_reference,
     check_seed,
+    copied,
 )  # fmt: skip
 from unlearn_core.scenarios.scenario import Split, climb_ladder, ladders, layers_seed
 from unlearn_core.seeding import Streams, derive
@@ -73,6 +75,7 @@ class UnlearningRun:
 
     def _rung(self, number: int) -> Rung:
         while len(self._made) <= number:
+            check_mode()
             rung = next(self._rest, None)
             if rung is None:
                 raise RuntimeError("this run was ended by an error or an interruption; call unlearn again")
@@ -97,8 +100,9 @@ def unlearn(
 ) -> UnlearningRun:
     """Unlearn `forget` from `model`, paused at each budget.
 
-    Nothing is trained by this call, but all of it is checked; the rungs are computed when the result is iterated. The
-    same seed and data give the same weights as a trial of a sweep, bit for bit, on the same machine.
+    This call checks everything, which includes a few updates of copies of the model. The rungs are computed when the
+    result is iterated, from copies of the model and the rows: what is done to these after the call changes no rung.
+    The same seed and data give the same weights as a trial of a sweep, bit for bit, on the same machine.
 
     Args:
         model: a classifier that gives logits (n, classes), float32 on one device. It is never changed. What is frozen
@@ -116,31 +120,32 @@ def unlearn(
         A run; iterate over it, or ask for its `last` rung.
 
     Raises:
-        InputError: for anything that cannot work, before anything is trained.
+        InputError: for an argument that cannot work, in one line.
     """
+    check_mode()
     check_method(method)
     check_model(model)
     shares = check_budgets(budgets)
     check_reference(reference, method)
-    check_seed(seed)
+    stream = _stream(check_seed(seed))
     check_needs(method, retain=retain, forget=forget)
     if isinstance(reference, Recipe):
         check_recipe(reference, retain)
-    device = next(model.parameters()).device
-    split = check_rows(model, retain, forget, device)
+    net, rng = copied(model), Streams(stream, next(model.parameters()).device)
+    split = check_rows(net, retain, forget, rng.device)
     if isinstance(reference, Recipe):
         check_augmentation(reference, split)
-    check_outputs(model, split)
-    rng = Streams(_stream(seed), device)
-    return UnlearningRun(_priced(model, method, split, shares, reference, rng), shares)
+    check_outputs(net, split)
+    recipe = reference if isinstance(reference, Recipe) else Recipe()
+    check_works(method, net, split, recipe, rng)
+    whole = price(net, split.retain, recipe) if isinstance(reference, Recipe) else float(reference)
+    return UnlearningRun(_priced(net, method, split, shares, whole, recipe, rng), shares)
 
 
 def _priced(
-    model: nn.Module, method: Any, split: Split, shares: Sequence[float], reference: Recipe | float, rng: Streams
+    model: nn.Module, method: Any, split: Split, shares: Sequence[float], whole: float, recipe: Recipe, rng: Streams
 ) -> Iterator[Rung]:
-    """The rungs, with what they cost as a share of the reference."""
-    recipe = reference if isinstance(reference, Recipe) else Recipe()
-    whole = flops_of_training(model, split.retain, recipe) if isinstance(reference, Recipe) else float(reference)
+    """The rungs, with what they cost as a share of `whole`, the FLOPs of the reference."""
     rungs = _rungs(model, method, split, recipe, [share * whole for share in shares], rng)
     for share, (rung, net) in zip(shares, rungs, strict=True):
         yield Rung(share, net, rung.flops, rung.flops / whole, rung.steps, rung.seconds, rung.status)

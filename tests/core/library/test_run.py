@@ -24,6 +24,7 @@ from unlearn_core.registry import UNLEARNERS
 from unlearn_core.seeding import Streams, derive
 from unlearn_core.training import train_updates
 from unlearn_core.training.budget import Meter, run_to_end
+from unlearn_core.types import Examples
 
 RETAIN, FORGET = ((rows.inputs, rows.targets) for rows in small.DATA)
 
@@ -81,8 +82,9 @@ def test_rungs_are_made_lazily_once_and_kept_apart() -> None:
     net = small.model("mlp")
     net.register_forward_pre_hook(lambda module, _: seen.append(module.training))
     run = call(uc.unlearners.GD(lr=0.05, epochs=5, batch_size=16), net)
-    assert not any(seen), "nothing was trained"
+    tried = len(seen)
     first = next(iter(run))
+    assert len(seen) > tried
     made, held = sum(seen), copy.deepcopy(first.model.state_dict())
     assert "40 % not run yet" in repr(run)
     assert run.last.steps > first.steps
@@ -91,6 +93,22 @@ def test_rungs_are_made_lazily_once_and_kept_apart() -> None:
     assert all(torch.equal(value, held[key]) for key, value in first.model.state_dict().items())
     assert len(run) == 2 and first.budget == 0.05
     assert not first.model.training
+
+
+@pytest.mark.parametrize("form", ["tensors", "arrays", "examples"])
+def test_what_is_done_after_the_call_changes_no_rung(form) -> None:
+    method = uc.unlearners.NegGradPlus(lr=0.05, epochs=2, batch_size=16)
+    x, y, xf, yf = (values.clone() for values in (*RETAIN, *FORGET))
+    net, rows = small.model("mlp"), {"retain": (x, y), "forget": (xf, yf)}
+    if form == "arrays":
+        rows = {name: tuple(values.numpy() for values in pair) for name, pair in rows.items()}
+    if form == "examples":
+        rows = {name: Examples(*pair, torch.arange(len(pair[1]))) for name, pair in rows.items()}
+    untouched, run = call(method, small.model("mlp")), call(method, net, **rows)
+    with torch.no_grad():
+        for values in (*net.parameters(), x, y, xf, yf):
+            values.zero_()
+    assert small.same_state(run.last.model, untouched.last.model)
 
 
 def test_draws_of_the_caller_neither_see_nor_change_the_run() -> None:
@@ -152,8 +170,9 @@ def test_statuses() -> None:
 def test_a_run_that_was_ended_says_so() -> None:
     class Broken(uc.unlearners.GD):
         def updates(self, task):
-            raise KeyboardInterrupt
-            yield
+            if len(task.retain) == len(RETAIN[0]):  # in the check of the call there are fewer
+                raise KeyboardInterrupt
+            yield from super().updates(task)
 
     run = call(Broken(), small.model("mlp"))
     with pytest.raises(KeyboardInterrupt):
