@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -135,4 +136,5 @@ def _table(head: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # --help writes nothing
     PAGE.write_text(page(), encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Writes `docs/records.md`, the page of all columns, from the classes: `python -m sweeps.schema.columns_page`."""
+"""Writes `docs/records.md`, the page of all columns, from the classes: `python -P -m sweeps.schema.columns_page`."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ PARQUET = {str: "string", int: "int64", float: "double", bool: "bool"}
 INTRODUCTION = """\
 # Columns of the results
 
-*Made by `python -m sweeps.schema.columns_page` from the classes in `sweeps/schema/`: change the text there.*
+*Made by `python -P -m sweeps.schema.columns_page` from the classes in `sweeps/schema/`: change the text there.*
 
 `records.parquet` has one row per trial and budget. A row holds the columns of its trial, those of the rung (what the
 trial spent within one budget, and how good the model was then), those that follow from both, and one column per metric.
@@ -58,4 +59,5 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # --help writes nothing
     PAGE.write_text(page(), encoding="utf-8")

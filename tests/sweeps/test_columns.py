@@ -49,7 +49,7 @@ def test_every_value_of_a_record_must_be_given() -> None:
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m sweeps.schema.columns_page"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -P -m sweeps.schema.columns_page"
 
 
 def test_a_row_of_the_page_says_what_the_field_says() -> None:

@@ -34,7 +34,7 @@ class SlowGD(GD):
     def updates(self, task):
         with open({log!r}, "a") as log:
             log.write(sweeps.__file__ + "\\n")
-        time.sleep(0.3)
+        time.sleep(0.5)
         return super().updates(task)
 '''
 

@@ -44,7 +44,7 @@ with private_home() as home, kept("these are the last words"):
 """
 WATCHED = """
 import sys, threading, time
-from sweeps import ray_watchdog
+from sweeps.execution import ray_watchdog
 ray_watchdog.PERIOD, ray_watchdog.SILENCE, ray_watchdog.GRACE = 0.05, 0.5, 0.5
 def silent():
     time.sleep(600)

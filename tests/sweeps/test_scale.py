@@ -45,7 +45,7 @@ def test_memory_does_not_grow_with_the_trials(
 ) -> None:
     monkeypatch.setattr("sweeps.storage.table.ROWS_AT_ONCE", 50)
     needed = []
-    for studies in (8, 8, 64):  # the first time for what is imported on the way
+    for studies in (64, 8, 64):  # the first time for what is imported and kept, up to a limit, on the way
         folder = tmp_path / str(len(needed))
         record(folder, grown(done.trials, studies))
         (folder / "sweep.json").write_text('{"spec": {}}')
