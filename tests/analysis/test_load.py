@@ -33,6 +33,7 @@ def test_torn_lines_and_second_records_are_dropped(tmp_path: Path) -> None:
     assert any("1 torn" in note for note in sweep.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "{not json", "[]", "{}"])
 def test_a_missing_or_damaged_sweep_json_is_said(tmp_path: Path, content: str | None) -> None:
     folder = write_sweep(tmp_path / "bare")

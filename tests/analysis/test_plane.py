@@ -168,6 +168,7 @@ def test_the_budget_is_the_largest_allowed(results: Results, largest: float, bud
     assert set(own["budget"]) == {budget}
 
 
+@pytest.mark.slow
 def test_a_single_poison_is_one_column_whatever_its_share(folder: Path, tmp_path: Path) -> None:
     rows = pd.read_parquet(folder / "records.parquet")
     few = rows["discovery_rate"] == 0.1
@@ -202,6 +203,7 @@ def test_where_all_is_discovered_retraining_without_it_is_the_oracle(results: Re
     assert cells.loc[("retrain_discovered", "flip", 1.0), "healed_percent"] == pytest.approx(100 * ORACLE)
 
 
+@pytest.mark.slow
 def test_averages_are_over_seeds_that_have_every_cell(folder: Path, results: Results, tmp_path: Path) -> None:
     assert results.plane is not None
     whole = average_table(results.plane, results.methods).set_index("method")
@@ -285,6 +287,7 @@ def test_panels_start_with_references_and_go_from_best_to_worst(results: Results
     assert panels[0].attacks == ("flip (low)", "patch (high)")
 
 
+@pytest.mark.slow
 def test_without_healed_the_plane_shows_efficacy(folder: Path, tmp_path: Path) -> None:
     rows = pd.read_parquet(folder / "records.parquet").drop(columns=["healed", "utility_times_healed", "regularity"])
     rows[rows["method"] != "method_00"].to_parquet(tmp_path / "records.parquet")

@@ -71,6 +71,7 @@ def test_a_run_works_or_is_refused_by_name(name, build_net):
     assert same_state(first, again)
 
 
+@pytest.mark.slow
 @every_method
 @pytest.mark.parametrize("net", ["convnet", "gpt2", "own"])
 def test_what_the_user_froze_is_bit_for_bit_the_same(name, net):

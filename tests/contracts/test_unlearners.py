@@ -116,6 +116,7 @@ def test_charges_are_the_flops_of_an_unmetered_run(name, net):
     assert rung.flops == flops_of_steps(method, model(net), rung.steps)
 
 
+@pytest.mark.slow
 @every_method
 @some_models
 def test_a_ladder_ends_where_a_direct_run_ends(name, net):

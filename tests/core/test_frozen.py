@@ -212,7 +212,7 @@ def test_gradient_canceling_is_exact_on_features(made):
         ({"base": {"name": "digit"}}, "did you mean 'digits'"),
         ({"base": {"size": 8}}, "base must have a `name`"),
         ({"model": {"name": "mlp", "hiden": [3]}}, r"model.hiden is unknown; did you mean 'hidden'"),
-        ({"recipe": {"lr": "fast"}}, "recipe: "),
+        ({"recipe": {"lr": "fast"}}, "lr must be a number, but got 'fast'"),
         ({"recipe": {"lr": -1}}, "lr must be a positive number"),
         ({"apart": 1}, "apart must lie in"),
         ({"model": {"name": "gpt2"}}, "model gpt2 cannot read digits"),

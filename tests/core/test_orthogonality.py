@@ -84,6 +84,7 @@ def test_small_batches_are_noisier_than_large_ones():
     assert means[0] < means[1] < means[2] < full_cosine(at)
 
 
+@pytest.mark.slow
 @BOTH
 def test_descent_on_all_rows_ends_where_it_is_wanted(problem):
     at, _ = scene(problem)

@@ -75,6 +75,7 @@ def test_least_squares_lands_on_the_retrained_solution():
     torch.testing.assert_close(theta + step, retrained, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", MODELS)
 @pytest.mark.parametrize("rows_of_curvature, share", [(41, 1.0), (9, 1.0), (9, 0.5), (500, 0.1)])
 def test_the_step_by_hand(net, rows_of_curvature, share):

@@ -35,6 +35,7 @@ def moved(**settings):
     return run(method, Still(), FEW).final.values.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", MODELS)
 @both_steps
 @pytest.mark.parametrize("nothing", [dict(gamma=0.0), dict(gamma=0.1, free_epochs=2), dict(gamma=0.1, free_epochs=5)])

@@ -73,6 +73,7 @@ def test_neither_momentum_nor_weight_decay_leaks_through_the_mask(net, optimizer
     assert (after != before).sum() > 0.9 * (len(order) - len(kept))
 
 
+@pytest.mark.slow
 @every_model
 @pytest.mark.parametrize("order", ["mixed", "forget_first"])
 @pytest.mark.parametrize("mask", ["hard", "soft"])
