@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -14,10 +12,9 @@ from torch import Tensor, nn
 
 from sweeps.schema.records import Trial
 from sweeps.schema.stages import Stage
-from sweeps.trials.device_errors import is_devices
 from sweeps.trials.reference_names import ENSEMBLE_REFERENCES
 from sweeps.trials.scenario_cache import KEPT, Bench, ScenarioCache
-from sweeps.trials.trial import Reference, Request, Stopwatch, make_record
+from sweeps.trials.trial import Reference, Request, make_record, recorded
 from unlearn_core.scenarios.ensemble import Outputs, Run, compare, halve, look, mean_rung, run_member, shadow_arrays
 from unlearn_core.scenarios.scenario import Measured, Split, unlearn
 from unlearn_core.training.budget import Rung
@@ -36,20 +33,12 @@ def run_ensemble_trial(work: ScenarioCache, request: Request, reference: Referen
     A method that raises gives a record of status `failed` with its traceback; but for an error of the device, which
     may have been another process's doing.
     """
-    start = time.perf_counter()
-    bench = work.bench(request.attack, request.seed, request.held_out)
-    looking = Stopwatch(partial(look, evaluator=bench.evaluator))
-    try:
-        measured, error = Retrainings(work, bench, request).climb(looking), None
-    except Exception as problem:
-        if is_devices(problem):
-            raise
-        measured, error = [], traceback.format_exc()
-    return replace(
-        make_record(work, bench, request, reference, measured),
-        error=error,
-        trial_seconds=time.perf_counter() - start,
-        evaluation_seconds=looking.seconds,
+    return recorded(
+        work,
+        request,
+        reference,
+        lambda bench: partial(look, evaluator=bench.evaluator),
+        lambda bench, asked, looking: Retrainings(work, bench, asked).climb(looking),
     )
 
 

@@ -116,11 +116,25 @@ def run_trial(work: ScenarioCache, request: Request, reference: Reference) -> Tr
     A method that raises gives a record of status `failed` with its traceback; but for an error of the device, which
     may have been another process's doing.
     """
+    return recorded(work, request, reference, lambda bench: bench.evaluator, lambda *given: run_ladder(work, *given))
+
+
+def recorded(
+    work: ScenarioCache,
+    request: Request,
+    reference: Reference,
+    evaluator: Callable[[Bench], Callable[[Any], Any]],
+    climb: Callable[[Bench, Request, Stopwatch], list[Measured]],
+) -> Trial:
+    """The record of what `climb` measures with the `evaluator`, or of why it failed.
+
+    An error of the device is raised, for it may have been another process's doing.
+    """
     start = time.perf_counter()
     bench = work.bench(request.attack, request.seed, request.held_out)
-    evaluate = Stopwatch(bench.evaluator)
+    evaluate = Stopwatch(evaluator(bench))
     try:
-        measured, error = run_ladder(work, bench, request, evaluate), None
+        measured, error = climb(bench, request, evaluate), None
     except Exception as problem:
         if is_devices(problem):
             raise
